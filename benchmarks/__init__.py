@@ -1,0 +1,1 @@
+"""Measuring engines against the eager model comes here."""

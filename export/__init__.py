@@ -1,0 +1,1 @@
+"""Tracing the network to ONNX graphs and building engines from them comes here."""

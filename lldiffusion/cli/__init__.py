@@ -1,0 +1,114 @@
+"""The `lldiff` command.
+
+Convention: each verb of `VERBS` is a module of this package with a `typer.Typer` called `app`.  It is imported
+only when the verb is used, so `lldiff --help` needs neither NumPy nor PyTorch.  A verb without sub-commands
+registers one function:
+
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def enhance(...) -> None:
+        \"\"\"Brighten images.\"\"\"
+
+Commands raise `LLDiffusionError` for what the user can fix (one line, exit code 2) and
+`KeyboardInterrupt("resume with  ...")` where Ctrl-C deserves more than "interrupted" (exit code 130).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from lldiffusion.errors import LLDiffusionError
+
+# verb: (module, short help), in the order of `lldiff --help`
+VERBS = {
+    "enhance": ("enhance", "Brighten images: files, folders and globs."),
+    "train": ("train", "Train both stages on pairs, or resume a run."),
+    "eval": ("evaluate", "Measure a model, or any method's results, under named protocols."),
+    "data": ("data", "Check folders of training and test images."),
+    "convert": ("convert", "Convert the authors' checkpoint files."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists its verbs from `VERBS` and imports a verb's module when it is invoked."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, placeholder, rest = super().resolve_command(ctx, args)
+        return name, load_verb(name) if name else placeholder, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(_fail(str(interrupt) or "interrupted", 130)) from interrupt
+
+
+def load_verb(verb: str) -> Any:
+    """Import the module of `verb` and return its command."""
+    module = importlib.import_module(f"lldiffusion.cli.{VERBS[verb][0]}")
+    return typer.main.get_command(module.app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from lldiffusion import __version__
+
+        typer.echo(f"lldiff {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_show_version, is_eager=True),
+) -> None:
+    """Brighten low-light images with LLDiffusion; train, convert and measure its models."""
+
+
+def build_app() -> typer.Typer:
+    """The root application: a placeholder for every verb, none of them imported."""
+    app = typer.Typer(cls=LazyGroup, add_completion=False)
+    app.callback()(_root)
+    for verb, (_, help_text) in VERBS.items():
+        app.command(verb, help=help_text)(lambda: None)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code: 0, 2 for users' mistakes, 130 after Ctrl-C."""
+    command = typer.main.get_command(build_app())
+    try:
+        result = command.main(list(arguments) or ["--help"], prog_name="lldiff", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except LLDiffusionError as error:
+        return _fail(f"error: {error}", 2)
+    except TyperException as error:
+        return _fail(f"error: {_usage_line(error)}", error.exit_code)
+    except OSError as error:  # disk full, permission denied: true of the machine, not of this program
+        if error.filename is None:
+            raise
+        return _fail(f"error: {error.filename}: {error.strerror}", 2)
+
+
+def main() -> None:
+    """Entry point of the `lldiff` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _usage_line(error: TyperException) -> str:
+    """A usage error in one line that ends with the way to the help page."""
+    context = getattr(error, "ctx", None)
+    hint = f" (see  {context.command_path} --help)" if context else ""
+    return " ".join(error.format_message().split()).rstrip(".") + hint
+
+
+def _fail(message: str, code: int) -> int:
+    """Print `message` on stderr and return `code`."""
+    typer.echo(message, err=True)
+    return code

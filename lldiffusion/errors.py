@@ -1,0 +1,36 @@
+"""The one error a user sees, and the way a missing optional dependency is named."""
+
+from __future__ import annotations
+
+import importlib
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Iterable
+
+
+class LLDiffusionError(Exception):
+    """A mistake the user can fix: the message says what was given, what is accepted and what to do.
+
+    The command line prints it as one line and exits with code 2; it never shows a traceback.
+    """
+
+
+def require(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import `module`, or raise an error naming the extra that installs it and what it is for."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise LLDiffusionError(
+            f"{purpose} needs the package '{module.partition('.')[0]}', which cannot be imported ({error}): "
+            f'install it with  pip install "lldiffusion[{extra}]"'
+        ) from error
+
+
+def choose(given: str, accepted: Iterable[str], what: str) -> str:
+    """Return `given` if it is among `accepted`, else raise an error naming the nearest accepted value."""
+    names = list(accepted)
+    if given in names:
+        return given
+    nearest = get_close_matches(given, names, n=1)
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    raise LLDiffusionError(f"unknown {what} '{given}': accepted are {', '.join(names)}{hint}")
