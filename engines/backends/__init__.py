@@ -1,0 +1,1 @@
+"""One file an engine; all of them answer to `base.Engine`."""

@@ -1,0 +1,45 @@
+"""What every engine can do.  No caller asks which one it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..sampler import Step
+
+Array = Any  # an engine's own array (NumPy, torch, device memory); host arrays are always accepted too
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What does not depend on the step, computed once per image."""
+
+    low: Array  # y, (N, 3, H, W) in [-1, 1]
+    color_map: Array  # C(y), (N, 3, H, W) in [-1, 1]
+    features: tuple[Array, ...]  # E(y), coarse to fine
+
+
+class Engine(Protocol):
+    """Runs the three graphs of a model; what it returns stays its own until `numpy` is called."""
+
+    def encode(self, low: Floats) -> tuple[Array, ...]:
+        """E(y): degradation features of (N, 3, H, W) in [-1, 1], H and W multiples of 32, coarse to fine."""
+
+    def color_map(self, low: Floats) -> Array:
+        """C(y), (N, 3, H, W) in [-1, 1]."""
+
+    def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:
+        """(x_next, x0) of one step (see `engines.sampler`), all (N, 3, H, W) float32."""
+
+    def numpy(self, values: Array) -> Floats:
+        """Bring values back to the host."""
+
+    def info(self) -> dict[str, str]:
+        """What really runs: backend, version, device, precision."""
+
+    def free_memory(self) -> int:
+        """Bytes that an image may take on the device this engine runs on."""

@@ -1,0 +1,135 @@
+"""`Enhancer`: a model that turns dark pictures into bright ones, ready to be embedded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lldiffusion.config import Config
+from lldiffusion.errors import LLDiffusionError, choose
+
+from .backends.base import Engine, Floats
+from .loop import Progress, make_noise, sample
+from .memory import SAFETY, bytes_per_pixel, tile_side
+from .pixels import from_planes, pad_to_multiple, to_planes
+from .sampler import plan
+from .schedule import make_schedule
+from .tiles import grid, sample_tiled
+
+BACKENDS = ("torch",)
+DEFAULT_MODEL = "tiny"  # shipped with the package
+
+
+class Enhancer:
+    """Calls a model on pictures.
+
+    Args:
+        engine: what runs the network.
+        config: the model's configuration, with the sampler and number of steps to use.
+        seed: of x_T; the same seed gives the same picture.
+        tile: "auto" (tiles when the whole image would not fit in memory), "none", or a tile's side in pixels.
+    """
+
+    def __init__(self, engine: Engine, config: Config, seed: int = 0, tile: str | int = "auto") -> None:
+        self._engine, self.config, self._seed, self._tile = engine, config, seed, tile
+        self.steps = plan(make_schedule(config.diffusion), config.sampling)
+        self._multiple = config.model.size_multiple
+        if isinstance(tile, int) and (tile < 2 * self._multiple or tile % self._multiple):
+            raise LLDiffusionError(
+                f"tile {tile}: a tile's side must be a multiple of {self._multiple}, at least {4 * self._multiple}"
+            )
+
+    @classmethod
+    def open(
+        cls,
+        source: str | Path = DEFAULT_MODEL,
+        *,
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        steps: int | None = None,
+        sampler: str | None = None,
+        seed: int = 0,
+        tile: str | int = "auto",
+    ) -> Enhancer:
+        """Open a checkpoint folder or a shipped model ("tiny").
+
+        `steps` and `sampler` ("ddim", "dpm++", "euler") default to the model's own.
+        Raises LLDiffusionError for an unknown or damaged source, an unusable device or a bad option.
+        """
+        choose(backend, ("auto", *BACKENDS), "backend")
+        choose(precision, ("auto", "fp32"), "precision of the torch backend")
+        from .backends.torch_eager import open_torch
+
+        engine, model = open_torch(str(source), device)
+        sampling = model.config.sampling
+        sampling = replace(sampling, steps=steps or sampling.steps, sampler=sampler or sampling.sampler)
+        return cls(engine, replace(model.config, sampling=sampling), seed, tile)
+
+    def __call__(
+        self, pixels: NDArray[Any], noise: Floats | None = None, progress: Progress | None = None
+    ) -> NDArray[Any]:
+        """Enhance (H, W, 3) or a batch (N, H, W, 3), RGB, uint8 or float in [0, 1]; returns the same shape and type.
+
+        Args:
+            noise: your own x_T, the same shape as `pixels`, standard normal; default: from the seed.
+            progress: called after every step (of every tile).
+        Any height and width will do: the image is padded by reflection and cropped again.
+        Raises LLDiffusionError for a bad array, and when the output is not finite.
+        """
+        planes = to_planes(pixels)
+        low = pad_to_multiple(planes, self._multiple)
+        x_t = self._noise(low.shape, noise, pixels.shape)
+        side = self._side(low.shape)
+        if side is None:
+            x0 = sample(self._engine, low, self.steps, x_t, progress)
+        else:
+            x0 = sample_tiled(self._engine, low, self.steps, x_t, side, self._multiple, progress)
+        return from_planes(x0[:, :, : planes.shape[2], : planes.shape[3]], pixels)
+
+    def evaluations(self, height: int, width: int) -> int:
+        """How often `progress` will be called for an image of this size."""
+        shape = pad_to_multiple(np.zeros((1, 1, height, width), np.float32), self._multiple).shape
+        side = self._side(shape)
+        return len(self.steps) * (1 if side is None else len(grid(shape[2], shape[3], side, self._multiple)))
+
+    def info(self) -> dict[str, str]:
+        """What really runs: model, backend, version, device, precision, sampler, steps, seed."""
+        sampling = self.config.sampling
+        about = {"model": self.config.name, "sampler": sampling.sampler, "steps": str(sampling.steps)}
+        return about | self._engine.info() | {"seed": str(self._seed), "tile": str(self._tile)}
+
+    def close(self) -> None:
+        """Let go of the engine; the enhancer cannot be called afterwards."""
+        del self._engine
+
+    def __enter__(self) -> Enhancer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _noise(self, shape: tuple[int, ...], given: Floats | None, wanted: tuple[int, ...]) -> Floats:
+        if given is None:
+            return np.repeat(make_noise(self._seed, (1, *shape[1:])), shape[0], axis=0)  # an image alone or in a batch
+        if given.shape != wanted:
+            raise LLDiffusionError(f"noise of shape {given.shape} for an image of shape {wanted}: they must agree")
+        batch = given if given.ndim == 4 else given[None]
+        return pad_to_multiple(np.ascontiguousarray(batch.transpose(0, 3, 1, 2), dtype=np.float32), self._multiple)
+
+    def _side(self, shape: tuple[int, ...]) -> int | None:
+        """The tile's side, or None for the whole image at once."""
+        count, height, width = shape[0], shape[2], shape[3]
+        if isinstance(self._tile, int):
+            return self._tile if max(height, width) > self._tile else None
+        free = self._engine.free_memory()
+        if self._tile == "none" or count * height * width * bytes_per_pixel(self.config.model) < SAFETY * free:
+            return None
+        return tile_side(free // count, self.config.model)

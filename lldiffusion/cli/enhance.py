@@ -1,0 +1,137 @@
+"""`lldiff enhance`: dark pictures in, bright pictures out."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from lldiffusion.errors import LLDiffusionError
+
+if TYPE_CHECKING:
+    from lldiffusion.engines import Enhancer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def enhance(
+    inputs: list[str] = typer.Argument(..., metavar="INPUT...", help="Images, folders, or quoted globs."),
+    out: Path = typer.Option(..., "-o", "--out", help="Output folder, or a file when there is one input."),
+    model: str = typer.Option("tiny", help="Checkpoint folder or shipped model."),
+    steps: int | None = typer.Option(None, min=1, help="Denoiser evaluations [the model's own]."),
+    sampler: str | None = typer.Option(None, help="ddim, dpm++ or euler [the model's own]."),
+    seed: int = typer.Option(0, min=0, help="Same seed, same picture."),
+    tile: str = typer.Option("auto", help="auto (when memory would not suffice), none, or a side in pixels."),
+    exposure: float = typer.Option(
+        0.0, min=-5, max=5, help="Brighten (+) or darken (-) the result by this many stops."
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace existing outputs."),
+) -> None:
+    """Enhance photographs; format, size, bit depth, ICC profile, EXIF and alpha are kept."""
+    jobs = plan_jobs(inputs, out, overwrite)
+    from lldiffusion.engines import Enhancer
+    from lldiffusion.engines.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    with Enhancer.open(model, device=device, steps=steps, sampler=sampler, seed=seed, tile=_tile(tile)) as enhancer:
+        failed = _run(enhancer, jobs, exposure)
+    done = len(jobs) - len(failed)
+    typer.echo(f"{done} enhanced in {out}" if done != 1 else f"enhanced: {next(o for i, o in jobs if i not in failed)}")
+    if failed:
+        raise LLDiffusionError(f"{len(failed)} of {len(jobs)} not enhanced: " + "; ".join(failed.values()))
+
+
+def plan_jobs(inputs: list[str], out: Path, overwrite: bool) -> list[tuple[Path, Path]]:
+    """(input, output) for every image; every problem that can be seen beforehand is named at once."""
+    from lldiffusion.images import IMAGE_SUFFIXES
+
+    single = out.suffix.lower() in IMAGE_SUFFIXES
+    pairs = [(path, out if single else out / name) for text in inputs for path, name in _expand(text)]
+    if single and len(pairs) > 1:
+        raise LLDiffusionError(f"{len(pairs)} inputs and one output file '{out}': name a folder with -o")
+    if not single and out.is_file():
+        raise LLDiffusionError(
+            f"output '{out}' is a file that is no image: name a folder or a {', '.join(IMAGE_SUFFIXES)}"
+        )
+    targets = [target for _, target in pairs]
+    twice = {str(target) for target in targets if targets.count(target) > 1}
+    if twice:
+        raise LLDiffusionError(
+            f"several inputs would be written to {', '.join(sorted(twice))}: enhance them separately"
+        )
+    same = [str(path) for path, target in pairs if target.exists() and target.samefile(path)]
+    if same:
+        raise LLDiffusionError(f"the output would replace the input {', '.join(same[:3])}: name another folder with -o")
+    there = [str(target) for target in targets if target.exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
+        raise LLDiffusionError(f"already there: {', '.join(there[:3])}{more}; replace with -y, or name another folder")
+    return pairs
+
+
+def _expand(text: str) -> list[tuple[Path, Path]]:
+    """Images named by one argument, each with its name below the output folder."""
+    from lldiffusion.images import IMAGE_SUFFIXES
+
+    path = Path(text)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not found:
+            raise LLDiffusionError(f"no image in folder '{text}': accepted are {', '.join(IMAGE_SUFFIXES)}")
+        return [(p, p.relative_to(path)) for p in found]
+    if path.exists():
+        return [(path, Path(path.name))]
+    matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+    if not matches:
+        raise LLDiffusionError(f"no image '{text}': give an image, a folder, or a quoted glob that matches")
+    return [(match, Path(match.name)) for match in matches if match.is_file()]
+
+
+def _tile(text: str) -> str | int:
+    if text in ("auto", "none"):
+        return text
+    if text.isdigit():
+        return int(text)
+    raise LLDiffusionError(f"tile '{text}': accepted are auto, none, or a side in pixels such as 512")
+
+
+def _run(enhancer: Enhancer, jobs: list[tuple[Path, Path]], exposure: float) -> dict[Path, str]:
+    """Enhance every job; returns what went wrong, by input."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    failed: dict[Path, str] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        images = bar.add_task("images", total=len(jobs))
+        for source, target in jobs:
+            try:
+                enhance_file(enhancer, source, target, exposure, bar)
+            except LLDiffusionError as error:
+                failed[source] = str(error)
+            bar.advance(images)
+    return failed
+
+
+def enhance_file(enhancer: Enhancer, source: Path, target: Path, exposure: float, bar: object) -> None:
+    """Read, enhance and write one image, showing its steps on the bar."""
+    from rich.progress import Progress
+
+    from lldiffusion.engines.pixels import expose
+    from lldiffusion.images import read_image, write_image
+
+    assert isinstance(bar, Progress)
+    image = read_image(source)
+    height, width = image.pixels.shape[:2]
+    task = bar.add_task(source.name, total=enhancer.evaluations(height, width))
+    try:
+        pixels = enhancer(image.pixels, progress=lambda: bar.advance(task))
+    finally:
+        bar.remove_task(task)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_image(target, replace(image, pixels=expose(pixels, exposure)))

@@ -1,0 +1,284 @@
+"""Configuration: frozen dataclasses that check themselves, read from TOML.
+
+Order of authority: default < preset < file < command line.  A preset is a TOML file in
+`lldiffusion/presets`; a user's file names the one it starts from with `preset = "tiny"`.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from lldiffusion.errors import LLDiffusionError, choose
+
+PRESETS = ("tiny", "paper", "paper-v2")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The latent map encoder E(y) (paper, section 3.3): a stride-2 pyramid, a head and a ladder back up."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256)  # one stride-2 convolution each
+    residual_blocks: int = 3  # at the lowest resolution
+    head_channels: int = 512  # of the three-convolution head
+    ladder: tuple[int, ...] = (512, 512, 256)  # channels of the features handed to the denoiser, coarse to fine
+    ladder_scales: tuple[int, ...] = (2, 2, 2)  # upsampling before each of them
+    norm: str = "instance"  # "instance" removes the brightness level, "none" keeps it
+    spectral_norm: bool = True  # of the pyramid, head and ladder convolutions
+
+    def __post_init__(self) -> None:
+        choose(self.norm, ("instance", "none"), "encoder norm")
+        if len(self.ladder) != len(self.ladder_scales):
+            raise LLDiffusionError("model.encoder: 'ladder' and 'ladder_scales' must have the same length")
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """One U-Net: the denoiser (DDDM) or the degradation generation network (DGNET)."""
+
+    channels: int = 64  # at the first level
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)  # of `channels`, one a level, fine to coarse
+    blocks: int = 2  # residual blocks a level going down; one more going up
+    attention_down: tuple[int, ...] = (2,)  # levels with self-attention, counted from the finest
+    attention_up: tuple[int, ...] = (2,)
+    patch: int = 1  # pixel-unshuffle factor of the stem: the first level works at 1/patch
+    norm: str = "group"  # "group": GroupNorm over the image; "pixel": over the channels of each pixel
+    groups: int = 32  # of "group"
+    channel_attention: bool = True  # reweights [h, E_i] after concatenation
+    middle_time: bool = True  # the middle blocks receive the timestep (the authors' never do)
+
+    def __post_init__(self) -> None:
+        choose(self.norm, ("group", "pixel"), "U-Net norm")
+        if self.norm == "group" and self.channels % self.groups:
+            raise LLDiffusionError(f"channels {self.channels} is not a multiple of groups {self.groups}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: encoder, denoiser and the training-only DGNET."""
+
+    tone: str = "none"  # curve applied to y inside the networks: "none", or "log", which spreads the darks
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    denoiser: UNetConfig = field(default_factory=lambda: UNetConfig(middle_time=False))
+    degrader: UNetConfig = field(default_factory=lambda: UNetConfig(channels=32))
+
+    def __post_init__(self) -> None:
+        choose(self.tone, ("none", "log"), "tone curve")
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width must be multiples of this many pixels (DESIGN: 32 for every model)."""
+        coarsest = self.denoiser.patch * 2 ** (len(self.denoiser.multipliers) - 1)
+        return max(32, coarsest, 2 ** len(self.encoder.channels))
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The forward process and what the denoiser predicts."""
+
+    timesteps: int = 1000  # T
+    schedule: str = "linear"  # of the betas: "linear" or "cosine"
+    beta_start: float = 1e-4  # linear only
+    beta_end: float = 0.02  # linear only
+    zero_terminal_snr: bool = False  # rescale so that x_T is pure noise (Lin et al., WACV 2024)
+    prediction: str = "eps"  # "eps", "x0" or "v"
+
+    def __post_init__(self) -> None:
+        choose(self.schedule, ("linear", "cosine"), "noise schedule")
+        choose(self.prediction, ("eps", "x0", "v"), "prediction type")
+        if self.zero_terminal_snr and self.prediction == "eps":
+            raise LLDiffusionError(
+                "zero_terminal_snr needs prediction 'v' or 'x0': at SNR 0, eps says nothing about x0"
+            )
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How images are made by default; the command line may override each."""
+
+    sampler: str = "ddim"  # "ddim", "dpm++" or "euler"
+    steps: int = 25  # denoiser evaluations an image
+    spacing: str = "leading"  # of the timesteps: "leading" starts below T (the paper), "trailing" at T-1
+    clip: bool = False  # clip x0 to [-1, 1] at every step
+
+    def __post_init__(self) -> None:
+        choose(self.sampler, ("ddim", "dpm++", "euler"), "sampler")
+        choose(self.spacing, ("leading", "trailing"), "timestep spacing")
+        if self.steps < 1:
+            raise LLDiffusionError(f"sampling.steps is {self.steps}: at least 1 is needed")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on: folders of pairs, and normal photographs darkened by the simulator."""
+
+    pairs: tuple[str, ...] = ()  # folders in any layout of `lldiffusion.data.layouts`
+    normal: tuple[str, ...] = ()  # folders of normal-light photographs for simulated pairs
+    weights: tuple[float, ...] = ()  # draw probability of each folder (pairs, then normal); empty: by image count
+    include: tuple[str, ...] = ()  # optional text files naming the pairs to keep, one a line, for `pairs` folders
+    validation: int = 8  # pairs held out of the first `pairs` folder: its last names, so that a burst stays on one side
+    crop: int = 128  # side of a training crop in pixels
+    crops_per_image: int = 1  # crops drawn from each image of a batch
+    scale_min: float = 1.0  # smallest random resize before cropping (1: never resized)
+    expose: float = 0.0  # random exposure change of the low image, +- this many stops
+    simulated_share: float = 0.0  # share of `pairs` samples whose low image is simulated from the normal one
+    cast: float = 0.0  # random gain of each channel of the low image, in [1 - cast, 1 + cast]
+    gamma: float = 0.0  # random gamma of the low image, exponent in [1 - gamma, 1 + gamma]
+
+    def __post_init__(self) -> None:
+        if self.weights and len(self.weights) != len(self.pairs) + len(self.normal):
+            raise LLDiffusionError("data.weights must name one weight for each folder of data.pairs and data.normal")
+        if self.crop % 32:
+            raise LLDiffusionError(f"data.crop is {self.crop}: it must be a multiple of 32")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms.  The paper uses the first two."""
+
+    prediction: float = 1.0  # MSE between prediction and target (eps, x0 or v)
+    degradation: float = 0.1  # L1(DGNET(x, E(y)), y) on [0, 1] images; stage 1 only (LOL 0.1, LOL-v2 1.0)
+    l1: float = 0.0  # L1 of x0 on [-1, 1]; x0 and v only
+    ssim: float = 0.0  # 1 - SSIM of x0; x0 and v only
+    brightness: float = 0.0  # L1 between per-image channel means of x0; x0 and v only
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run: both stages share these, each with its own number of steps."""
+
+    joint_steps: int = 100_000  # optimiser steps of stage 1 (encoder, denoiser and DGNET together)
+    enhance_steps: int = 100_000  # optimiser steps of stage 2 (denoiser alone, encoder frozen)
+    batch: int = 8  # images a step and process
+    accumulate: int = 1  # batches summed before an optimiser step
+    lr: float = 1e-4  # Adam learning rate
+    enhance_lr: float = 1e-4  # of stage 2
+    weight_decay: float = 0.0
+    beta2: float = 0.999  # Adam
+    schedule: str = "constant"  # of the learning rate: "constant", "cosine" or "multistep"
+    milestones: tuple[int, ...] = ()  # optimiser steps at which "multistep" halves the rate
+    warmup: int = 0  # steps of linear warm-up
+    clip_grad: float = 0.0  # largest gradient norm; 0: no clipping
+    ema: float = 0.999  # decay of the averaged weights, which are what is validated and shipped
+    precision: str = "no"  # "no" (float32), "bf16" or "fp16"
+    final_share: float = 0.0  # share of samples trained at t = T-1, where few-step sampling starts
+    seed: int = 0
+    save_every: int = 1000  # steps between checkpoints
+    validate_every: int = 1000  # steps between validations
+    workers: int = 0  # loader processes
+    compile: bool = False  # torch.compile the training step
+
+    def __post_init__(self) -> None:
+        choose(self.schedule, ("constant", "cosine", "multistep"), "learning-rate schedule")
+        choose(self.precision, ("no", "bf16", "fp16"), "training precision")
+        for name in ("batch", "accumulate", "save_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise LLDiffusionError(f"train.{name} is {getattr(self, name)}: at least 1 is needed")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that defines a model and how it was trained."""
+
+    name: str = "custom"  # shown by every command
+    model: ModelConfig = field(default_factory=ModelConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionary, JSON-ready."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read a preset's name, a TOML file or a run's config.json, then apply overrides such as "train.lr=2e-4".
+
+    Raises LLDiffusionError for an unknown preset, file or key (naming the nearest known one) or a bad value.
+    """
+    table = _read(str(source))
+    for override in overrides:
+        _override(table, override)
+    return config_from_dict(table)
+
+
+def config_from_dict(table: dict[str, Any]) -> Config:
+    """Build a `Config` from nested dictionaries as TOML or JSON give them."""
+    config = _build(Config, table, "")
+    assert isinstance(config, Config)
+    return config
+
+
+def _read(source: str) -> dict[str, Any]:
+    if source in PRESETS:
+        text = (resources.files("lldiffusion") / "presets" / f"{source}.toml").read_text(encoding="utf-8")
+        return tomllib.loads(text)
+    path = Path(source)
+    if not path.is_file():
+        if path.suffix == ".toml" or "/" in source:
+            raise LLDiffusionError(
+                f"no configuration file '{source}': give a TOML file or a preset ({', '.join(PRESETS)})"
+            )
+        choose(source, PRESETS, "preset (and there is no file of that name)")
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:  # TOML, JSON and UTF-8 errors alike
+        raise LLDiffusionError(f"'{source}' is not a readable configuration: {error}") from error
+    base = table.pop("preset", None)
+    return table if base is None else _merge(_read(choose(str(base), PRESETS, "preset")), table)
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merge(base[key], value) if nested else value
+    return merged
+
+
+def _override(table: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise LLDiffusionError(f"'{text}' is not an override: write key=value, e.g. train.lr=2e-4")
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise LLDiffusionError(f"'{key}': '{parent}' is a value, not a section")
+    try:
+        table[leaf] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[leaf] = value  # a bare word is a string
+
+
+def _build(cls: type, table: Any, where: str) -> Any:
+    if not isinstance(table, dict):
+        raise LLDiffusionError(f"configuration '{where}' must be a section, not {table!r}")
+    hints, known = get_type_hints(cls), [f.name for f in fields(cls)]
+    arguments = {}
+    for key, value in table.items():
+        choose(key, known, f"configuration key in [{where or 'top level'}]")
+        path = f"{where}.{key}".lstrip(".")
+        arguments[key] = _build(hints[key], value, path) if is_dataclass(hints[key]) else _cast(hints[key], value, path)
+    return cls(**arguments)
+
+
+def _cast(hint: Any, value: Any, where: str) -> Any:
+    """Accept an int where a float is meant and a list where a tuple is; refuse everything else."""
+    text = str(hint).removeprefix("<class '").removesuffix("'>")
+    if text.startswith("tuple"):
+        inner = {"int": int, "float": float, "str": str}[text[6:].partition(",")[0]]
+        if isinstance(value, (list, tuple)):
+            return tuple(_cast(inner, item, where) for item in value)
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    raise LLDiffusionError(f"configuration '{where}' is {value!r}: expected {text}")

@@ -1,0 +1,85 @@
+"""LLDiffusion: encoder, colour map, denoiser (DDDM) and degradation generation network (DGNET) together."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lldiffusion.config import Config
+
+from .color_map import ColorMap
+from .encoder import LatentMapEncoder
+from .unet import UNet
+
+Features = tuple[Tensor, ...]
+LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
+
+
+def tone(y: Tensor, kind: str) -> Tensor:
+    """The curve applied to y in [-1, 1] inside the networks: "none", or "log".
+
+    "log" maps u = (y + 1) / 2 to log(1 + a u) / log(1 + a).
+    With a = 100, a mean of 0.04 is seen as 0.35: the darks keep their level and get most of the range.
+    """
+    if kind == "none":
+        return y
+    u = ((y.float() + 1) / 2).clamp(0, 1)
+    return (2 / math.log1p(LOG_TONE)) * torch.log1p(LOG_TONE * u) - 1
+
+
+class Encoder(nn.Module):
+    """E(y) with the model's tone curve in front of it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.tone = config.model.tone
+        self.net = LatentMapEncoder(config.model.encoder)
+
+    def forward(self, y: Tensor) -> Features:
+        return self.net(tone(y, self.tone))
+
+
+class Denoiser(nn.Module):
+    """DDDM: prediction = UNet(concat[x_t, y, C(y)], t; E(y)), paper section 3.4.
+
+    x_t, y, c: (N, 3, H, W), y and c in [-1, 1]; t: (N,) or a number in 0..T-1; returns (N, 3, H, W).
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.tone = config.model.tone
+        self.net = UNet(config.model.denoiser, 9, 3, config.model.encoder.ladder, timed=True)
+
+    def forward(self, x_t: Tensor, y: Tensor, c: Tensor, t: Tensor | float, features: Features) -> Tensor:
+        t = torch.as_tensor(t, device=x_t.device).expand(x_t.shape[0])
+        return self.net(torch.cat([x_t, tone(y, self.tone), c], dim=1), features, t)
+
+
+class LLDiffusion(nn.Module):
+    """The whole model.  `degrader` is None in a checkpoint of stage 2, which no longer needs it."""
+
+    def __init__(self, config: Config, with_degrader: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.color_map = ColorMap()
+        self.denoiser = Denoiser(config)
+        features = config.model.encoder.ladder
+        self.degrader = UNet(config.model.degrader, 3, 3, features, timed=False) if with_degrader else None
+
+    def degrade(self, x: Tensor, features: Features) -> Tensor:
+        """DGNET: the low-light image y' that x would have been, (N, 3, H, W) in about [-1, 1] (paper, section 3.2)."""
+        if self.degrader is None:
+            raise RuntimeError("this checkpoint holds no degradation network: it was dropped for stage 2")
+        return self.degrader(x, features)
+
+
+def fold_spectral_norm(model: nn.Module) -> nn.Module:
+    """Replace every spectral-norm parametrisation by the weight it computes: same outputs, plain layers."""
+    for module in model.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    return model

@@ -1,0 +1,106 @@
+"""A run: stage 1, then stage 2 on its encoder, then the model folder that everything else opens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lldiffusion.config import Config, load_config
+from lldiffusion.data.dataset import Source, find_sources
+from lldiffusion.data.layouts import Pair
+from lldiffusion.errors import LLDiffusionError, choose, require
+from lldiffusion.model import LLDiffusion, load_model
+from lldiffusion.model.checkpoint import read_info, save_checkpoint
+
+from .journal import Journal
+from .trainer import STAGES, Trainer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about to do; `--dry-run` prints it."""
+
+    config: Config
+    stages: tuple[str, ...]
+    folder: Path
+    sources: list[Source]
+    held_out: list[Pair]
+    start: str | None  # checkpoint whose weights stage 2 starts from when stage 1 is not part of the run
+
+
+def plan_run(config: Config, folder: str | Path, stage: str = "all", start: str | None = None) -> Plan:
+    """Check configuration, data and stages without touching anything."""
+    choose(stage, (*STAGES, "all"), "stage")
+    stages = STAGES if stage == "all" else (stage,)
+    if start is not None:
+        read_info(start)
+    elif stage == "enhance" and not (Path(folder) / "joint").is_dir():
+        raise LLDiffusionError(
+            "stage 'enhance' starts from a stage-1 model: give it with --init MODEL, or --resume RUN"
+        )
+    sources, held_out = find_sources(config.data)
+    return Plan(config, stages, Path(folder), sources, held_out, start)
+
+
+def read_run(folder: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """The configuration that a run was started with, and changes to it such as "train.joint_steps=5000"."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise LLDiffusionError(f"'{folder}' is not a run that can be resumed: it has no config.json")
+    return load_config(path, overrides)
+
+
+def train(plan: Plan) -> Path:
+    """Carry out a run, continuing whatever part of it is already done; returns the finished model's folder.
+
+    Raises trainer.Stopped when interrupted (state saved) and LLDiffusionError when the loss is no longer finite.
+    """
+    accelerate = require("accelerate", "train", "training")
+    torch.manual_seed(plan.config.train.seed)
+    accelerator = accelerate.Accelerator(mixed_precision=plan.config.train.precision)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    if accelerator.is_main_process:
+        text = json.dumps(plan.config.to_dict(), indent=1) + "\n"
+        (plan.folder / "config.json").write_text(text, encoding="utf-8")
+    journal = Journal(plan.folder, accelerator.is_main_process)
+    try:
+        last = plan.start
+        for stage in plan.stages:
+            last = str(_train_stage(plan, stage, last, accelerator, journal))
+        assert last is not None
+        return _finish(plan, Path(last)) if accelerator.is_main_process else plan.folder / "model"
+    finally:
+        journal.close()
+        accelerator.end_training()
+
+
+def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: object, journal: Journal) -> Path:
+    folder = plan.folder / stage
+    if stage == "enhance" and start is None:
+        start = str(_last(plan.folder / "joint"))
+    model = load_model(start).requires_grad_(True).train() if start else LLDiffusion(plan.config)
+    trainer = Trainer(plan.config, stage, model, plan.sources, plan.held_out, folder, accelerator, journal)
+    trainer.resume()
+    return trainer.run() if trainer.step < trainer.total else _last(folder)
+
+
+def _last(folder: Path) -> Path:
+    from .state import checkpoints
+
+    found = checkpoints(folder)
+    if not found:
+        raise LLDiffusionError(f"'{folder}' holds no checkpoint: train stage 'joint' first")
+    return found[-1]
+
+
+def _finish(plan: Plan, last: Path) -> Path:
+    """Copy the averaged weights of the last checkpoint to RUN/model."""
+    info, target = read_info(last), plan.folder / "model"
+    if target.exists():
+        shutil.rmtree(target)
+    save_checkpoint(target, info.config, load_model(last).state_dict(), info.notes)
+    return target

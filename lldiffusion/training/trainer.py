@@ -1,0 +1,222 @@
+"""Trains one stage: data in, checkpoints out, stoppable and resumable at any step."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader, SequentialSampler
+
+from lldiffusion.config import Config
+from lldiffusion.data.dataset import PairCrops, Source
+from lldiffusion.data.layouts import Pair
+from lldiffusion.diffusion import draw_timesteps
+from lldiffusion.errors import LLDiffusionError
+from lldiffusion.model import LLDiffusion
+
+from .ema import EMA
+from .journal import Journal
+from .losses import Objective
+from .rate import learning_rate
+from .state import checkpoints, load_state, save_state
+from .validate import validate
+
+STAGES = ("joint", "enhance")
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM: the state is saved, and `folder` says where."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.folder = folder
+
+
+class _Offset(SequentialSampler):
+    """Sample numbers from `start` on: a resumed run reads exactly what it would have read."""
+
+    def __init__(self, data: PairCrops, start: int) -> None:
+        super().__init__(data)
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, len(self.data_source)))
+
+    def __len__(self) -> int:
+        return len(self.data_source) - self.start
+
+
+class Trainer:
+    """One stage of one run.
+
+    Args:
+        config: the resolved configuration.
+        stage: "joint" or "enhance".
+        model: its starting weights; for "enhance", those of stage 1.
+        sources, held_out: what `find_sources` returned.
+        folder: where this stage's checkpoints go.
+        accelerator, journal: shared by both stages.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        stage: str,
+        model: LLDiffusion,
+        sources: list[Source],
+        held_out: list[Pair],
+        folder: Path,
+        accelerator: Accelerator,
+        journal: Journal,
+    ) -> None:
+        self.config, self.stage, self.folder, self.held_out = config, stage, folder, held_out
+        self.accelerator, self.journal = accelerator, journal
+        self.total = config.train.joint_steps if stage == "joint" else config.train.enhance_steps
+        self.objective = Objective(model, config, stage).to(accelerator.device)
+        self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = EMA(self.objective.model, config.train.ema)
+        self.sources = sources
+        self.step, self.best, self._stopping = 0, -math.inf, False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        train = self.config.train
+        weights = [p for p in self.objective.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(weights, train.lr, (0.9, train.beta2), weight_decay=train.weight_decay)
+        forward = torch.compile(self.objective) if train.compile else self.objective
+        self.wrapped, self.optimizer = self.accelerator.prepare(forward, self.optimizer)
+
+    def resume(self) -> None:
+        """Continue from the newest checkpoint in `folder`, if there is one."""
+        if found := checkpoints(self.folder):
+            notes = load_state(found[-1], self.objective.model, self.optimizer, self.ema)
+            self.step, self.best = notes["step"], notes["best"] if notes["best"] is not None else -math.inf
+
+    def run(self) -> Path:
+        """Train to the end of the stage; returns the folder of its last checkpoint."""
+        with _Interrupts(self), self.journal.stage(self.stage, self.step, self.total):
+            for batch in self._batches():
+                self._advance(batch)
+                done = self.step == self.total
+                if self.config.train.validate_every and (self.step % self.config.train.validate_every == 0 or done):
+                    self._validate()
+                if self.step % self.config.train.save_every == 0 or done or self._stopping:
+                    self._save()
+                if self._stopping and not done:
+                    raise Stopped(self.folder)
+        if not checkpoints(self.folder):
+            self._save()
+        return checkpoints(self.folder)[-1]
+
+    def _batches(self) -> Iterator[list[dict[str, Tensor]]]:
+        """Lists of `accumulate` batches, one list an optimiser step."""
+        train, data = self.config.train, self.config.data
+        size = train.batch * data.crops_per_image
+        each = size * train.accumulate * self.accelerator.num_processes  # samples an optimiser step, all processes
+        dataset = PairCrops(self.sources, data, seed=train.seed + STAGES.index(self.stage), length=self.total * each)
+        sampler = _Offset(dataset, self.step * each)
+        workers: dict[str, Any] = {"num_workers": train.workers, "persistent_workers": train.workers > 0}
+        loader = self.accelerator.prepare(DataLoader(dataset, size, sampler=sampler, **workers))
+        group: list[dict[str, Tensor]] = []
+        for batch in loader:
+            group.append(batch)
+            if len(group) == train.accumulate:
+                yield group
+                group = []
+
+    def _advance(self, batches: list[dict[str, Tensor]]) -> None:
+        """One optimiser step."""
+        started = time.perf_counter()
+        sums: dict[str, float] = {}
+        rate = learning_rate(self.config.train, self.stage, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
+            with self.accelerator.no_sync(self.wrapped) if not last else _nothing():
+                terms = self.wrapped(batch["low"], batch["normal"], *self._noise(batch["normal"], number))
+                self.accelerator.backward(sum(terms.values()) / len(batches))
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.item() / len(batches)
+        self._check(sums)
+        if self.config.train.clip_grad:
+            self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.train.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update(self.objective.model)
+        self.step += 1
+        images = len(batches) * len(batches[0]["low"]) * self.accelerator.num_processes
+        self.journal.step(self.step, sums, rate, images / (time.perf_counter() - started))
+
+    def _noise(self, normal: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Noise and timesteps as a function of (seed, stage, step, batch, process)."""
+        place = (self.config.train.seed, STAGES.index(self.stage), self.step, number, self.accelerator.process_index)
+        generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+        )
+        noise = torch.randn(normal.shape, generator=generator)
+        total, share = self.config.diffusion.timesteps, self.config.train.final_share
+        t = draw_timesteps(len(normal), total, share, generator)
+        return noise.to(normal.device), t.to(normal.device)
+
+    def _check(self, sums: dict[str, float]) -> None:
+        bad = [name for name, value in sums.items() if not math.isfinite(value)]
+        if bad:
+            found = checkpoints(self.folder)
+            kept = f"the last good checkpoint is '{found[-1]}'" if found else "no checkpoint had been written yet"
+            raise LLDiffusionError(
+                f"loss '{bad[0]}' became {sums[bad[0]]} at step {self.step + 1} of stage '{self.stage}'; {kept}: "
+                f"lower train.lr ({self.config.train.lr}), set train.clip_grad=1.0 or train.precision=no, and resume"
+            )
+
+    def _validate(self) -> None:
+        if not self.held_out or not self.accelerator.is_main_process:
+            return
+        model = LLDiffusion(self.config, with_degrader=self.objective.model.degrader is not None)
+        model.load_state_dict(self.ema.average)
+        result = validate(model.to(self.accelerator.device), self.config, self.held_out)
+        self.best = max(self.best, result.psnr)
+        self.journal.validation(self.step, result)
+
+    def _save(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            notes = {"stage": self.stage, "step": self.step, "best": self.best if math.isfinite(self.best) else None}
+            save_state(self.folder, self.config, self.objective.model, self.optimizer, self.ema, notes)
+        self.accelerator.wait_for_everyone()
+
+
+class _nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class _Interrupts:
+    """The first Ctrl-C or SIGTERM asks for a stop after the current step; a second Ctrl-C stops at once."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.before: dict[int, Any] = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.trainer._stopping:
+            raise KeyboardInterrupt
+        self.trainer._stopping = True
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.before[number] = signal.signal(number, self._ask)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
