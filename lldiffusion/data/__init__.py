@@ -1,0 +1,1 @@
+"""Pairs of low and normal-light photographs: folder layouts, simulation, checks, training crops."""
