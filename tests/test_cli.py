@@ -13,7 +13,7 @@ import typer
 
 import lldiffusion
 from lldiffusion import cli
-from lldiffusion.cli import VERBS, run
+from lldiffusion.cli import VERBS, load_verb, run
 from lldiffusion.errors import LLDiffusionError
 
 
@@ -69,6 +69,9 @@ def test_every_verb_has_a_help_page(verb: str, capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert f"Usage: lldiff {verb}" in out
     assert "--install-completion" not in out
+    command = load_verb(verb)
+    texts = [parameter.help for parameter in command.params if getattr(parameter, "help", None)]
+    assert [text for text in texts if "".join(text.split()) not in "".join(out.split())] == []
 
 
 def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,8 +53,9 @@ class LazyGroup(TyperGroup):
 
 def load_verb(verb: str) -> Any:
     """Import the module of `verb` and return its command."""
-    module = importlib.import_module(f"lldiffusion.cli.{VERBS[verb][0]}")
-    return typer.main.get_command(module.app)
+    app = importlib.import_module(f"lldiffusion.cli.{VERBS[verb][0]}").app
+    app.rich_markup_mode = None  # rich would read the brackets of "[the model's own]" as markup
+    return typer.main.get_command(app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -73,7 +74,7 @@ def _root(
 
 def build_app() -> typer.Typer:
     """The root application: a placeholder for every verb, none of them imported."""
-    app = typer.Typer(cls=LazyGroup, add_completion=False)
+    app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None)
     app.callback()(_root)
     for verb, (_, help_text) in VERBS.items():
         app.command(verb, help=help_text)(lambda: None)
