@@ -58,6 +58,15 @@ class _Rung(nn.Module):
         return _leaky(self.conv(self.up(x)))
 
 
+def _keep_variance(module: nn.Module) -> None:
+    """He initialisation: without any norm, PyTorch's default would shrink the signal to 1e-5 over these layers."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        fan = module.weight[0].numel() if isinstance(module, nn.Conv2d) else module.weight[:, 0].numel() / 4
+        nn.init.normal_(module.weight, std=(2 / (1 + SLOPE**2) / fan) ** 0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 class LatentMapEncoder(nn.Module):
     """E(y): (N, 3, H, W) in [-1, 1] -> features, coarse to fine.
 
@@ -76,6 +85,8 @@ class LatentMapEncoder(nn.Module):
         self.ladder = nn.ModuleList(
             [_Rung(a, b, s, config) for a, b, s in zip(rungs, config.ladder, config.ladder_scales, strict=False)]
         )
+        if config.norm == "none" and not config.spectral_norm:
+            self.apply(_keep_variance)
 
     def forward(self, y: Tensor) -> tuple[Tensor, ...]:
         first, *rest = self.pyramid

@@ -1,0 +1,119 @@
+"""The network: the authors' golden answers, presets, shapes, and the promises of `tiny`."""
+
+import numpy as np
+import pytest
+
+from lldiffusion.config import load_config
+
+torch = pytest.importorskip("torch")
+
+from lldiffusion.model.blocks import Attention, TimeEmbedding  # noqa: E402
+from lldiffusion.model.network import LLDiffusion, fold_spectral_norm, tone  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def tiny() -> LLDiffusion:
+    torch.manual_seed(0)
+    return LLDiffusion(load_config("tiny")).eval()
+
+
+def _images(height: int = 64, width: int = 96) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(1)
+    y = torch.rand(2, 3, height, width, generator=generator) * 0.2 - 1
+    return torch.randn(2, 3, height, width, generator=generator), y
+
+
+def test_tiny_keeps_its_promises(tiny: LLDiffusion) -> None:
+    assert sum(p.numel() for p in tiny.parameters()) <= 3_000_000
+    config = tiny.config.model.denoiser
+    assert config.middle_time
+    for level in (*config.attention_down, *config.attention_up):
+        assert config.patch * 2**level >= 16
+
+
+def test_tiny_costs_at_most_a_fifth_of_a_megaflop_per_pixel(tiny: LLDiffusion) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    x_t, y = _images(128, 128)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        tiny.denoiser(x_t, y, tiny.color_map(y), 500, tiny.encoder(y))
+    assert counter.get_total_flops() / (2 * 128 * 128) <= 0.2e6
+
+
+def test_tinys_encoder_keeps_the_brightness_level(tiny: LLDiffusion) -> None:
+    """Away from the borders, InstanceNorm would answer the same for every flat image."""
+    dark, bright = (torch.full((1, 3, 256, 256), level) for level in (-0.95, -0.5))
+    with torch.no_grad():
+        for a, b in zip(tiny.encoder(dark), tiny.encoder(bright), strict=True):
+            middle = slice(a.shape[2] // 2, a.shape[2] // 2 + 1)
+            assert (a - b)[..., middle, middle].abs().mean() > 0.05 * a[..., middle, middle].abs().mean()
+
+
+@pytest.mark.parametrize("preset", ["tiny", "paper"])
+def test_shapes(preset: str) -> None:
+    config = load_config(preset)
+    model = LLDiffusion(config).eval()
+    x_t, y = _images()
+    with torch.no_grad():
+        features = model.encoder(y)
+        assert [f.shape[1] for f in features] == list(config.model.encoder.ladder)
+        prediction = model.denoiser(x_t, y, model.color_map(y), torch.tensor([3, 900]), features)
+        assert prediction.shape == x_t.shape
+        assert model.degrade(x_t, features).shape == x_t.shape
+
+
+def test_every_parameter_of_tiny_gets_a_gradient(tiny: LLDiffusion) -> None:
+    x_t, y = _images()
+    features = tiny.encoder(y)
+    prediction = tiny.denoiser(x_t, y, tiny.color_map(y), 500, features)
+    (prediction.square().mean() + tiny.degrade(x_t, features).square().mean()).backward()
+    assert [n for n, p in tiny.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    tiny.zero_grad()
+
+
+def test_color_map_against_its_formula() -> None:
+    y = np.random.default_rng(0).random((1, 3, 4, 5), dtype=np.float32) * 2 - 1
+    u = (y + 1) / 2
+    expected = 2 * np.clip(u / (u.sum(axis=1, keepdims=True) + 1e-4), 0, 1) - 1
+    model = LLDiffusion(load_config("tiny"), with_degrader=False)
+    np.testing.assert_allclose(model.color_map(torch.from_numpy(y)).numpy(), expected, atol=1e-6)
+    black = model.color_map(-torch.ones(1, 3, 2, 2))
+    assert torch.equal(black, -torch.ones(1, 3, 2, 2))
+
+
+def test_tone_keeps_the_ends_and_the_order() -> None:
+    y = torch.linspace(-1, 1, 101)
+    curve = tone(y, "log")
+    assert curve[0] == -1 and abs(curve[-1] - 1) < 1e-6
+    assert (curve.diff() > 0).all()
+
+
+def test_attention_against_plain_softmax() -> None:
+    attention = Attention(32, "group", 32)
+    x = torch.randn(2, 32, 4, 6)
+    with torch.no_grad():
+        h = attention.norm(x)
+        q, k, v = (p(h).flatten(2) for p in (attention.q, attention.k, attention.v))
+        weights = torch.softmax(q.transpose(1, 2) @ k / 32**0.5, dim=-1)  # (N, HW, HW)
+        expected = x + attention.out((v @ weights.transpose(1, 2)).reshape(x.shape))
+        torch.testing.assert_close(attention(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_time_embedding_against_diffusers() -> None:
+    embeddings = pytest.importorskip("diffusers.models.embeddings")
+    ours = TimeEmbedding(64)
+    t = torch.tensor([0, 40, 960])
+    phase = t.float()[:, None] * ours.frequencies[None]
+    theirs = embeddings.get_timestep_embedding(t, 64, flip_sin_to_cos=False, downscale_freq_shift=1)
+    torch.testing.assert_close(torch.cat([phase.sin(), phase.cos()], dim=1), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_folding_spectral_norm_changes_nothing() -> None:
+    model = LLDiffusion(load_config("paper"), with_degrader=False).eval()
+    _, y = _images()
+    with torch.no_grad():
+        before = model.encoder(y)
+        after = fold_spectral_norm(model).encoder(y)
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert not any("parametrizations" in name for name in model.state_dict())
