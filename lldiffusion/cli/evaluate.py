@@ -1,0 +1,201 @@
+"""`lldiff eval`: a model, another method's results or a baseline, measured under named protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lldiffusion.errors import LLDiffusionError, require
+
+if TYPE_CHECKING:
+    from lldiffusion.evaluation.measure import Instruments, Job, Method, Score
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command("eval")
+def evaluate(
+    data: Path = typer.Option(..., help="Folder of pairs (LOL, LOL-v2, VE-LOL, low/ + normal/), or of dark images."),
+    model: str | None = typer.Option(None, help="Checkpoint folder or shipped model [tiny]."),
+    results: Path | None = typer.Option(None, help="Another method's images, matched by file stem."),
+    baseline: str | None = typer.Option(None, help="gamma, fixed-gamma or input, instead of a model."),
+    protocol: str = typer.Option(
+        "standard,gtmean,lldiffusion", help="Protocols, comma-separated; also lldiffusion-corrected."
+    ),
+    steps: int | None = typer.Option(None, min=1, help="Sampling steps [the model's]."),
+    sampler: str | None = typer.Option(None, help="ddim, dpm++ or euler [the model's]."),
+    seeds: str = typer.Option("0", help="Seeds, comma-separated: several give the spread."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    limit: int | None = typer.Option(None, min=1, help="Measure only the first N images."),
+    niqe_params: Path | None = typer.Option(None, help="NIQE's model parameters, .mat or .npz [$LLDIFF_NIQE_PARAMS]."),
+    out: Path = typer.Option(
+        Path("eval.json"), "-o", "--out", help="JSON to write; a .csv of the same name goes beside it."
+    ),
+) -> None:
+    """Measure PSNR, SSIM, LPIPS, NIQE and brightness error per image and in the mean, and save them.
+
+    Without normal-light images in the folder only NIQE is measured.
+    """
+    require("skimage", "eval", "evaluation")
+    from rich.console import Console
+
+    from lldiffusion.evaluation.report import Report
+    from lldiffusion.evaluation.show import show
+
+    _check_options(model, results, baseline, {"--steps": steps, "--sampler": sampler}, seeds, out)
+    instruments = _instruments(protocol, niqe_params)
+    jobs = _find_jobs(data, niqe=not isinstance(instruments.niqe, str))[:limit]
+    out.parent.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
+    if results is not None or baseline is not None:
+        about, scores = _measure_fixed(jobs, instruments, results, baseline)
+    else:
+        about, scores = _measure_model(jobs, instruments, model, _parse_seeds(seeds), (steps, sampler, device))
+    report = Report(about, str(data), instruments, scores)
+    saved = report.save(out)
+    show(report, Console())
+    typer.echo(f"saved: {', '.join(map(str, saved))}")
+
+
+def _check_options(
+    model: str | None, results: Path | None, baseline: str | None, of_models: dict[str, Any], seeds: str, out: Path
+) -> None:
+    given = {"--model": model, "--results": results, "--baseline": baseline}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise LLDiffusionError(f"{' and '.join(named)} exclude each other: give one of --model, --results, --baseline")
+    useless = [name for name, value in of_models.items() if value is not None] + (["--seeds"] if seeds != "0" else [])
+    if useless and (results is not None or baseline is not None):
+        raise LLDiffusionError(f"{', '.join(useless)} only apply to a model, not to {named[0]}")
+    if out.suffix.lower() != ".json" or out.is_dir():
+        raise LLDiffusionError(f"--out '{out}': the report is JSON, name a file that ends in .json")
+
+
+def _instruments(protocol: str, niqe_params: Path | None) -> Instruments:
+    from lldiffusion.evaluation.lpips import load_lpips
+    from lldiffusion.evaluation.measure import Instruments
+    from lldiffusion.evaluation.niqe import load_niqe
+    from lldiffusion.evaluation.protocols import get_protocol
+
+    names = dict.fromkeys(name.strip() for name in protocol.split(","))
+    return Instruments(tuple(map(get_protocol, names)), load_lpips(), load_niqe(niqe_params))
+
+
+def _parse_seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise LLDiffusionError(f"--seeds '{text}': give whole numbers with commas, such as 0,1,2") from error
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise LLDiffusionError(f"--seeds '{text}': seeds are 0 or more, and each is given once")
+    return seeds
+
+
+def _find_jobs(data: Path, niqe: bool) -> list[Job]:
+    """The test pairs of a data set, or the images of a folder without normal-light ones."""
+    from lldiffusion.data.layouts import find_pairs, find_unpaired, validate_pairs
+    from lldiffusion.evaluation.measure import Job
+
+    try:
+        return [Job(pair.name, pair.low, pair.normal) for pair in validate_pairs(find_pairs(data, "test"))]
+    except LLDiffusionError as error:
+        if not _is_unpaired(data):
+            raise
+        if not niqe:
+            raise LLDiffusionError(
+                f"nothing to measure: NIQE has no parameters (--niqe-params), and {error}"
+            ) from error
+    return [Job(path.relative_to(data).with_suffix("").as_posix(), path, None) for path in find_unpaired(data)]
+
+
+def _is_unpaired(data: Path) -> bool:
+    """Whether a folder without a known layout is meant as dark images alone: nothing below it is named like a side."""
+    if not data.is_dir() or (data / "pairs.csv").exists():
+        return False
+    below = [part.lower() for path in data.rglob("*") if path.is_dir() for part in path.relative_to(data).parts]
+    return not any(side in part for part in below for side in ("low", "normal", "high"))
+
+
+def _measure_fixed(
+    jobs: list[Job], instruments: Instruments, results: Path | None, baseline: str | None
+) -> tuple[dict[str, Any], list[Score]]:
+    """Another method's files, or a method without a network: one run, no seed."""
+    from lldiffusion.evaluation.baselines import get_baseline
+    from lldiffusion.evaluation.measure import match_results
+
+    if baseline is not None:
+        method = get_baseline(baseline)
+        return {"name": f"baseline {baseline}", "kind": "baseline"}, _collect(jobs, [(0, method)], instruments)
+    assert results is not None
+    jobs = match_results(jobs, results)
+    scores = _collect(jobs, [(0, lambda pixels: pixels)], instruments)
+    return {"name": results.resolve().name, "kind": "results", "folder": str(results)}, scores
+
+
+def _measure_model(
+    jobs: list[Job], instruments: Instruments, model: str | None, seeds: list[int], options: tuple[Any, ...]
+) -> tuple[dict[str, Any], list[Score]]:
+    from lldiffusion.engines import DEFAULT_MODEL, Enhancer
+    from lldiffusion.engines.allocator import keep_freed_memory
+
+    require("torch", "train", "running a model")
+    keep_freed_memory()
+    source, (steps, sampler, device) = model or DEFAULT_MODEL, options
+    runs = [(s, Enhancer.open(source, steps=steps, sampler=sampler, device=device, seed=s)) for s in seeds]
+    about: dict[str, Any] = {name: value for name, value in runs[0][1].info().items() if name not in ("seed", "model")}
+    about |= {"seeds": seeds, "weights_sha256": _weights_hash(source)}
+    scores = _collect(jobs, [(seed, enhancer) for seed, enhancer in runs], instruments)
+    return {"name": f"model {source}", "kind": "model", "preset": runs[0][1].info()["model"], **about}, scores
+
+
+def _weights_hash(source: str) -> str:
+    import hashlib
+
+    from lldiffusion.model.checkpoint import resolve
+
+    with (resolve(source) / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _collect(jobs: list[Job], runs: list[tuple[int, Method]], instruments: Instruments) -> list[Score]:
+    """Measure every job with every run under a progress bar; Ctrl-C says how far it came."""
+    from lldiffusion.evaluation.measure import measure
+
+    scores: list[Score] = []
+    with _progress(len(jobs) * len(runs)) as advance:
+        try:
+            for seed, method in runs:
+                for score in measure(jobs, method, instruments, seed):
+                    scores.append(score)
+                    advance()
+        except KeyboardInterrupt as stop:
+            done = f"{len(scores)} of {len(jobs) * len(runs)} images"
+            raise KeyboardInterrupt(f"stopped after {done}: nothing was saved; --limit N measures fewer") from stop
+    return scores
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("measuring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images, left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
