@@ -96,7 +96,7 @@ def read_image(path: Path) -> Image:
     """Read a picture.  Raises LLDiffusionError if it is missing, no image, damaged, or of an unsupported kind."""
     with _naming(path, "read"):
         source = _open(path, memory=True)
-        format_, icc = _format_of(source), _blob(source, "icc-profile-data")
+        format_, icc = FORMATS["." + _loader(source)], _blob(source, "icc-profile-data")
         if source.interpretation == "cmyk":
             source, icc = _cmyk_to_srgb(source, has_profile=icc is not None), None
         values = np.atleast_3d(source.autorot().numpy())  # (H, W, bands)
@@ -136,7 +136,7 @@ def _vips() -> ModuleType:
     os.environ.setdefault("VIPS_WARNING", "0")
     import pyvips
 
-    return pyvips  # type: ignore[no-any-return]
+    return pyvips
 
 
 @contextmanager
@@ -161,14 +161,14 @@ def _open(path: Path, memory: bool) -> Any:
         raise LLDiffusionError(f"cannot read '{path}': the file is empty")
     # revalidate: libvips would otherwise answer from its cache after the file was rewritten
     source = vips.Image.new_from_file(str(path), memory=memory, fail_on="error", revalidate=True)
-    if _format_of(source) not in FORMATS.values():
-        raise LLDiffusionError(f"cannot read '{path}': {_format_of(source)} is not supported; accepted are {_ACCEPTED}")
+    if _loader(source) not in FORMATS.values():
+        raise LLDiffusionError(f"cannot read '{path}': {_loader(source)} is not supported; accepted are {_ACCEPTED}")
     if source.format not in _DEPTHS:
         raise LLDiffusionError(f"cannot read '{path}': {source.format} samples; convert it to 8 or 16 bits a channel")
     return source
 
 
-def _format_of(source: Any) -> str:
+def _loader(source: Any) -> str:
     """ "png" of "pngload", "pngload_buffer" and the like."""
     return str(source.get("vips-loader")).partition("load")[0]
 

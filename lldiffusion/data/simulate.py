@@ -194,4 +194,4 @@ def _through_jpeg(low: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
 
     height, width, _ = low.shape
     image = pyvips.Image.new_from_memory(low.tobytes(), width, height, 3, "uchar").copy(interpretation="srgb")
-    return pyvips.Image.jpegload_buffer(image.jpegsave_buffer(Q=quality)).numpy()  # type: ignore[no-any-return]
+    return pyvips.Image.jpegload_buffer(image.jpegsave_buffer(Q=quality)).numpy()
