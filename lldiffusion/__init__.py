@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lldiffusion.bundle import Bundle as Bundle
     from lldiffusion.config import load_config as load_config
     from lldiffusion.engines import Enhancer as Enhancer
     from lldiffusion.errors import LLDiffusionError as LLDiffusionError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Bundle": "lldiffusion.bundle",
     "Enhancer": "lldiffusion.engines",
     "LLDiffusionError": "lldiffusion.errors",
     "load_config": "lldiffusion.config",
@@ -26,7 +28,7 @@ _HOMES = {
     "train": "lldiffusion.training",
 }
 
-__all__ = ["Enhancer", "LLDiffusionError", "__version__", "load_config", "load_model", "train"]
+__all__ = ["Bundle", "Enhancer", "LLDiffusionError", "__version__", "load_config", "load_model", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -118,7 +118,7 @@ def test_runtime_imports_without_torch() -> None:
     runtime = [
         name
         for name in (module_name(path) for path in sources())
-        if (group_of(name) in ("errors", "config", "images", "engines")) and name != EAGER_BACKEND
+        if (group_of(name) in ("errors", "config", "bundle", "images", "engines")) and name != EAGER_BACKEND
     ]
     assert "lldiffusion.engines" in runtime
     code = f"""

@@ -1,0 +1,11 @@
+"""The bundle: what `lldiff export` writes and everything else opens (needs nothing but the standard library).
+
+A folder, or one `.lldiff` zip of it, with `manifest.json`, the ONNX graphs, `parity.json` and, in `engines/`, a cache
+of TensorRT engines.  A bundle is a download: every file is checked against the manifest before anything reads it.
+"""
+
+from .core import Bundle, Draft
+from .engine_cache import EngineKey
+from .manifest import GRAPHS, PRECISIONS, SCHEMA, Manifest
+
+__all__ = ["GRAPHS", "PRECISIONS", "SCHEMA", "Bundle", "Draft", "EngineKey", "Manifest"]
