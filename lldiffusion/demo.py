@@ -1,0 +1,95 @@
+"""`make demo`: photographs anyone may use, darkened with visible noise, enhanced by the model in the package.
+
+The photographs are scikit-image's: an astronaut (NASA, public domain), a cup of coffee (Rachel Michetti), a cat
+(Stefan van der Walt) and a rocket (SpaceX), all CC0 or public domain.  The model has not seen them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lldiffusion.data.simulate import LowLight, simulate
+from lldiffusion.engines import DEFAULT_MODEL, Enhancer
+from lldiffusion.engines.allocator import keep_freed_memory
+from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.evaluation.baselines import as_float, automatic_gamma
+from lldiffusion.evaluation.metrics import psnr
+from lldiffusion.images import Image, to_uint8, write_image
+
+Uint8 = NDArray[np.uint8]  # (H, W, 3) RGB
+
+# Name in skimage.data, and the rows and columns shown: 3:2 all of them, so that they line up.
+PHOTOGRAPHS = {
+    "astronaut": (slice(0, 341), slice(0, 512)),
+    "coffee": (slice(0, 400), slice(0, 600)),
+    "chelsea": (slice(0, 300), slice(0, 450)),
+    "rocket": (slice(0, 427), slice(0, 640)),
+}
+CELL = 280  # width in pixels of a picture on the contact sheet
+KINDS = ("dark", "gamma", "enhanced", "original")
+
+
+def make_demo(out: Path) -> Path:
+    """Write every photograph in four versions, print what was measured, and return the page that shows them all."""
+    out.mkdir(parents=True, exist_ok=True)
+    cells = []
+    with Enhancer.open(DEFAULT_MODEL) as enhancer:
+        print(f"model '{DEFAULT_MODEL}', {enhancer.info()['steps']} steps")
+        print("PSNR in dB    dark   gamma   model   seconds")
+        for name, original, dark in dark_photographs():
+            start = time.perf_counter()
+            bright = enhancer(dark)
+            seconds = time.perf_counter() - start
+            versions = [dark, to_uint8(automatic_gamma(dark)), bright, original]
+            print(f"{name:10}", *(f"{psnr(version, original):7.2f}" for version in versions[:3]), f"{seconds:9.2f}")
+            write_versions(out, name, versions)
+            cells += versions
+    sheet = out / "contact-sheet.jpg"
+    write_image(sheet, Image(contact_sheet(cells, across=len(KINDS)), format="jpeg"))
+    return sheet
+
+
+def write_versions(out: Path, name: str, versions: list[Uint8]) -> None:
+    """One PNG for each of KINDS."""
+    for kind, pixels in zip(KINDS, versions, strict=True):
+        write_image(out / f"{name}-{kind}.png", Image(as_float(pixels)))
+
+
+def dark_photographs() -> Iterator[tuple[str, Uint8, Uint8]]:
+    """(name, original, dark), both (H, W, 3); always the same."""
+    data = require("skimage.data", "eval", "the demo")
+    for seed, (name, window) in enumerate(PHOTOGRAPHS.items()):
+        original = getattr(data, name)()[window]
+        dark = simulate(as_float(original), np.random.default_rng(seed), LowLight())
+        yield name, original, to_uint8(dark)
+
+
+def contact_sheet(pictures: list[Uint8], across: int) -> NDArray[np.float32]:
+    """The pictures in rows of `across`, scaled to the same width; (H, W, 3) in [0, 1]."""
+    import pyvips
+
+    cells = [pyvips.Image.new_from_array(picture, interpretation="srgb") for picture in pictures]
+    cells = [cell.thumbnail_image(CELL, height=CELL * 2 // 3, size="force") for cell in cells]
+    sheet = pyvips.Image.arrayjoin(cells, across=across, shim=6, background=[255, 255, 255])
+    return as_float(sheet.numpy())
+
+
+def main() -> None:
+    """`python -m lldiffusion.demo [FOLDER]`."""
+    keep_freed_memory()
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    try:
+        sheet = make_demo(out)
+    except LLDiffusionError as error:
+        sys.exit(f"error: {error}")
+    print(f"\n{', '.join(KINDS)}: {out}/*.png\nall on one page: {sheet}")
+
+
+if __name__ == "__main__":
+    main()
