@@ -69,6 +69,11 @@ def find_pairs(root: Path, split: str | None = None) -> list[Pair]:
     return [pair for low, normal in kept for pair in _match(low, normal, root)]
 
 
+def has_pairs(root: Path) -> bool:
+    """Whether `find_pairs` knows the layout of `root`."""
+    return (root / "pairs.csv").is_file() or any(True for _ in _find_sides(root))
+
+
 def find_unpaired(root: Path) -> list[Path]:
     """Every image under `root`, folders below included, sorted.  Raises LLDiffusionError when there is none."""
     root = Path(root)
@@ -87,23 +92,31 @@ def validate_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     damaged further down is found when it is loaded, or by `lldiff data check`.
     """
     pairs = list(pairs)
-    problems = find_problems(pairs)
+    _, problems = sort_out(pairs)
     if problems:
         shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise LLDiffusionError(f"{len(problems)} problems in {len(pairs)} pairs:{shown}{more}")
+        raise LLDiffusionError(
+            f"{len(problems)} problem{'s' * (len(problems) > 1)} in {len(pairs)} pairs:{shown}{more}"
+        )
     return pairs
 
 
-def find_problems(pairs: list[Pair]) -> list[str]:
-    """One line for each thing wrong with the pairs; see `validate_pairs`."""
+def sort_out(pairs: list[Pair]) -> tuple[list[Pair], list[str]]:
+    """The usable pairs, and one line for each thing that is wrong with the others; see `validate_pairs`."""
     if not pairs:
-        return ["no pairs: the folders hold no images"]
+        return [], ["no pairs: the folders hold no images"]
     empty = {f for f in {p.parent for pair in pairs for p in (pair.low, pair.normal)} if not _has_images(f)}
     problems = [f"'{folder}' {'holds no images' if folder.is_dir() else 'does not exist'}" for folder in sorted(empty)]
     counts = Counter(pair.name for pair in pairs)
     problems += [f"the name '{name}' stands for {count} pairs" for name, count in counts.items() if count > 1]
-    return problems + [line for pair in pairs for line in _pair_problems(pair, empty)]
+    usable = []
+    for pair in pairs:
+        found = _pair_problems(pair, empty)
+        problems += found
+        if not found and not {pair.low.parent, pair.normal.parent} & empty:
+            usable.append(pair)
+    return usable, problems
 
 
 def _pair_problems(pair: Pair, empty: set[Path]) -> list[str]:
