@@ -24,7 +24,7 @@ RANKS = {
     **dict.fromkeys(("model", "diffusion", "data", "training", "evaluation"), 2),
     "export": 3,
     "benchmarks": 4,
-    **dict.fromkeys(("cli", "demo"), 5),
+    **dict.fromkeys(("cli", "demo", "__main__"), 5),
 }
 # The one engine that is PyTorch: it imports the model when it is opened.
 EAGER_BACKEND = "lldiffusion.engines.backends.torch_eager"

@@ -32,7 +32,7 @@ VERBS = {
     "enhance": ("enhance", "Brighten images: files, folders and globs."),
     "train": ("train", "Train both stages on pairs, or resume a run."),
     "eval": ("evaluate", "Measure a model, or any method's results, under named protocols."),
-    "data": ("data", "Check folders of training and test images."),
+    "data": ("data", "Check training and test images; simulate low-light pairs."),
     "convert": ("convert", "Convert the authors' checkpoint files."),
 }
 
