@@ -42,7 +42,8 @@ def test_golden_answers(golden: tuple[Weights, Any]) -> None:
     weights, answers = golden
     config = load_config("paper")
     model, left_out = fill(config, weights, "golden")
-    assert left_out and all("fus" in name for name in left_out)  # attention layers their forward pass never calls
+    assert left_out
+    assert all("fus" in name for name in left_out)
     y, x_t, x0 = (torch.from_numpy(answers[name]) for name in ("y", "x_t", "x0"))
     with torch.no_grad():
         features, c = model.encoder(y), model.color_map(y)
@@ -163,7 +164,8 @@ def test_reversed_decoders_of_older_files(tmp_path: Path) -> None:
     model, state = _network("paper-v2")
     flip = {n: re.sub(r"_unet\.up\.(\d)\.", lambda m: f"_unet.up.{5 - int(m[1])}.", n) for n in state}
     old = {flip[n]: v for n, v in state.items()}
-    assert forward_order(old)[1] and not forward_order(state)[1]
+    assert forward_order(old)[1]
+    assert not forward_order(state)[1]
     convert(_file(tmp_path / "old.pth", old), model.config, tmp_path / "ours")
     loaded = load_model(tmp_path / "ours").state_dict()
     assert all(torch.equal(loaded[n], v) for n, v in model.state_dict().items())

@@ -84,7 +84,8 @@ def test_color_map_against_its_formula() -> None:
 def test_tone_keeps_the_ends_and_the_order() -> None:
     y = torch.linspace(-1, 1, 101)
     curve = tone(y, "log")
-    assert curve[0] == -1 and abs(curve[-1] - 1) < 1e-6
+    assert curve[0] == -1
+    assert abs(curve[-1] - 1) < 1e-6
     assert (curve.diff() > 0).all()
 
 

@@ -124,7 +124,7 @@ class Trainer:
         each = size * train.accumulate * self.accelerator.num_processes  # samples an optimiser step, all processes
         dataset = PairCrops(self.sources, data, seed=train.seed + STAGES.index(self.stage), length=self.total * each)
         sampler = _Offset(dataset, self.step * each)
-        workers: dict[str, Any] = {"num_workers": train.workers, "persistent_workers": train.workers > 0}
+        workers: dict[str, Any] = {"num_workers": train.workers, "worker_init_fn": _leave_signals_to_the_trainer}
         loader = self.accelerator.prepare(DataLoader(dataset, size, sampler=sampler, **workers))
         group: list[dict[str, Tensor]] = []
         for batch in loader:
@@ -193,6 +193,12 @@ class Trainer:
             notes = {"stage": self.stage, "step": self.step, "best": self.best if math.isfinite(self.best) else None}
             save_state(self.folder, self.config, self.objective.model, self.optimizer, self.ema, notes)
         self.accelerator.wait_for_everyone()
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; a loader that died of it would take the saving trainer with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _nothing:
