@@ -14,7 +14,7 @@ Array = Any  # an engine's own array (NumPy, torch, device memory); host arrays 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # told apart by identity, so that an engine can keep what it made of them
 class Conditions:
     """What does not depend on the step, computed once per image."""
 

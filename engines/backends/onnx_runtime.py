@@ -1,0 +1,124 @@
+"""ONNX Runtime: a bundle's graphs on a CPU, or on an NVIDIA GPU where everything stays between the steps."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lldiffusion.errors import LLDiffusionError, require
+
+from ..driver import device_index, driver, free_memory
+from ..memory import host_memory
+from ..sampler import Step
+from .base import Array, Conditions, Floats
+from .feeds import condition_inputs, step_inputs, threads
+
+CUDA = "CUDAExecutionProvider"
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}  # of graph inputs; there is no NumPy bfloat16
+
+
+class OnnxRuntimeEngine:
+    """Runs the three graphs; values are `OrtValue`s that live on the engine's device.
+
+    Args:
+        graphs: graph name -> ONNX file.
+        precision: of the graphs, "fp32" or "fp16".
+        device: "cpu", "cuda" or "cuda:N".
+    Raises LLDiffusionError when a graph cannot be loaded, or CUDA was asked for and ONNX Runtime falls back to the CPU.
+    """
+
+    def __init__(self, graphs: dict[str, Path], precision: str, device: str = "cpu") -> None:
+        self._ort = require("onnxruntime", "cpu", "the onnxruntime backend")
+        self._gpu, self._precision = device_index(device), precision
+        self._where = ("cpu", 0) if self._gpu is None else ("cuda", self._gpu)
+        self._sessions = {name: self._open(name, path) for name, path in graphs.items()}
+        self._types = {
+            name: {port.name: TYPES[port.type] for port in session.get_inputs()}
+            for name, session in self._sessions.items()
+        }
+        # Conditions are put on the device once per image; the engine does not keep them alive.
+        self._placed: weakref.WeakKeyDictionary[Conditions, dict[str, Array]] = weakref.WeakKeyDictionary()
+
+    def encode(self, low: Floats) -> tuple[Array, ...]:
+        return tuple(self._run("encoder", {"low": self._value("encoder", "low", low)}))
+
+    def color_map(self, low: Floats) -> Array:
+        return self._run("color_map", {"low": self._value("color_map", "low", low)})[0]
+
+    def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:
+        moving = {"x_t": x, "x0_previous": previous, **step_inputs(step)}
+        feeds = {name: self._value("denoiser", name, value) for name, value in moving.items()}
+        x_next, x0 = self._run("denoiser", feeds | self._place(conditions))
+        return x_next, x0
+
+    def numpy(self, values: Array) -> Floats:
+        host = values if isinstance(values, np.ndarray) else values.numpy()
+        return np.ascontiguousarray(host, dtype=np.float32)
+
+    def info(self) -> dict[str, str]:
+        name = "cpu" if self._gpu is None else driver().gpus[self._gpu].name
+        about = {"backend": "onnxruntime", "version": self._ort.__version__, "device": name}
+        return about | {"precision": self._precision, "threads": str(threads() or "automatic")}
+
+    def free_memory(self) -> int:
+        return host_memory() if self._gpu is None else free_memory(self._gpu)
+
+    def _open(self, name: str, path: Path) -> Any:
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = threads()
+        options.log_severity_level = 3  # errors; its warnings are about its own placement of small operators
+        if name != "denoiser":  # runs once an image: its threads shall not spin while the denoiser works
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = self._ort.InferenceSession(str(path), options, providers=self._providers())
+        except Exception as error:  # its exceptions have no common base class of their own
+            raise LLDiffusionError(f"ONNX Runtime cannot load '{path}': {_line(error)}") from error
+        if self._gpu is not None and CUDA not in session.get_providers():
+            raise LLDiffusionError(
+                f"ONNX Runtime {self._ort.__version__} could not start CUDA and would use the CPU instead: "
+                'install CUDA 12 or 13 and cuDNN 9 (pip install "onnxruntime-gpu[cuda,cudnn]"), or use --device cpu'
+            )
+        return session
+
+    def _providers(self) -> list[Any]:
+        if self._gpu is None:
+            return ["CPUExecutionProvider"]
+        self._ort.preload_dlls()  # CUDA and cuDNN from pip packages, which the loader would not find
+        settings = {"device_id": self._gpu, "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
+        return [(CUDA, settings), "CPUExecutionProvider"]
+
+    def _place(self, conditions: Conditions) -> dict[str, Array]:
+        if conditions not in self._placed:
+            named = condition_inputs(conditions)
+            self._placed[conditions] = {name: self._value("denoiser", name, value) for name, value in named.items()}
+        return self._placed[conditions]
+
+    def _value(self, graph: str, name: str, values: Array) -> Array:
+        """An OrtValue on the device: the array's own memory on a CPU, a copy on a GPU."""
+        if not isinstance(values, np.ndarray):
+            return values
+        typed = np.ascontiguousarray(values, dtype=self._types[graph][name])
+        return self._ort.OrtValue.ortvalue_from_numpy(typed, *self._where)
+
+    def _run(self, graph: str, feeds: dict[str, Array]) -> list[Array]:
+        session = self._sessions[graph]
+        binding = session.io_binding()
+        for name, value in feeds.items():
+            binding.bind_ortvalue_input(name, value)
+        for output in session.get_outputs():
+            binding.bind_output(output.name, *self._where)  # from the arena, which keeps freed memory for the next run
+        try:
+            session.run_with_iobinding(binding)
+        except Exception as error:  # as above
+            shape = "x".join(map(str, next(iter(feeds.values())).shape()))
+            raise LLDiffusionError(
+                f"ONNX Runtime failed in {graph} at {shape}: {_line(error)}; try --tile 512"
+            ) from error
+        return list(binding.get_outputs())
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
