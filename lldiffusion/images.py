@@ -44,6 +44,7 @@ _ACCEPTED = "PNG, JPEG, WebP and TIFF"
 _DEPTHS = {"uchar": 8, "ushort": 16}
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, of the encoded values
 _ORIENTATION = 0x0112
+_threads_of: set[int] = set()  # the process in which libvips has started its threads
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def read_image(path: Path) -> Image:
     """Read a picture.  Raises LLDiffusionError if it is missing, no image, damaged, or of an unsupported kind."""
+    _refuse_after_fork()
     with _naming(path, "read"):
         source = _open(path, memory=True)
         format_, icc = FORMATS["." + _loader(source)], _blob(source, "icc-profile-data")
@@ -127,8 +129,19 @@ def write_image(path: Path, image: Image) -> None:
         raise LLDiffusionError(f"cannot write '{path}': accepted suffixes are {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise LLDiffusionError(f"cannot write '{path}': the folder '{path.parent}' does not exist")
+    _refuse_after_fork()
     with _naming(path, "write"), _renamed_to(path) as temporary:
         _to_vips(image, format_).write_to_file(str(temporary), **_save_options(image, format_))
+
+
+def through_jpeg(values: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """(H, W, 3) as it comes back from a JPEG file of that quality, 1 to 100, with the usual halved chroma."""
+    _refuse_after_fork()
+    height, width, _ = values.shape
+    image = _vips().Image.new_from_memory(values.tobytes(), width, height, 3, "uchar").copy(interpretation="srgb")
+    encoded = image.jpegsave_buffer(Q=quality, subsample_mode="on")
+    decoded: NDArray[np.uint8] = _vips().Image.jpegload_buffer(encoded).numpy()
+    return decoded
 
 
 def _vips() -> ModuleType:
@@ -137,6 +150,16 @@ def _vips() -> ModuleType:
     import pyvips
 
     return pyvips
+
+
+def _refuse_after_fork() -> None:
+    """libvips would wait for ever for the threads it had before the fork: say so instead."""
+    if _threads_of and os.getpid() not in _threads_of:
+        raise LLDiffusionError(
+            "cannot read or write images in a process forked from one that already did (libvips' threads do not "
+            "survive it): start workers by 'spawn' or 'forkserver' (PyTorch: DataLoader(multiprocessing_context=...))"
+        )
+    _threads_of.add(os.getpid())
 
 
 @contextmanager

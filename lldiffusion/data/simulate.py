@@ -44,6 +44,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.images import through_jpeg
 
 Pixels = NDArray[np.float32]
 Range = tuple[float, float]
@@ -105,7 +106,7 @@ def simulate(pixels: Pixels, rng: Generator, settings: LowLight = LowLight()) ->
     light += _noise(light, rng, settings)
     low = np.ascontiguousarray(_encoded(light).transpose(1, 2, 0))  # (H, W, 3)
     if rng.random() < settings.jpeg:
-        low = _through_jpeg(low, int(rng.integers(settings.quality[0], settings.quality[1] + 1)))
+        low = through_jpeg(low, int(rng.integers(settings.quality[0], settings.quality[1] + 1)))
     return low * np.float32(1 / 255)
 
 
@@ -187,11 +188,3 @@ def _indices(values: Pixels, levels: int) -> NDArray[np.uint16]:
 
 def _encoded(light: Pixels) -> NDArray[np.uint8]:
     return _to_srgb()[_indices(light, _LEVELS)]
-
-
-def _through_jpeg(low: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    import pyvips
-
-    height, width, _ = low.shape
-    image = pyvips.Image.new_from_memory(low.tobytes(), width, height, 3, "uchar").copy(interpretation="srgb")
-    return pyvips.Image.jpegload_buffer(image.jpegsave_buffer(Q=quality)).numpy()
