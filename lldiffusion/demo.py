@@ -31,7 +31,7 @@ PHOTOGRAPHS = {
     "chelsea": (slice(0, 300), slice(0, 450)),
     "rocket": (slice(0, 427), slice(0, 640)),
 }
-CELL = 280  # width in pixels of a picture on the contact sheet
+CELL = 270  # width in pixels of a picture on the contact sheet
 KINDS = ("dark", "gamma", "enhanced", "original")
 
 

@@ -79,3 +79,5 @@ def test_linked_files_exist(root: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert links
     assert [link for link in links if not (root / link.partition("#")[0]).exists()] == []
+    pictures = [root / link for link in links if link.endswith((".jpg", ".png"))]
+    assert all(picture.stat().st_size < 400_000 for picture in pictures)
