@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.config import Config
-from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.errors import LLDiffusionError
 
 from .backends.base import Engine, Floats
+from .locate import open_engine
 from .loop import Progress, make_noise, sample
 from .memory import SAFETY, bytes_per_pixel, tile_side
 from .pixels import from_planes, pad_to_multiple, to_planes
@@ -21,7 +22,6 @@ from .sampler import plan
 from .schedule import make_schedule
 from .tiles import grid, sample_tiled
 
-BACKENDS = ("torch",)
 DEFAULT_MODEL = "tiny"  # shipped with the package
 
 
@@ -33,10 +33,19 @@ class Enhancer:
         config: the model's configuration, with the sampler and number of steps to use.
         seed: of x_T; the same seed gives the same picture.
         tile: "auto" (tiles when the whole image would not fit in memory), "none", or a tile's side in pixels.
+        passed_over: why other backends are not used, for `info`.
     """
 
-    def __init__(self, engine: Engine, config: Config, seed: int = 0, tile: str | int = "auto") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        config: Config,
+        seed: int = 0,
+        tile: str | int = "auto",
+        passed_over: dict[str, str] | None = None,
+    ) -> None:
         self._engine, self.config, self._seed, self._tile = engine, config, seed, tile
+        self._passed_over = passed_over or {}
         self.steps = plan(make_schedule(config.diffusion), config.sampling)
         self._multiple = config.model.size_multiple
         if isinstance(tile, int) and (tile < 2 * self._multiple or tile % self._multiple):
@@ -57,19 +66,19 @@ class Enhancer:
         seed: int = 0,
         tile: str | int = "auto",
     ) -> Enhancer:
-        """Open a checkpoint folder or a shipped model ("tiny").
+        """Open a checkpoint folder, a bundle (folder or `.lldiff` file) or a shipped model ("tiny").
 
+        A checkpoint runs on PyTorch.  A bundle runs without it, on the fastest backend that works here ("auto") or on
+        `backend` ("onnxruntime", "openvino"); `device` is "cpu", "cuda" or "cuda:N", `precision` one that the bundle
+        holds ("auto": float32 on a CPU, the bundle's default on a GPU).  `info` says what was taken and why.
         `steps` and `sampler` ("ddim", "dpm++", "euler") default to the model's own.
         Raises LLDiffusionError for an unknown or damaged source, an unusable device or a bad option.
         """
-        choose(backend, ("auto", *BACKENDS), "backend")
-        choose(precision, ("auto", "fp32"), "precision of the torch backend")
-        from .backends.torch_eager import open_torch
-
-        engine, model = open_torch(str(source), device)
-        sampling = model.config.sampling
+        opened = open_engine(str(source), backend, device, precision)
+        sampling = opened.config.sampling
         sampling = replace(sampling, steps=steps or sampling.steps, sampler=sampler or sampling.sampler)
-        return cls(engine, replace(model.config, sampling=sampling), seed, tile)
+        config = replace(opened.config, sampling=sampling)
+        return cls(opened.engine, config, seed, tile, opened.passed_over)
 
     def __call__(
         self, pixels: NDArray[Any], noise: Floats | None = None, progress: Progress | None = None
@@ -99,10 +108,11 @@ class Enhancer:
         return len(self.steps) * (1 if side is None else len(grid(shape[2], shape[3], side, self._multiple)))
 
     def info(self) -> dict[str, str]:
-        """What really runs: model, backend, version, device, precision, sampler, steps, seed."""
+        """What really runs: model, backend, version, device, precision, sampler, steps, seed; why not the others."""
         sampling = self.config.sampling
         about = {"model": self.config.name, "sampler": sampling.sampler, "steps": str(sampling.steps)}
-        return about | self._engine.info() | {"seed": str(self._seed), "tile": str(self._tile)}
+        about |= self._engine.info() | {"seed": str(self._seed), "tile": str(self._tile)}
+        return about | {f"not {backend}": reason for backend, reason in self._passed_over.items()}
 
     def close(self) -> None:
         """Let go of the engine; the enhancer cannot be called afterwards."""

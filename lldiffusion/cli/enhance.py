@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False)
 def enhance(
     inputs: list[str] = typer.Argument(..., metavar="INPUT...", help="Images, folders, or quoted globs."),
     out: Path = typer.Option(..., "-o", "--out", help="Output folder, or a file when there is one input."),
-    model: str = typer.Option("tiny", help="Checkpoint folder or shipped model."),
+    model: str = typer.Option("tiny", help="Checkpoint folder, bundle (folder or .lldiff file) or shipped model."),
     steps: int | None = typer.Option(None, min=1, help="Denoiser evaluations [the model's own]."),
     sampler: str | None = typer.Option(None, help="ddim, dpm++ or euler [the model's own]."),
     seed: int = typer.Option(0, min=0, help="Same seed, same picture."),
@@ -30,6 +30,8 @@ def enhance(
         0.0, min=-5, max=5, help="Brighten (+) or darken (-) the result by this many stops."
     ),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    backend: str = typer.Option("auto", help="What runs a bundle: auto (the fastest here), onnxruntime or openvino."),
+    precision: str = typer.Option("auto", help="Of a bundle's graphs: auto, fp32, fp16 or bf16."),
     overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace existing outputs."),
 ) -> None:
     """Enhance photographs; format, size, bit depth, ICC profile, EXIF and alpha are kept."""
@@ -38,7 +40,8 @@ def enhance(
     from lldiffusion.engines.allocator import keep_freed_memory
 
     keep_freed_memory()
-    with Enhancer.open(model, device=device, steps=steps, sampler=sampler, seed=seed, tile=_tile(tile)) as enhancer:
+    engine = {"device": device, "backend": backend, "precision": precision}
+    with Enhancer.open(model, **engine, steps=steps, sampler=sampler, seed=seed, tile=_tile(tile)) as enhancer:
         failed = _run(enhancer, jobs, exposure)
     done = len(jobs) - len(failed)
     typer.echo(f"{done} enhanced in {out}" if done != 1 else f"enhanced: {next(o for i, o in jobs if i not in failed)}")
