@@ -142,7 +142,7 @@ def test_exposure_is_a_gain_in_linear_light() -> None:
     brighter = expose(grey, 1.0)[0, 0, 0]
     assert ((brighter + 0.055) / 1.055) ** 2.4 == pytest.approx(2 * linear, rel=1e-4)
     np.testing.assert_array_equal(expose(grey, 0.0), grey)
-    assert expose(grey, 5.0).max() == 1.0
+    assert expose(grey, 5.0).max() == pytest.approx(1.0)
 
 
 def test_tiles_follow_the_free_memory(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +157,6 @@ def test_tiles_follow_the_free_memory(checkpoint: Path, monkeypatch: pytest.Monk
 
 
 def test_memory_estimates_lie_above_measurements() -> None:
-    """Peaks measured once on a CPU in float32, bytes a pixel (1024x1024 images): tiny and paper."""
-    assert bytes_per_pixel(load_config("tiny").model) > 400
-    assert bytes_per_pixel(load_config("paper").model) > 2000
+    """Peaks measured on a CPU in float32, bytes a pixel: tiny at 1024x1024, paper at 512x512."""
+    assert bytes_per_pixel(load_config("tiny").model) > 645
+    assert bytes_per_pixel(load_config("paper").model) > 3153
