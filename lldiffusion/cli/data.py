@@ -152,9 +152,7 @@ def _fail_on_faults(report: Report) -> None:
     if report.problems:
         faults.append(f"missing or damaged:\n  {_shorten(report.problems, separator=chr(10) + '  ')}")
     if report.identical:
-        faults.append(
-            f"{len(report.identical)} photographs are also in '{report.against}', leave them out of training: "
-            + _shorten(_couples(report.identical))
-        )
+        names = _shorten(_couples(report.identical))
+        faults.append(f"overlap: '{report.against}' tests on photographs of this folder, leave them out: {names}")
     if faults:
         raise LLDiffusionError("\n".join(faults))

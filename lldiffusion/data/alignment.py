@@ -44,6 +44,8 @@ def measure_alignment(low: Pixels, normal: Pixels) -> Alignment:
     """
     registration = require("skimage.registration", "eval", "measuring alignment")
     a, b = _local_contrast(_centre(low)), _local_contrast(_centre(normal))
+    if not (a.any() and b.any()):
+        return Alignment(0.0, 0.0, 0.0)  # a picture without any detail
     window = np.sqrt(np.outer(np.hanning(a.shape[0]), np.hanning(a.shape[1]))).astype(np.float32)
     shift, _, _ = registration.phase_cross_correlation(
         b * window, a * window, upsample_factor=_STEPS, normalization=None

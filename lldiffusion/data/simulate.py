@@ -127,7 +127,7 @@ def _per_channel(values: NDArray[np.float64]) -> Pixels:
 
 
 def _noise(light: Pixels, rng: Generator, settings: LowLight) -> Pixels:
-    """sqrt(shot u + read^2 + (relative u)^2) g: a Gaussian for the Poisson part too, as in Foi et al. 2008, eq. 3."""
+    """sqrt(shot u + read^2 + (relative u)^2) g: a Gaussian for the Poisson part too, as in Foi et al. 2008."""
     shot, read = (np.exp(rng.uniform(*np.log(getattr(settings, name)))) for name in _LOG_UNIFORM)
     variance = light * np.float32(rng.uniform(*settings.relative) ** 2)
     variance += np.float32(shot)
