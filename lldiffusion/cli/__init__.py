@@ -34,6 +34,7 @@ VERBS = {
     "eval": ("evaluate", "Measure a model, or any method's results, under named protocols."),
     "data": ("data", "Check training and test images; simulate low-light pairs."),
     "convert": ("convert", "Convert the authors' checkpoint files."),
+    "inspect": ("inspect", "Describe a bundle, engine, ONNX file or checkpoint."),
     "doctor": ("doctor", "Show what this machine can run, and the fix for each gap."),
 }
 

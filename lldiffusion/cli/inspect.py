@@ -1,0 +1,46 @@
+"""`lldiff inspect`: what a bundle, engine, ONNX file or checkpoint is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def inspect(
+    path: Path = typer.Argument(..., help="Bundle (folder or .lldiff), checkpoint folder, .onnx or .engine file."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
+) -> None:
+    """Describe a file or folder of lldiff; opening a bundle checks every hash and runs nothing in it."""
+    from lldiffusion.engines.describe import describe
+
+    table = describe(path)
+    typer.echo(json.dumps(table, indent=1) if as_json else "\n".join(lines(table)))
+
+
+def lines(table: dict[str, Any], indent: str = "") -> Iterator[str]:
+    """A nested table as indented text, one value a line."""
+    width = max((len(str(key)) for key in table), default=0)
+    for key, value in table.items():
+        if isinstance(value, dict) and any(isinstance(inner, (dict, list)) for inner in value.values()):
+            yield f"{indent}{key}"
+            yield from lines(value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            yield f"{indent}{key}"
+            yield from (f"{indent}  {_flat(item)}" for item in value)
+        else:
+            yield f"{indent}{key:{width}}  {_flat(value)}"
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items() if inner not in (None, {})) or "-"
+    if isinstance(value, (list, tuple)):
+        return "(" + ", ".join(map(_flat, value)) + ")" if value else "none"
+    return "-" if value is None else str(value)
