@@ -1,1 +1,1 @@
-"""Tracing the network to ONNX graphs and building engines from them comes here."""
+"""From a checkpoint to a bundle: ONNX graphs, their precision, engines, and the proof that they agree."""

@@ -1,0 +1,67 @@
+"""A very small model of the same parts, and its graphs, for the tests of the export."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import onnxruntime
+import torch
+
+from lldiffusion.config import Config, config_from_dict
+from lldiffusion.export.graphs import write_graphs
+from lldiffusion.model import LLDiffusion, fold_spectral_norm
+
+UNET = {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention_down": [], "attention_up": []}
+
+
+def micro_config(norm: str = "pixel") -> Config:
+    """Two levels, attention in the middle; "pixel": the parts of `tiny`; "group": those of the authors' network."""
+    ours = norm == "pixel"
+    unet = UNET | {"norm": norm, "groups": 8, "patch": 2 if ours else 1, "middle_time": ours}
+    encoder = {
+        "channels": [8, 16] if ours else [8],  # the feature then has the size of decoder level 1
+        "residual_blocks": 1,
+        "head_channels": 16,
+        "ladder": [16],
+        "ladder_scales": [2],
+        "norm": "none" if ours else "instance",
+        "spectral_norm": not ours,
+    }
+    return config_from_dict(
+        {
+            "name": f"micro-{norm}",
+            "model": {"tone": "log" if ours else "none", "encoder": encoder, "denoiser": unet, "degrader": unet},
+            "diffusion": {"prediction": "x0" if ours else "eps", "zero_terminal_snr": ours},
+            "sampling": {"steps": 3, "spacing": "trailing" if ours else "leading", "clip": ours},
+        }
+    )
+
+
+@lru_cache
+def micro_model(norm: str = "pixel") -> LLDiffusion:
+    torch.manual_seed(0)
+    model = LLDiffusion(micro_config(norm), with_degrader=False)
+    return fold_spectral_norm(model.eval().requires_grad_(False))  # type: ignore[return-value]
+
+
+def micro_graphs(norm: str = "pixel") -> Path:
+    """Folder with the float32 graphs of `micro_model`: traced once for all tests, which takes most of their time."""
+    return _traced(norm)
+
+
+@lru_cache
+def _traced(norm: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="lldiffusion-graphs-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_graphs(micro_model(norm), folder, metadata={"weights_sha256": "0" * 64})
+    return folder
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options)
