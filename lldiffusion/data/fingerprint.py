@@ -5,9 +5,9 @@ Hash: signs of the 8x8 lowest DCT coefficients of a 32x32 grey thumbnail against
 
 Measured on real pairs: JPEG down to quality 30 at a quarter of the size moves at most 4 bits of a normal picture and 8
 of a dark one; unrelated normal pictures differ by 14 or more; a scene photographed again from one tripod at another
-exposure by 0 to 10.  So near hashes only say "look": the thumbnails decide whether it is the same scene (they correlate)
-and the same photograph (they also agree in brightness and colour, which resizing and JPEG move by 8 % of the mean at
-most, and a new exposure by 15 % and more).
+exposure by 0 to 10.  So near hashes only say "look": the thumbnails decide whether it is the same scene (they are
+correlated) and the same photograph (they agree in brightness and colour too, which resizing and JPEG move by 8 % of the
+mean at most, and a new exposure by 15 % and more).
 """
 
 from __future__ import annotations
