@@ -213,4 +213,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run(["convert", str(source), str(tmp_path / "out")]) == 2  # a smaller network than the preset's
     assert "does not hold the network of preset 'paper'" in capsys.readouterr().err
     (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "precious.txt").write_text("mine")
     assert run(["convert", str(source), str(tmp_path / "taken")]) == 2

@@ -22,8 +22,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("halves")
     rng = np.random.default_rng(0)
     for number in range(4):
-        normal = (rng.integers(0, 128, (96, 128, 3)) * 2).astype(np.float32) / 255
-        for side, pixels in (("low", normal / 2), ("normal", normal)):
+        normal = (rng.integers(0, 128, (96, 128, 3)) * 2).astype(np.float32) / np.float32(255)
+        for side, pixels in (("low", normal * np.float32(0.5)), ("normal", normal)):
             (root / side).mkdir(exist_ok=True)
             write_image(root / side / f"{number}.png", Image(pixels=pixels, format="png"))
     return root

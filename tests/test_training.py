@@ -23,7 +23,7 @@ pytest.importorskip("accelerate")
 from safetensors.torch import load_file  # noqa: E402
 
 from lldiffusion.model import LLDiffusion, load_model  # noqa: E402
-from lldiffusion.training import plan_run, train  # noqa: E402
+from lldiffusion.training import train  # noqa: E402
 from lldiffusion.training.ema import EMA  # noqa: E402
 from lldiffusion.training.losses import Objective  # noqa: E402
 from lldiffusion.training.rate import learning_rate  # noqa: E402
@@ -50,7 +50,7 @@ def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 def test_both_stages_in_order(pairs: Path, tmp_path: Path) -> None:
-    model = train(plan_run(_config(pairs), tmp_path / "run"))
+    model = train(_config(pairs), tmp_path / "run")
     assert model == tmp_path / "run" / "model"
     assert load_model(model).degrader is None  # dropped for stage 2
     joint, enhance = (load_model(checkpoints(tmp_path / "run" / stage)[-1]) for stage in ("joint", "enhance"))
@@ -65,13 +65,12 @@ def test_both_stages_in_order(pairs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("extra", [[], ["train.accumulate=2", "data.crops_per_image=2"]])
 def test_resuming_is_bit_identical(pairs: Path, tmp_path: Path, extra: list[str]) -> None:
-    straight = plan_run(_config(pairs, *extra), tmp_path / "straight", "joint")
-    train(straight)
+    train(_config(pairs, *extra), tmp_path / "straight", "joint")
     half = _config(pairs, *extra, "train.joint_steps=2", "train.schedule=constant")
     whole = _config(pairs, *extra, "train.schedule=constant")
-    train(plan_run(half, tmp_path / "resumed", "joint"))
-    train(plan_run(whole, tmp_path / "resumed", "joint"))
-    train(plan_run(whole, tmp_path / "constant", "joint"))
+    train(half, tmp_path / "resumed", "joint")
+    train(whole, tmp_path / "resumed", "joint")
+    train(whole, tmp_path / "constant", "joint")
     a, b = (_weights(checkpoints(tmp_path / run / "joint")[-1]) for run in ("resumed", "constant"))
     assert _equal(a, b)
     assert not _equal(a, _weights(checkpoints(tmp_path / "straight" / "joint")[-1]))  # the schedule does matter
@@ -120,7 +119,7 @@ def test_nan_stops_with_the_last_good_checkpoint(pairs: Path, tmp_path: Path, mo
 
     monkeypatch.setattr(Objective, "forward", poisoned)
     with pytest.raises(LLDiffusionError, match=r"became nan at step 3 .*step-0000002"):
-        train(plan_run(_config(pairs), tmp_path / "run", "joint"))
+        train(_config(pairs), tmp_path / "run", "joint")
     assert load_model(checkpoints(tmp_path / "run" / "joint")[-1])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.errors import require
 
 app = typer.Typer(add_completion=False)
 
@@ -27,10 +27,11 @@ def convert(
 
     choose(weights, ("ema", "raw"), "kind of weights")
     choose(spectral_norm, ("exact", "folded"), "spectral norm treatment")
-    if out.exists():
-        raise LLDiffusionError(f"'{out}' exists already: remove it or name another folder")
     require("torch", "train", "converting")
+    from lldiffusion.model.checkpoint import check_free
     from lldiffusion.model.convert import convert
+
+    check_free(out)
 
     config = load_config(preset)
     notes = convert(source, config, out, ema=weights == "ema", fold=spectral_norm == "folded")

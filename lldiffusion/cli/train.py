@@ -32,7 +32,7 @@ def train(
     """
     require("torch", "train", "training")
     from lldiffusion.engines.allocator import keep_freed_memory
-    from lldiffusion.training import Stopped, train
+    from lldiffusion.training import Stopped, execute
 
     keep_freed_memory()
     plan = _plan(config, out, stage, set_, resume, init)
@@ -40,7 +40,7 @@ def train(
         _print_plan(plan)
         return
     try:
-        model = train(plan)
+        model = execute(plan)
     except (Stopped, KeyboardInterrupt) as stop:
         hint = f"lldiff train --resume {plan.folder}" + ("" if stage == "all" else f" --stage {stage}")
         raise KeyboardInterrupt(f"stopped; continue with  {hint}") from stop

@@ -98,12 +98,18 @@ def save_checkpoint(
         (temporary / "config.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-@contextmanager
-def new_folder(folder: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes when it does not."""
+def check_free(folder: str | Path) -> Path:
+    """Refuse a folder to write that holds something already."""
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise LLDiffusionError(f"'{target}' exists already: remove it or name another folder")
+    return target
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes when it does not."""
+    target = check_free(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from .encoder import LatentMapEncoder
 from .unet import UNet
 
 Features = tuple[Tensor, ...]
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
 
 
@@ -77,7 +79,7 @@ class LLDiffusion(nn.Module):
         return self.degrader(x, features)
 
 
-def fold_spectral_norm(model: nn.Module) -> nn.Module:
+def fold_spectral_norm(model: AnyModule) -> AnyModule:
     """Replace every spectral-norm parametrisation by the weight it computes: same outputs, plain layers."""
     for module in model.modules():
         if parametrize.is_parametrized(module, "weight"):

@@ -1,6 +1,6 @@
 """Training: both stages of the paper on Hugging Face accelerate."""
 
-from .run import Plan, plan_run, read_run, train
+from .run import Plan, execute, plan_run, read_run, train
 from .trainer import Stopped
 
-__all__ = ["Plan", "Stopped", "plan_run", "read_run", "train"]
+__all__ = ["Plan", "Stopped", "execute", "plan_run", "read_run", "train"]

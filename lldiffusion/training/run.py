@@ -29,7 +29,7 @@ class Plan:
     folder: Path
     sources: list[Source]
     held_out: list[Pair]
-    start: str | None  # checkpoint whose weights stage 2 starts from when stage 1 is not part of the run
+    start: str | None  # checkpoint whose weights the first stage starts from
 
 
 def plan_run(config: Config, folder: str | Path, stage: str = "all", start: str | None = None) -> Plan:
@@ -54,8 +54,21 @@ def read_run(folder: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     return load_config(path, overrides)
 
 
-def train(plan: Plan) -> Path:
-    """Carry out a run, continuing whatever part of it is already done; returns the finished model's folder.
+def train(config: Config, folder: str | Path, stage: str = "all", start: str | None = None) -> Path:
+    """Train a model in `folder`, which becomes (or already is) a run; returns the finished model's folder.
+
+    Args:
+        config: from `load_config`; it names the data.
+        stage: "joint", "enhance", or "all" for both in order.
+        start: checkpoint to start from instead of random weights (or, for "enhance", instead of the run's stage 1).
+    Raises trainer.Stopped when interrupted (state saved; the same call continues) and LLDiffusionError for mistakes
+    in the configuration or the data, and when the loss is no longer finite.
+    """
+    return execute(plan_run(config, folder, stage, start))
+
+
+def execute(plan: Plan) -> Path:
+    """Carry out a plan, continuing whatever part of it is already done; returns the finished model's folder.
 
     Raises trainer.Stopped when interrupted (state saved) and LLDiffusionError when the loss is no longer finite.
     """
