@@ -21,6 +21,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -144,11 +145,14 @@ def through_jpeg(values: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     return decoded
 
 
+@lru_cache(1)
 def _vips() -> ModuleType:
-    # libvips reads this when it starts: its warnings would land on the terminal; errors still raise
-    os.environ.setdefault("VIPS_WARNING", "0")
+    """pyvips, made silent: warnings would land on the terminal, errors still raise."""
+    os.environ.setdefault("VIPS_WARNING", "0")  # libvips reads this when it starts
     import pyvips
 
+    # pyvips answers every message of libvips in Python, where a Ctrl-C that arrives just then is swallowed
+    getattr(pyvips, "_remove_log_handler", lambda: None)()
     return pyvips
 
 

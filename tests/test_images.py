@@ -264,6 +264,14 @@ def test_warnings_stay_off_the_terminal_and_import_is_quick(tmp_path: Path) -> N
     assert done.stdout + done.stderr == ""
 
 
+def test_messages_of_libvips_do_not_run_python_code(tmp_path: Path) -> None:
+    """A Ctrl-C that arrives in a callback is swallowed, and libvips sends a message for every file."""
+    import pyvips
+
+    read_image(save(tmp_path / "a.png"))
+    assert pyvips._log_handler_id is None
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_fork_after_reading_is_an_error_not_a_hang(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png")
