@@ -109,3 +109,13 @@ def test_too_few_pairs_and_none(folder: Path) -> None:
         find_sources(DataConfig(pairs=(str(folder),), validation=4))
     with pytest.raises(LLDiffusionError, match="nothing to train on"):
         find_sources(DataConfig())
+
+
+def test_test_images_of_a_layout_are_left_out(tmp_path: Path) -> None:
+    """The root of LOL-v1 holds its test set beside its training set."""
+    write_pairs(tmp_path / "our485", count=3)
+    write_pairs(tmp_path / "eval15", count=2)
+    sources, held_out = find_sources(DataConfig(pairs=(str(tmp_path),), validation=1))
+    used = [p.normal for p in (*sources[0].pairs, *held_out)]
+    assert len(used) == 3
+    assert all("our485" in str(path) for path in used)

@@ -63,7 +63,7 @@ def test_both_stages_in_order(pairs: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("extra", [[], ["train.accumulate=2", "data.crops_per_image=2"]])
+@pytest.mark.parametrize("extra", [[], ["train.accumulate=2", "data.crops_per_image=2", "train.workers=1"]])
 def test_resuming_is_bit_identical(pairs: Path, tmp_path: Path, extra: list[str]) -> None:
     train(_config(pairs, *extra), tmp_path / "straight", "joint")
     half = _config(pairs, *extra, "train.joint_steps=2", "train.schedule=constant")

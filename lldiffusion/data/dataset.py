@@ -50,7 +50,7 @@ def find_sources(config: DataConfig) -> tuple[list[Source], list[Pair]]:
     sources: list[Source] = []
     held_out: list[Pair] = []
     for folder in config.pairs:
-        pairs = validate_pairs(find_pairs(Path(folder)))
+        pairs = validate_pairs(find_pairs(Path(folder), split="train"))
         pairs = [p for p in pairs if not keep or p.name in keep]
         if not sources and config.validation:
             pairs, held_out = _split(pairs, config.validation, folder)

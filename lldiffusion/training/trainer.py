@@ -125,6 +125,7 @@ class Trainer:
         dataset = PairCrops(self.sources, data, seed=train.seed + STAGES.index(self.stage), length=self.total * each)
         sampler = _Offset(dataset, self.step * each)
         workers: dict[str, Any] = {"num_workers": train.workers, "worker_init_fn": _leave_signals_to_the_trainer}
+        workers |= {"multiprocessing_context": "forkserver"} if train.workers else {}  # libvips cannot be forked
         loader = self.accelerator.prepare(DataLoader(dataset, size, sampler=sampler, **workers))
         group: list[dict[str, Tensor]] = []
         for batch in loader:
