@@ -69,8 +69,9 @@ class Enhancer:
         """Open a checkpoint folder, a bundle (folder or `.lldiff` file) or a shipped model ("tiny").
 
         A checkpoint runs on PyTorch.  A bundle runs without it, on the fastest backend that works here ("auto") or on
-        `backend` ("onnxruntime", "openvino"); `device` is "cpu", "cuda" or "cuda:N", `precision` one that the bundle
-        holds ("auto": float32 on a CPU, the bundle's default on a GPU).  `info` says what was taken and why.
+        `backend` ("tensorrt", "tensorrt-rtx", "onnxruntime", "openvino"); `device` is "cpu", "cuda" or "cuda:N",
+        `precision` one that the bundle holds ("auto": float32 on a CPU, the bundle's default on a GPU).
+        `info` says what was taken and why.
         `steps` and `sampler` ("ddim", "dpm++", "euler") default to the model's own.
         Raises LLDiffusionError for an unknown or damaged source, an unusable device or a bad option.
         """

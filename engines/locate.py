@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lldiffusion.bundle import Bundle
@@ -13,7 +14,7 @@ from lldiffusion.errors import LLDiffusionError, choose
 from .backends.base import Engine
 from .driver import device_index, driver
 
-BACKENDS = ("torch", "onnxruntime", "openvino")
+BACKENDS = ("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 SHIPPED = ("tiny",)  # models that come with the package, by name
 
 
@@ -150,6 +151,12 @@ def _openvino(bundle: Bundle, precision: str, device: str) -> Engine:
     return OpenVinoEngine(bundle.graphs(precision), precision)
 
 
+def _tensorrt(flavour: str, bundle: Bundle, precision: str, device: str) -> Engine:
+    from .backends.tensorrt import TensorRtEngine
+
+    return TensorRtEngine(bundle, precision, flavour, device_index(device) or 0)
+
+
 def _no_bf16(precision: str, who: str) -> None:
     if precision == "bf16":
         raise LLDiffusionError(f"{who} does not run bfloat16 graphs here: they are for TensorRT; use --precision fp32")
@@ -157,6 +164,8 @@ def _no_bf16(precision: str, who: str) -> None:
 
 # Fastest first.  A step of the tiny model at 256x256 took ONNX Runtime 0.15 s of one core, OpenVINO 0.22 s.
 WAYS = (
+    Way("tensorrt", "cuda", partial(_tensorrt, "tensorrt")),
+    Way("tensorrt-rtx", "cuda", partial(_tensorrt, "tensorrt-rtx")),
     Way("onnxruntime", "cuda", _onnx_runtime),
     Way("onnxruntime", "cpu", _onnx_runtime),
     Way("openvino", "cpu", _openvino),

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from .backends.base import Conditions, Engine, Floats
+from .backends.base import Array, Conditions, Engine, Floats, Progress, WholeLoop
 from .sampler import Step
 
-Progress = Callable[[], None]  # called after every step
+__all__ = ["Progress", "make_noise", "run", "sample"]
 
 
 def sample(
     engine: Engine, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None = None
 ) -> Floats:
     """Enhance low images (N, 3, H, W) in [-1, 1] from x_T = noise; returns x_0, same shape, in about [-1, 1]."""
+    if isinstance(engine, WholeLoop):
+        return engine.sample(low, steps, noise, progress)
+    return engine.numpy(run(engine, low, steps, noise, np.zeros_like(noise), progress))
+
+
+def run(
+    engine: Engine, low: Array, steps: tuple[Step, ...], x: Array, previous: Array, progress: Progress | None
+) -> Array:
+    """The steps themselves, on the engine's own arrays: x is x_T, previous zeros; returns x_0."""
     conditions = Conditions(low, engine.color_map(low), engine.encode(low))
-    x, previous = noise, np.zeros_like(noise)
     for step in steps:
         x, previous = engine.step(x, conditions, step, previous)
         if progress is not None:
             progress()
-    return engine.numpy(x)
+    return x
 
 
 def make_noise(seed: int, shape: tuple[int, ...]) -> Floats:

@@ -138,11 +138,13 @@ def test_cuda_that_becomes_the_cpu_is_an_error(bundle: Bundle, monkeypatch: pyte
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime may really have CUDA")
-    with (
-        pytest.raises(LLDiffusionError, match=r"CPU instead.*--device cpu"),
-        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
-    ):
-        OnnxRuntimeEngine(bundle.graphs(bundle.precisions[0]), bundle.precisions[0], "cuda")
+    graphs, precision = bundle.graphs(bundle.precisions[0]), bundle.precisions[0]
+    with pytest.raises(LLDiffusionError, match=r"without CUDA.*onnxruntime-gpu"):
+        OnnxRuntimeEngine(graphs, precision, "cuda")
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    with pytest.raises(LLDiffusionError, match=r"CPU instead.*--device cpu"), pytest.warns(UserWarning, match="CUDA"):
+        OnnxRuntimeEngine(graphs, precision, "cuda")
 
 
 def test_threads_follow_omp_num_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,7 @@ def test_precision_auto_is_the_bundles_on_a_gpu(tmp_path: Path) -> None:
         ({"backend": "onnxrt"}, "unknown backend 'onnxrt'.*did you mean 'onnxruntime'"),
         ({"backend": "torch"}, "is a bundle, torch runs checkpoints"),
         ({"backend": "openvino", "device": "cuda"}, "openvino backend does not run on device 'cuda'"),
+        ({"backend": "tensorrt", "device": "cpu"}, "tensorrt backend does not run on device 'cpu'"),
         ({"device": "tpu"}, "device 'tpu' is unknown.*auto, cpu, cuda"),
         ({"precision": "int8"}, "accepted are auto, fp32"),
         ({"sampler": "ddmi"}, "did you mean 'ddim'"),
@@ -111,6 +112,8 @@ def test_a_gpu_that_is_not_there(bundle: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(locate, "driver", lambda: Driver("no NVIDIA driver is installed"))
     with pytest.raises(LLDiffusionError, match="no NVIDIA driver is installed"):
         Enhancer.open(bundle, device="cuda")
+    with pytest.raises(LLDiffusionError, match="no NVIDIA driver is installed"):
+        Enhancer.open(bundle, backend="tensorrt")
     gpu = Gpu(0, "GeForce", "8.9", 8 << 30)
     monkeypatch.setattr(locate, "driver", lambda: Driver(None, "13.1", (gpu,)))
     with pytest.raises(LLDiffusionError, match="'cuda:3' does not exist: the driver shows 1"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from ..sampler import Step
 
 Array = Any  # an engine's own array (NumPy, torch, device memory); host arrays are always accepted too
 Floats = NDArray[np.float32]
+Progress = Callable[[], None]  # called after every step
 
 
 @dataclass(frozen=True, eq=False)  # told apart by identity, so that an engine can keep what it made of them
@@ -43,3 +45,11 @@ class Engine(Protocol):
 
     def free_memory(self) -> int:
         """Bytes that an image may take on the device this engine runs on."""
+
+
+@runtime_checkable
+class WholeLoop(Protocol):
+    """An engine that can replay the whole loop as one piece of work."""
+
+    def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None) -> Floats:
+        """As `loop.sample`."""

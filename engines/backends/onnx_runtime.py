@@ -86,6 +86,11 @@ class OnnxRuntimeEngine:
     def _providers(self) -> list[Any]:
         if self._gpu is None:
             return ["CPUExecutionProvider"]
+        if CUDA not in self._ort.get_available_providers():
+            raise LLDiffusionError(
+                f"this ONNX Runtime {self._ort.__version__} is built without CUDA: "
+                "pip uninstall -y onnxruntime && pip install onnxruntime-gpu, or use --device cpu"
+            )
         self._ort.preload_dlls()  # CUDA and cuDNN from pip packages, which the loader would not find
         settings = {"device_id": self._gpu, "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
         return [(CUDA, settings), "CPUExecutionProvider"]

@@ -30,7 +30,9 @@ def enhance(
         0.0, min=-5, max=5, help="Brighten (+) or darken (-) the result by this many stops."
     ),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    backend: str = typer.Option("auto", help="What runs a bundle: auto (the fastest here), onnxruntime or openvino."),
+    backend: str = typer.Option(
+        "auto", help="Of a bundle: auto (the fastest here), tensorrt, tensorrt-rtx, onnxruntime or openvino."
+    ),
     precision: str = typer.Option("auto", help="Of a bundle's graphs: auto, fp32, fp16 or bf16."),
     overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace existing outputs."),
 ) -> None:

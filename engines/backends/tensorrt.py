@@ -1,0 +1,296 @@
+"""TensorRT and TensorRT for RTX: the same Python interface, one runner.
+
+Each thread gets a lane: a stream, one scratch allocation, and a few sessions.  A session holds the three execution
+contexts for one image size, which share the lane's scratch memory since they run one after the other.  Everything
+stays on the GPU from the first upload to the last download, and the whole loop is replayed as one CUDA graph.
+A captured graph is only valid as long as its contexts are left alone, so each graph owns its session.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lldiffusion.bundle import Bundle
+from lldiffusion.errors import LLDiffusionError, require
+
+from ..cuda import Stream
+from ..driver import driver, free_memory
+from ..loop import Progress, run
+from ..lru import Lru
+from ..sampler import Step
+from .base import Array, Conditions, Floats
+from .device_memory import DeviceArray, Pool, borrow, fill
+from .feeds import condition_inputs, step_inputs
+from .tensorrt_files import Here, choose_profile, fitting_engines
+
+SESSIONS = 4  # image sizes (and step plans) kept ready in each thread
+REPLAY_TOLERANCE = 2e-3  # on [-1, 1]: a quarter of an 8-bit level
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
+TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}  # TensorRT's names
+
+
+@dataclass(eq=False)
+class Session:
+    """The contexts for one image size, their memory, and the captured loop."""
+
+    contexts: dict[str, Any]
+    pool: Pool
+    steps: tuple[Step, ...] = ()
+    ready: set[str] = field(default_factory=set)  # graphs whose shapes are set
+    low: DeviceArray | None = None  # the captured loop's inputs and output
+    noise: DeviceArray | None = None
+    zeros: DeviceArray | None = None
+    output: DeviceArray | None = None
+    graph: Any = None
+
+
+class Lane:
+    """What one thread needs to run the engines."""
+
+    def __init__(self, gpu: int) -> None:
+        self.stream = Stream(gpu)
+        self.pool = Pool(self.stream)  # of coefficients, and of arrays that belong to no session
+        self.scratch: DeviceArray | None = None
+        self.steps: dict[Step, dict[str, DeviceArray]] = {}  # never dropped: captured loops read them
+        self.sessions: Lru[Session] = Lru(SESSIONS, partial(_close, self.stream))
+        weakref.finalize(self, self.sessions.clear).atexit = False  # when its thread ends
+        self.current: Session | None = None  # of the loop that is running
+
+    def ensure_scratch(self, size: int) -> DeviceArray:
+        """Scratch memory of at least `size` bytes; when it must grow, captured loops are dropped: they know the old."""
+        if self.scratch is None or self.scratch.nbytes < size:
+            self.sessions.clear()
+            self.scratch = None
+            self.scratch = Pool(self.stream).empty((-(-size // 4),))
+        return self.scratch
+
+
+def _close(stream: Stream, session: Session) -> None:
+    stream.wait()
+    if session.graph is not None:
+        stream.discard(session.graph)
+
+
+class TensorRtEngine:
+    """Runs a bundle's engines; values are `DeviceArray`s.
+
+    Args:
+        bundle: with engines that fit this GPU.
+        precision: of the graphs they were built from.
+        flavour: "tensorrt" or "tensorrt-rtx".
+        gpu: its CUDA index.
+    Raises LLDiffusionError when driver, packages or fitting engines are missing.
+    """
+
+    def __init__(self, bundle: Bundle, precision: str, flavour: str, gpu: int = 0) -> None:
+        found = driver()
+        if found.problem:  # before any TensorRT object is made: some crash the process without a driver
+            raise LLDiffusionError(f"{flavour} engines cannot run here: {found.problem}")
+        self._trt = require(MODULES[flavour], EXTRAS[flavour], f"the {flavour} backend")
+        self._gpu, self._name = gpu, found.gpus[gpu].name
+        here = Here(flavour, self._trt.__version__, found.gpus[gpu].capability)
+        self._flavour, self._precision = flavour, precision
+        self._log = _make_logger(self._trt)
+        Stream(gpu)  # makes the device current, and fails early when cuda-python is missing
+        self._runtime = self._trt.Runtime(self._log)
+        files = fitting_engines(bundle, precision, here)
+        self._engines = {graph: self._load(file.path.read_bytes(), file.path.name) for graph, file in files.items()}
+        self._local = threading.local()
+        self._graphs = "used"
+
+    # -- the protocol
+
+    def encode(self, low: Floats) -> tuple[Array, ...]:
+        outputs = self._run("encoder", {"low": low})
+        return tuple(outputs[f"feature_{i}"] for i in range(len(outputs)))
+
+    def color_map(self, low: Floats) -> Array:
+        return self._run("color_map", {"low": low})["color_map"]
+
+    def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:
+        feeds = {"x_t": x, "x0_previous": previous, **condition_inputs(conditions), **self._coefficients(step)}
+        outputs = self._run("denoiser", feeds)
+        return outputs["x_next"], outputs["x0"]
+
+    def numpy(self, values: Array) -> Floats:
+        if isinstance(values, np.ndarray):
+            return np.ascontiguousarray(values, dtype=np.float32)
+        return borrow(values, self._lane().stream).host()
+
+    def info(self) -> dict[str, str]:
+        about = {"backend": self._flavour, "version": self._trt.__version__, "device": self._name}
+        return about | {"precision": self._precision, "cuda graph": self._graphs}
+
+    def free_memory(self) -> int:
+        return free_memory(self._gpu)
+
+    def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None) -> Floats:
+        """The whole loop (see `loop.run`): the first time step by step, from then on as one CUDA graph."""
+        lane = self._lane()
+        session = self._session(("loop", low.shape, steps), low.shape)
+        session.steps, lane.current = steps, session
+        try:
+            if session.graph is None:
+                return self._first(lane, session, low, noise, progress)
+            return self._replay(lane, session, low, noise, progress)
+        finally:
+            lane.current = None
+
+    # -- the captured loop
+
+    def _first(self, lane: Lane, session: Session, low: Floats, noise: Floats, progress: Progress | None) -> Floats:
+        """Run the loop plainly, capture it, and compare a replay with the plain run once."""
+        session.low, session.noise = session.pool.put(low), session.pool.put(noise)
+        session.zeros = session.pool.put(np.zeros_like(noise))
+        self._loop(session, progress)  # also sets shapes and coefficients, and allocates all that the capture needs
+        plain = self.numpy(session.output)
+        session.output = None
+        if self._graphs == "used" and self._capturable(lane, session):
+            session.graph = lane.stream.capture(partial(self._loop, session, None))
+            replayed = self._replay(lane, session, low, noise, None)
+            worst = float(np.abs(replayed - plain).max(initial=0))
+            if not worst <= REPLAY_TOLERANCE:  # also when it is NaN
+                lane.stream.discard(session.graph)
+                session.graph, self._graphs = None, f"off: a replay differed by {worst:.2g}"
+        return plain
+
+    def _loop(self, session: Session, progress: Progress | None) -> None:
+        session.output = run(self, session.low, session.steps, session.noise, session.zeros, progress)
+
+    def _replay(self, lane: Lane, session: Session, low: Floats, noise: Floats, progress: Progress | None) -> Floats:
+        assert session.low is not None
+        assert session.noise is not None
+        assert session.output is not None
+        fill(session.low, low)
+        fill(session.noise, noise)
+        lane.stream.launch(session.graph)
+        result = session.output.host()
+        if progress is not None:
+            for _ in session.steps:
+                progress()
+        return result
+
+    def _capturable(self, lane: Lane, session: Session) -> bool:
+        """TensorRT for RTX says whether its kernels may be captured; TensorRT's may."""
+        asks = [getattr(context, "is_stream_capturable", None) for context in session.contexts.values()]
+        return all(ask is None or ask(lane.stream.handle) for ask in asks)
+
+    # -- one graph
+
+    def _run(self, graph: str, feeds: dict[str, Array]) -> dict[str, DeviceArray]:
+        lane, engine = self._lane(), self._engines[graph]
+        session = lane.current or self._session(("steps", *_batch(feeds)), _batch(feeds))
+        context = session.contexts[graph]
+        placed = {name: self._place(session, engine, name, value) for name, value in feeds.items()}
+        if graph not in session.ready:
+            self._prepare(lane, engine, context, placed)
+            session.ready.add(graph)
+        outputs = {
+            name: session.pool.empty(tuple(context.get_tensor_shape(name)), self._type(engine, name))
+            for name in _names(engine)
+            if name not in placed
+        }
+        for name, array in (placed | outputs).items():
+            context.set_tensor_address(name, array.pointer)
+        if not context.execute_async_v3(lane.stream.handle):
+            raise LLDiffusionError(f"TensorRT failed in {graph}: {self._log.last or 'it gives no reason'}")
+        return outputs
+
+    def _prepare(self, lane: Lane, engine: Any, context: Any, placed: dict[str, DeviceArray]) -> None:
+        for name, array in placed.items():
+            if not context.set_input_shape(name, array.shape):
+                raise LLDiffusionError(f"TensorRT refuses {name} of shape {array.shape}: {self._log.last}")
+        scratch = lane.scratch
+        assert scratch is not None
+        context.set_device_memory(scratch.pointer, scratch.nbytes)
+
+    def _place(self, session: Session, engine: Any, name: str, values: Array) -> DeviceArray:
+        if isinstance(values, np.ndarray):
+            return session.pool.put(values, self._type(engine, name))
+        return borrow(values, session.pool.stream)
+
+    def _coefficients(self, step: Step) -> dict[str, DeviceArray]:
+        lane = self._lane()
+        if step not in lane.steps:
+            lane.steps[step] = {name: lane.pool.put(value) for name, value in step_inputs(step).items()}
+        return lane.steps[step]
+
+    # -- contexts
+
+    def _lane(self) -> Lane:
+        if not hasattr(self._local, "lane"):
+            self._local.lane = Lane(self._gpu)
+        lane: Lane = self._local.lane
+        return lane
+
+    def _session(self, key: tuple[Any, ...], shape: tuple[int, ...]) -> Session:
+        lane = self._lane()
+        if key not in lane.sessions:
+            profiles = {graph: self._profile(engine, shape) for graph, engine in self._engines.items()}
+            needed = [e.get_device_memory_size_for_profile_v2(profiles[g]) for g, e in self._engines.items()]
+            lane.ensure_scratch(max(needed))
+            return lane.sessions.get(key, partial(self._new_session, lane, profiles))
+        return lane.sessions.get(key, partial(self._new_session, lane, {}))
+
+    def _new_session(self, lane: Lane, profiles: dict[str, int]) -> Session:
+        contexts = {}
+        for graph, engine in self._engines.items():
+            context = self._context(engine)
+            if context is None or not context.set_optimization_profile_async(profiles[graph], lane.stream.handle):
+                raise LLDiffusionError(f"TensorRT cannot make a context for the {graph}: {self._log.last}")
+            contexts[graph] = context
+        return Session(contexts, Pool(lane.stream))
+
+    def _context(self, engine: Any) -> Any:
+        """A context without memory of its own; RTX shall specialise its kernels at once, not between two replays."""
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._flavour == "tensorrt":
+            return engine.create_execution_context(strategy)
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        return engine.create_execution_context(config)
+
+    def _profile(self, engine: Any, shape: tuple[int, ...]) -> int:
+        shapes = (engine.get_tensor_profile_shape("low", i) for i in range(engine.num_optimization_profiles))
+        return choose_profile([(tuple(low), tuple(usual), tuple(high)) for low, usual, high in shapes], shape)
+
+    def _type(self, engine: Any, name: str) -> str:
+        return TYPES[engine.get_tensor_dtype(name).name]
+
+    def _load(self, blob: bytes, name: str) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(blob)
+        if engine is None:
+            raise LLDiffusionError(f"TensorRT cannot load engine '{name}': {self._log.last}; rebuild it (lldiff build)")
+        return engine
+
+
+def _batch(feeds: dict[str, Array]) -> tuple[int, ...]:
+    return tuple(feeds["low"].shape)
+
+
+def _names(engine: Any) -> list[str]:
+    return [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+
+
+def _make_logger(trt: Any) -> Any:
+    """A logger that keeps the last error for our messages, and prints nothing."""
+
+    class Log(trt.ILogger):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.last = " ".join(message.split())[:300]
+
+    return Log()

@@ -1,0 +1,94 @@
+"""Which engine files fit this machine, which profile fits an image, and what to say when none does.
+
+All of it is decided before TensorRT sees a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lldiffusion.bundle import GRAPHS, Bundle
+from lldiffusion.bundle.engine_cache import EngineFile
+from lldiffusion.errors import LLDiffusionError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Here:
+    """What an engine must have been built for."""
+
+    flavour: str  # "tensorrt" or "tensorrt-rtx"
+    version: str
+    capability: str  # compute capability of the GPU, e.g. "8.9"
+
+
+def fitting_engines(bundle: Bundle, precision: str, here: Here) -> dict[str, EngineFile]:
+    """Graph -> engine for all three graphs.
+
+    Raises LLDiffusionError saying what is missing, untrusted or stale, and the command that rebuilds it.
+    """
+    engines = bundle.engines()
+    return {graph: _fitting(bundle, precision, graph, here, engines) for graph in GRAPHS}
+
+
+def _fitting(bundle: Bundle, precision: str, graph: str, here: Here, engines: list[EngineFile]) -> EngineFile:
+    rebuild = f"build it with  lldiff build {bundle.source}"
+    candidates = [e for e in engines if e.key.graph == graph and e.key.flavour == here.flavour]
+    of_precision = [e for e in candidates if e.key.precision == precision] or candidates
+    if not candidates:
+        raise LLDiffusionError(f"'{bundle.source}' has no {here.flavour} engine of its {graph}: {rebuild}")
+    stale = [(e, _differences(bundle, precision, graph, here, e)) for e in of_precision]
+    good = [engine for engine, differences in stale if not differences]
+    if not good:
+        engine, differences = min(stale, key=lambda pair: len(pair[1]))
+        raise LLDiffusionError(f"engine '{engine.path.name}' does not fit: {'; '.join(differences)}; {rebuild}")
+    trusted = [engine for engine in good if engine.trusted]
+    if not trusted:
+        raise LLDiffusionError(
+            f"engine '{good[0].path.name}' is neither in the bundle's manifest nor built on this machine, "
+            f"so it is not loaded: {rebuild}"
+        )
+    return trusted[0]
+
+
+def _differences(bundle: Bundle, precision: str, graph: str, here: Here, engine: EngineFile) -> list[str]:
+    """What the engine was built for and is not so here.  Profiles and build options may be as they are."""
+    key = engine.key
+    wanted = replace(
+        key,
+        onnx_sha256=bundle.onnx_sha256(precision, graph),
+        gpu=key.gpu if key.gpu == "any" else here.capability,
+        version=here.version,
+    )
+    return [f"built for {text}" for text in key.differences(wanted)]
+
+
+def choose_profile(profiles: list[tuple[Shape, Shape, Shape]], shape: Shape) -> int:
+    """Index of the tightest profile (smallest, usual, largest) that holds `shape`.
+
+    Raises LLDiffusionError naming the sizes that the engine was built for.
+    """
+    fitting = [
+        (_volume(largest), i)
+        for i, (smallest, _, largest) in enumerate(profiles)
+        if all(low <= side <= high for low, side, high in zip(smallest, shape, largest, strict=True))
+    ]
+    if fitting:
+        return min(fitting)[1]
+    ranges = ", ".join(f"{_text(smallest)} to {_text(largest)}" for smallest, _, largest in profiles)
+    raise LLDiffusionError(
+        f"this engine was built for images (batch x width x height) of {ranges}, not {_text(shape)}: "
+        "use tiles (--tile 512), or build with another --profile"
+    )
+
+
+def _volume(shape: Shape) -> int:
+    volume = 1
+    for side in shape:
+        volume *= side
+    return volume
+
+
+def _text(shape: Shape) -> str:
+    return f"{shape[0]}x{shape[3]}x{shape[2]}"
