@@ -50,6 +50,7 @@ class UNetConfig:
     groups: int = 32  # of "group"
     channel_attention: bool = True  # reweights [h, E_i] after concatenation
     middle_time: bool = True  # the middle blocks receive the timestep (the authors' never do)
+    gain: bool = False  # denoiser of x0: predict offset and gain of every pixel, x0 = offset + gain * tone(y)
 
     def __post_init__(self) -> None:
         choose(self.norm, ("group", "pixel"), "U-Net norm")
@@ -191,6 +192,10 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.model.denoiser.gain and self.diffusion.prediction != "x0":
+            raise LLDiffusionError(f"model.denoiser.gain makes images: it needs prediction x0, not {self.diffusion.prediction}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, JSON-ready."""

@@ -52,12 +52,16 @@ class Denoiser(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.tone = config.model.tone
-        self.net = UNet(config.model.denoiser, 9, 3, config.model.encoder.ladder, timed=True)
+        self.tone, self.gain = config.model.tone, config.model.denoiser.gain
+        self.net = UNet(config.model.denoiser, 9, 6 if self.gain else 3, config.model.encoder.ladder, timed=True)
 
     def forward(self, x_t: Tensor, y: Tensor, c: Tensor, t: Tensor | float, features: Features) -> Tensor:
-        t = torch.as_tensor(t, device=x_t.device).expand(x_t.shape[0])
-        return self.net(torch.cat([x_t, tone(y, self.tone), c], dim=1), features, t)
+        t, y = torch.as_tensor(t, device=x_t.device).expand(x_t.shape[0]), tone(y, self.tone)
+        prediction = self.net(torch.cat([x_t, y, c], dim=1), features, t)
+        if not self.gain:
+            return prediction
+        offset, gain = prediction.chunk(2, dim=1)
+        return offset + gain * y  # detail comes straight from y, at full resolution
 
 
 class LLDiffusion(nn.Module):
