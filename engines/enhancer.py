@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError
 
-from .backends.base import Engine, Floats
+from .backends.base import Engine, Floats, WholeLoop
 from .locate import open_engine
 from .loop import Progress, make_noise, sample
 from .memory import SAFETY, bytes_per_pixel, tile_side
@@ -140,6 +140,8 @@ class Enhancer:
         count, height, width = shape[0], shape[2], shape[3]
         if isinstance(self._tile, int):
             return self._tile if max(height, width) > self._tile else None
+        if self._tile == "auto" and isinstance(self._engine, WholeLoop):
+            return self._engine.tile_side(height, width)
         free = self._engine.free_memory()
         if self._tile == "none" or count * height * width * bytes_per_pixel(self.config.model) < SAFETY * free:
             return None

@@ -11,7 +11,7 @@ import torch
 from toy import toy_bundle
 
 from lldiffusion.bundle import GRAPHS, Bundle, EngineKey
-from lldiffusion.engines.backends.tensorrt_files import Here, Shape, choose_profile, fitting_engines
+from lldiffusion.engines.backends.tensorrt_files import Here, Shape, choose_profile, fitting_engines, largest_tile
 from lldiffusion.engines.cuda import from_bfloat16, to_bfloat16
 from lldiffusion.engines.lru import Lru
 from lldiffusion.errors import LLDiffusionError
@@ -25,11 +25,17 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     return Bundle.open(toy_bundle(tmp_path / "toy"))
 
 
-def add(bundle: Bundle, here: Here = HERE, precision: str = "fp32", gpu: str | None = None) -> None:
+def add(
+    bundle: Bundle,
+    here: Here = HERE,
+    precision: str = "fp32",
+    gpu: str | None = None,
+    options: tuple[str, ...] = (),
+) -> None:
     for graph in GRAPHS:
         sha256 = bundle.onnx_sha256("fp32", graph)
         profiles = ("64x64:512x512:1024x1024",)
-        key = EngineKey(graph, sha256, gpu or here.capability, here.flavour, here.version, precision, profiles)
+        key = EngineKey(graph, sha256, gpu or here.capability, here.flavour, here.version, precision, profiles, options)
         bundle.add_engine(key, b"engine")
 
 
@@ -64,6 +70,13 @@ def test_a_stale_engine_is_named(bundle: Bundle, here: Here, words: str) -> None
     add(bundle)
     with pytest.raises(LLDiffusionError, match=f"{words}.*lldiff build"):
         fitting_engines(bundle, "fp32", here)
+
+
+def test_compatible_engines_fit_more(bundle: Bundle) -> None:
+    add(bundle, options=("hardware_compatible=True", "version_compatible=True"))
+    assert set(fitting_engines(bundle, "fp32", Here("tensorrt", "12.0", "12.0"))) == set(GRAPHS)
+    with pytest.raises(LLDiffusionError, match=r"compute capability 8\.9, here 7\.5"):
+        fitting_engines(bundle, "fp32", replace(HERE, capability="7.5"))
 
 
 def test_an_engine_of_other_weights_is_stale(bundle: Bundle, tmp_path: Path) -> None:
@@ -104,6 +117,13 @@ def test_the_tightest_profile_is_chosen(shape: tuple[int, ...], index: int) -> N
 def test_a_size_that_no_profile_holds(shape: tuple[int, ...]) -> None:
     with pytest.raises(LLDiffusionError, match="1x64x64 to 1x512x512"):
         choose_profile(PROFILES, shape)
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [((1088, 1920), None), ((64, 64), None), ((1920, 1088), 1088), ((2160, 3840), 1088)]
+)
+def test_what_does_not_fit_is_tiled(size: tuple[int, int], side: int | None) -> None:
+    assert largest_tile(PROFILES, *size) == side
 
 
 def test_bfloat16_against_pytorch() -> None:

@@ -21,6 +21,7 @@ from lldiffusion.engines import Enhancer
 from lldiffusion.engines.backends import tensorrt as backend
 from lldiffusion.engines.backends.base import Conditions, Floats, WholeLoop
 from lldiffusion.engines.backends.tensorrt import TensorRtEngine
+from lldiffusion.engines.backends.tensorrt_lane import SESSIONS
 from lldiffusion.engines.driver import Driver, Gpu
 from lldiffusion.engines.loop import make_noise, sample
 from lldiffusion.engines.sampler import plan
@@ -119,7 +120,7 @@ def test_the_least_recent_size_is_dropped(engine: TensorRtEngine, cuda: FakeRunt
         low, noise = dark((1, 3, size, 64)), make_noise(0, (1, 3, size, 64))
         assert np.abs(sample(engine, low, STEPS, noise) - expected(low, noise)).max() < 1e-5
     assert cuda.captures >= 5
-    assert cuda.live_graphs <= backend.SESSIONS
+    assert cuda.live_graphs <= SESSIONS
 
 
 def test_memory_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trt: FakeTensorRt, flavour: str) -> None:
@@ -282,3 +283,18 @@ def test_an_enhancer_on_the_runner(engine: TensorRtEngine) -> None:
         ).max()
         <= 1
     )
+
+
+def test_an_image_larger_than_the_profiles_is_tiled(engine: TensorRtEngine) -> None:
+    pixels = np.random.default_rng(0).integers(0, 40, (300, 280, 3)).astype(np.uint8)
+    ours, oracle = Enhancer(engine, toy_config()), Enhancer(ToyEngine(), toy_config(), tile=256)
+    assert np.abs(ours(pixels).astype(int) - oracle(pixels)).max() <= 1
+
+
+def test_a_batch_larger_than_the_profiles_is_split(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
+    low, noise = dark((3, 3, 64, 96)), make_noise(0, (3, 3, 64, 96))
+    called: list[int] = []
+    result = sample(engine, low, STEPS, noise, lambda: called.append(1))
+    assert np.abs(result - expected(low, noise)).max() < 1e-5
+    assert len(called) == len(STEPS)
+    assert cuda.captures == 1

@@ -49,7 +49,10 @@ class Engine(Protocol):
 
 @runtime_checkable
 class WholeLoop(Protocol):
-    """An engine that can replay the whole loop as one piece of work."""
+    """An engine that can replay the whole loop as one piece of work, for the sizes it was built for."""
 
     def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None) -> Floats:
         """As `loop.sample`."""
+
+    def tile_side(self, height: int, width: int) -> int | None:
+        """None when it runs an image of this size whole, else the side of the largest tile it runs."""

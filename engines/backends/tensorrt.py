@@ -1,16 +1,11 @@
 """TensorRT and TensorRT for RTX: the same Python interface, one runner.
 
-Each thread gets a lane: a stream, one scratch allocation, and a few sessions.  A session holds the three execution
-contexts for one image size, which share the lane's scratch memory since they run one after the other.  Everything
-stays on the GPU from the first upload to the last download, and the whole loop is replayed as one CUDA graph.
-A captured graph is only valid as long as its contexts are left alone, so each graph owns its session.
+Everything stays on the GPU from the first upload to the last download; the whole loop is replayed as one CUDA graph.
 """
 
 from __future__ import annotations
 
 import threading
-import weakref
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,60 +17,17 @@ from lldiffusion.errors import LLDiffusionError, require
 from ..cuda import Stream
 from ..driver import driver, free_memory
 from ..loop import Progress, run
-from ..lru import Lru
 from ..sampler import Step
 from .base import Array, Conditions, Floats
 from .device_memory import DeviceArray, Pool, borrow, fill
 from .feeds import condition_inputs, step_inputs
-from .tensorrt_files import Here, choose_profile, fitting_engines
+from .tensorrt_files import VERSION, Here, choose_profile, fitting_engines, largest_tile
+from .tensorrt_lane import Lane, Session
 
-SESSIONS = 4  # image sizes (and step plans) kept ready in each thread
 REPLAY_TOLERANCE = 2e-3  # on [-1, 1]: a quarter of an 8-bit level
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
 TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}  # TensorRT's names
-
-
-@dataclass(eq=False)
-class Session:
-    """The contexts for one image size, their memory, and the captured loop."""
-
-    contexts: dict[str, Any]
-    pool: Pool
-    steps: tuple[Step, ...] = ()
-    ready: set[str] = field(default_factory=set)  # graphs whose shapes are set
-    low: DeviceArray | None = None  # the captured loop's inputs and output
-    noise: DeviceArray | None = None
-    zeros: DeviceArray | None = None
-    output: DeviceArray | None = None
-    graph: Any = None
-
-
-class Lane:
-    """What one thread needs to run the engines."""
-
-    def __init__(self, gpu: int) -> None:
-        self.stream = Stream(gpu)
-        self.pool = Pool(self.stream)  # of coefficients, and of arrays that belong to no session
-        self.scratch: DeviceArray | None = None
-        self.steps: dict[Step, dict[str, DeviceArray]] = {}  # never dropped: captured loops read them
-        self.sessions: Lru[Session] = Lru(SESSIONS, partial(_close, self.stream))
-        weakref.finalize(self, self.sessions.clear).atexit = False  # when its thread ends
-        self.current: Session | None = None  # of the loop that is running
-
-    def ensure_scratch(self, size: int) -> DeviceArray:
-        """Scratch memory of at least `size` bytes; when it must grow, captured loops are dropped: they know the old."""
-        if self.scratch is None or self.scratch.nbytes < size:
-            self.sessions.clear()
-            self.scratch = None
-            self.scratch = Pool(self.stream).empty((-(-size // 4),))
-        return self.scratch
-
-
-def _close(stream: Stream, session: Session) -> None:
-    stream.wait()
-    if session.graph is not None:
-        stream.discard(session.graph)
 
 
 class TensorRtEngine:
@@ -101,6 +53,9 @@ class TensorRtEngine:
         Stream(gpu)  # makes the device current, and fails early when cuda-python is missing
         self._runtime = self._trt.Runtime(self._log)
         files = fitting_engines(bundle, precision, here)
+        # such engines carry a runtime of their own version; only trusted files get here
+        if any(VERSION in file.key.options for file in files.values()):
+            self._runtime.engine_host_code_allowed = True
         self._engines = {graph: self._load(file.path.read_bytes(), file.path.name) for graph, file in files.items()}
         self._local = threading.local()
         self._graphs = "used"
@@ -132,7 +87,15 @@ class TensorRtEngine:
         return free_memory(self._gpu)
 
     def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None) -> Floats:
-        """The whole loop (see `loop.run`): the first time step by step, from then on as one CUDA graph."""
+        """The whole loop (see `loop.run`): the first time step by step, from then on as one CUDA graph.
+
+        A batch larger than the engines were built for is run image by image.
+        """
+        most = max(largest[0] for _, _, largest in self._profiles(self._engines["denoiser"]))
+        if len(low) > most:
+            ticks = [progress, *[None] * (len(low) - 1)]
+            pairs = zip(low, noise, ticks, strict=True)
+            return np.concatenate([self.sample(y[None], steps, x[None], tick) for y, x, tick in pairs])
         lane = self._lane()
         session = self._session(("loop", low.shape, steps), low.shape)
         session.steps, lane.current = steps, session
@@ -142,6 +105,10 @@ class TensorRtEngine:
             return self._replay(lane, session, low, noise, progress)
         finally:
             lane.current = None
+
+    def tile_side(self, height: int, width: int) -> int | None:
+        """None when an image of this size fits the engines' profiles, else the side of the largest tile that does."""
+        return largest_tile(self._profiles(self._engines["denoiser"]), height, width)
 
     # -- the captured loop
 
@@ -260,8 +227,11 @@ class TensorRtEngine:
         return engine.create_execution_context(config)
 
     def _profile(self, engine: Any, shape: tuple[int, ...]) -> int:
+        return choose_profile(self._profiles(engine), shape)
+
+    def _profiles(self, engine: Any) -> list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
         shapes = (engine.get_tensor_profile_shape("low", i) for i in range(engine.num_optimization_profiles))
-        return choose_profile([(tuple(low), tuple(usual), tuple(high)) for low, usual, high in shapes], shape)
+        return [(tuple(smallest), tuple(usual), tuple(largest)) for smallest, usual, largest in shapes]
 
     def _type(self, engine: Any, name: str) -> str:
         return TYPES[engine.get_tensor_dtype(name).name]

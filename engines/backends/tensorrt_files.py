@@ -12,6 +12,8 @@ from lldiffusion.bundle.engine_cache import EngineFile
 from lldiffusion.errors import LLDiffusionError
 
 Shape = tuple[int, ...]
+HARDWARE, VERSION = "hardware_compatible=True", "version_compatible=True"  # build options, as engine keys write them
+OLDEST = 8.0  # compute capability from which hardware-compatible engines run: Ampere
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,12 @@ def _fitting(bundle: Bundle, precision: str, graph: str, here: Here, engines: li
 def _differences(bundle: Bundle, precision: str, graph: str, here: Here, engine: EngineFile) -> list[str]:
     """What the engine was built for and is not so here.  Profiles and build options may be as they are."""
     key = engine.key
+    any_gpu = key.gpu == "any" or (HARDWARE in key.options and float(here.capability) >= OLDEST)
     wanted = replace(
         key,
         onnx_sha256=bundle.onnx_sha256(precision, graph),
-        gpu=key.gpu if key.gpu == "any" else here.capability,
-        version=here.version,
+        gpu=key.gpu if any_gpu else here.capability,
+        version=key.version if VERSION in key.options else here.version,
     )
     return [f"built for {text}" for text in key.differences(wanted)]
 
@@ -81,6 +84,14 @@ def choose_profile(profiles: list[tuple[Shape, Shape, Shape]], shape: Shape) -> 
         f"this engine was built for images (batch x width x height) of {ranges}, not {_text(shape)}: "
         "use tiles (--tile 512), or build with another --profile"
     )
+
+
+def largest_tile(profiles: list[tuple[Shape, Shape, Shape]], height: int, width: int) -> int | None:
+    """None when an image of this size fits whole, else the side of the largest square tile that does."""
+    sides = [(largest[2], largest[3]) for _, _, largest in profiles]
+    if any(height <= high and width <= wide for high, wide in sides):
+        return None
+    return max(min(high, wide) for high, wide in sides)
 
 
 def _volume(shape: Shape) -> int:
