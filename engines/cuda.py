@@ -19,6 +19,7 @@ class Stream:
 
     def __init__(self, gpu: int) -> None:
         self._runtime = require("cuda.bindings.runtime", "gpu", "running TensorRT engines")
+        self.gpu = gpu
         self._call("cudaSetDevice", gpu)
         self._stream = self._call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
         weakref.finalize(self, self._runtime.cudaStreamDestroy, self._stream).atexit = False

@@ -232,6 +232,29 @@ def test_memory_on_the_gpu_goes_in_and_out_without_the_host(engine: TensorRtEngi
     assert np.abs(engine.numpy(again) - ToyEngine().color_map(engine.numpy(inside))).max() < 1e-5
 
 
+def test_dlpack_goes_in_and_out_without_the_host(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
+    inside = engine.color_map(dark((1, 3, 64, 64)))
+
+    class Foreign:
+        shape = inside.shape
+        device = inside.__dlpack_device__()
+
+        def __dlpack__(self, stream: int) -> Any:
+            return inside.__dlpack__(stream=stream)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return self.device
+
+    before = cuda.uploads
+    again = engine.color_map(Foreign())  # type: ignore[arg-type]
+    assert cuda.uploads == before
+    assert np.abs(engine.numpy(again) - ToyEngine().color_map(engine.numpy(inside))).max() < 1e-5
+    elsewhere = Foreign()
+    elsewhere.device = (1, 0)
+    with pytest.raises(LLDiffusionError, match="cuda:0 is needed"):
+        engine.color_map(elsewhere)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("about", [{"strides": (4, 4, 4, 4)}, {"typestr": "<f8"}])
 def test_gpu_arrays_of_another_layout_are_refused(engine: TensorRtEngine, about: dict[str, Any]) -> None:
     good = engine.color_map(dark((1, 3, 64, 64))).__cuda_array_interface__

@@ -12,6 +12,7 @@ import numpy as np
 
 from lldiffusion.errors import LLDiffusionError
 
+from .. import dlpack
 from ..cuda import Stream, from_bfloat16, to_bfloat16
 from .base import Floats
 
@@ -22,8 +23,8 @@ STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}  
 class DeviceArray:
     """A contiguous array in GPU memory.
 
-    `numpy.asarray` is not possible; PyTorch, CuPy, Numba and PyCUDA read it without a copy through
-    `__cuda_array_interface__` (float32 and float16).
+    `numpy.asarray` is not possible; PyTorch, CuPy, JAX, Numba and PyCUDA read it without a copy, through DLPack or
+    `__cuda_array_interface__` (which has no bfloat16).
     """
 
     pointer: int
@@ -43,6 +44,13 @@ class DeviceArray:
         kind = np.dtype(STORED[self.dtype]).str
         pointer = (self.pointer, False)
         return {"shape": self.shape, "typestr": kind, "data": pointer, "version": 3, "stream": self.stream.handle}
+
+    def __dlpack__(self, **options: Any) -> Any:
+        self.stream.wait()  # so that it is ready on every stream
+        return dlpack.hand_over(self.pointer, self.shape, self.dtype, self.__dlpack_device__(), self)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return dlpack.CUDA, self.stream.gpu
 
     def host(self) -> Floats:
         """A float32 copy in host memory."""
@@ -96,12 +104,14 @@ def fill(array: DeviceArray, values: Any) -> None:
 
 
 def borrow(values: Any, stream: Stream) -> DeviceArray:
-    """An array of ours, or anything with `__cuda_array_interface__`, for use on `stream`, without a copy."""
+    """An array of ours, or anything with `__cuda_array_interface__` or DLPack, for use on `stream`, without a copy."""
     if isinstance(values, DeviceArray):
         if values.stream is not stream:
             values.stream.wait()  # another thread wrote it
         return values
     about = getattr(values, "__cuda_array_interface__", None)
+    if about is None and hasattr(values, "__dlpack__"):
+        return _borrow_dlpack(values, stream)
     if about is None:
         raise LLDiffusionError(f"a NumPy array or one in GPU memory is needed, not {type(values).__name__}")
     dtype = np.dtype(about["typestr"]).name
@@ -111,6 +121,14 @@ def borrow(values: Any, stream: Stream) -> DeviceArray:
     if about.get("stream") is not None:
         stream.wait_for(int(about["stream"]))
     return DeviceArray(int(about["data"][0]), shape, dtype, stream, owner=values)
+
+
+def _borrow_dlpack(values: Any, stream: Stream) -> DeviceArray:
+    device = tuple(int(number) for number in values.__dlpack_device__())
+    if device != (dlpack.CUDA, stream.gpu):
+        raise LLDiffusionError(f"an array on cuda:{stream.gpu} is needed, not on DLPack device {device}")
+    taken = dlpack.take(values.__dlpack__(stream=stream.handle))  # its producer makes it ready for this stream
+    return DeviceArray(taken.pointer, taken.shape, taken.dtype, stream, owner=taken.owner)
 
 
 def _contiguous(shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
