@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lldiffusion.config import load_config as load_config
     from lldiffusion.engines import Enhancer as Enhancer
     from lldiffusion.errors import LLDiffusionError as LLDiffusionError
+    from lldiffusion.export.exporter import export_bundle as export_bundle
     from lldiffusion.model import load_model as load_model
     from lldiffusion.training import train as train
 
@@ -23,12 +24,22 @@ _HOMES = {
     "Bundle": "lldiffusion.bundle",
     "Enhancer": "lldiffusion.engines",
     "LLDiffusionError": "lldiffusion.errors",
+    "export_bundle": "lldiffusion.export.exporter",
     "load_config": "lldiffusion.config",
     "load_model": "lldiffusion.model",
     "train": "lldiffusion.training",
 }
 
-__all__ = ["Bundle", "Enhancer", "LLDiffusionError", "__version__", "load_config", "load_model", "train"]
+__all__ = [
+    "Bundle",
+    "Enhancer",
+    "LLDiffusionError",
+    "__version__",
+    "export_bundle",
+    "load_config",
+    "load_model",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

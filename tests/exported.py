@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
+import hashlib
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 import onnxruntime
+import onnxscript
 import torch
 
+from lldiffusion.bundle.atomic import new_path
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.export.graphs import write_graphs
 from lldiffusion.model import LLDiffusion, fold_spectral_norm
@@ -45,19 +46,30 @@ def micro_config(norm: str = "pixel") -> Config:
 def micro_model(norm: str = "pixel") -> LLDiffusion:
     torch.manual_seed(0)
     model = LLDiffusion(micro_config(norm), with_degrader=False)
-    return fold_spectral_norm(model.eval().requires_grad_(False))  # type: ignore[return-value]
+    return fold_spectral_norm(model.eval().requires_grad_(False))
+
+
+@lru_cache(1)
+def source_key() -> str:
+    """A hash of everything that decides what a traced graph looks like."""
+    root = Path(__file__).resolve().parent.parent
+    files = [Path(__file__), root / "export" / "graphs.py", root / "lldiffusion" / "config.py"]
+    digest = hashlib.sha256(f"{torch.__version__} {onnxscript.__version__}".encode())
+    for path in [*files, *sorted((root / "lldiffusion" / "model").glob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def micro_graphs(norm: str = "pixel") -> Path:
-    """Folder with the float32 graphs of `micro_model`: traced once for all tests, which takes most of their time."""
-    return _traced(norm)
+    """Folder with the float32 graphs of `micro_model`, not to be changed.
 
-
-@lru_cache
-def _traced(norm: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="lldiffusion-graphs-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    write_graphs(micro_model(norm), folder, metadata={"weights_sha256": "0" * 64})
+    Tracing takes longer than all tests that use them, so they are kept until a source they depend on changes.
+    """
+    folder = Path(tempfile.gettempdir()) / f"lldiffusion-graphs-{source_key()}-{norm}"
+    if not folder.is_dir():
+        with new_path(folder) as temporary:
+            temporary.mkdir()
+            write_graphs(micro_model(norm), temporary, metadata={"weights_sha256": "0" * 64})
     return folder
 
 

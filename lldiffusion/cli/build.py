@@ -1,0 +1,65 @@
+"""`lldiff build`: the engines of a bundle, on the machine where they will run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lldiffusion.errors import choose
+
+if TYPE_CHECKING:
+    from lldiffusion.bundle import Bundle
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def build(
+    bundle: Path = typer.Argument(..., help="Bundle folder or .lldiff file."),
+    engine: str = typer.Option("auto", help="tensorrt, tensorrt-rtx, or auto: the one that is installed."),
+    precision: str | None = typer.Option(None, help="fp32, fp16 or bf16 [the bundle's own]."),
+    profile: list[str] = typer.Option(
+        [], help="Picture sizes, smallest:usual:largest, e.g. 64x64:608x416:1920x1088 [512, 720p and 1080p]."
+    ),
+    level: int = typer.Option(3, min=0, max=5, help="Builder effort: 0 builds fastest, 5 runs fastest."),
+    workspace: int = typer.Option(0, min=0, help="Scratch memory in MiB, 0 for no limit."),
+    refit: bool = typer.Option(False, "--refit", help="New weights without a new build (tensorrt)."),
+    version_compatible: bool = typer.Option(False, help="Runs with other TensorRT versions (tensorrt)."),
+    hardware_compatible: bool = typer.Option(False, help="Runs on every GPU since Ampere (tensorrt)."),
+    force: bool = typer.Option(False, "--force", help="Build again what fits already."),
+) -> None:
+    """Build or rebuild the TensorRT engines of a bundle."""
+    choose(engine, ("auto", "tensorrt", "tensorrt-rtx"), "engine")
+    from lldiffusion.bundle import Bundle
+    from lldiffusion.export.build import default_flavour
+    from lldiffusion.export.engine_builder import BuildOptions
+
+    options = BuildOptions(level, workspace, refit, version_compatible, hardware_compatible)
+    flavour = default_flavour() if engine == "auto" else engine
+    opened = Bundle.open(bundle)
+    build_with_progress(opened, flavour, precision=precision, profiles=tuple(profile), options=options, force=force)
+
+
+def build_with_progress(bundle: Bundle, flavour: str, **arguments: Any) -> None:
+    """Build the engines of a bundle with a bar for each graph; Ctrl-C leaves the finished ones and no half one."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from lldiffusion.bundle import GRAPHS
+    from lldiffusion.export.build import build_engines
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            tasks = {graph: bar.add_task(f"{flavour} {graph}", total=1.0) for graph in GRAPHS}
+            built = build_engines(
+                bundle, flavour, progress=lambda graph, share: bar.update(tasks[graph], completed=share), **arguments
+            )
+    except KeyboardInterrupt as stop:
+        hint = f"lldiff build {bundle.source} --engine {flavour}"
+        raise KeyboardInterrupt(f"stopped; finished engines are kept, continue with  {hint}") from stop
+    for engine in built:
+        how = f"built in {engine.seconds:.0f} s" if engine.seconds else "there already"
+        typer.echo(f"{engine.graph}: {engine.path} ({engine.bytes / 1e6:.1f} MB, {how})")

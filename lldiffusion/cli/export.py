@@ -1,0 +1,113 @@
+"""`lldiff export`: a checkpoint becomes a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from lldiffusion.errors import LLDiffusionError, choose, require
+
+if TYPE_CHECKING:
+    from lldiffusion.export.exporter import Exported
+    from lldiffusion.export.parity import Report
+
+app = typer.Typer(add_completion=False)
+
+ENGINES = ("none", "tensorrt", "tensorrt-rtx")
+
+
+@app.command()
+def export(
+    model: str = typer.Argument(..., help="Checkpoint folder or shipped model (tiny)."),
+    out: Path = typer.Option(..., "-o", "--out", help="Bundle to write: a folder, or a .lldiff file."),
+    fp16: bool = typer.Option(False, "--fp16", "--half", help="Add float16 graphs, for GPUs."),
+    bf16: bool = typer.Option(False, "--bf16", help="Add bfloat16 graphs, for GPUs."),
+    fp32: bool = typer.Option(False, "--fp32", help="Float32 graphs only [the default]."),
+    no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a half-precision bundle."),
+    profile: list[str] = typer.Option(
+        [], help="Picture sizes, smallest:usual:largest, e.g. 64x64:608x416:1920x1088 [512, 720p and 1080p]."
+    ),
+    engine: str = typer.Option("none", help="Build engines too: none, tensorrt or tensorrt-rtx."),
+    opset: int = typer.Option(21, help="Of the ONNX files, 18 to 22."),
+    verify: bool = typer.Option(True, help="Compare every graph and the whole loop with the model first."),
+    bisect: bool = typer.Option(False, "--bisect", help="When that fails, name the first bad operator."),
+    budget: float = typer.Option(20.0, min=1, help="Seconds that comparing may take, about."),
+    overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace an existing bundle."),
+) -> None:
+    """Export a model to ONNX graphs that run without PyTorch, and prove that they answer like it."""
+    choose(engine, ENGINES, "engine")
+    precision = _precision(fp16, bf16, fp32)
+    if no_fp32 and precision == "fp32":
+        raise LLDiffusionError("--no-fp32 leaves nothing to write: add --fp16 or --bf16")
+    require("torch", "export", "exporting")
+    from lldiffusion.export.exporter import Settings
+
+    settings = Settings(precision, not no_fp32, opset, tuple(profile), verify, bisect, budget, overwrite)
+    exported = _export(model, out, settings)
+    if exported.report is not None:
+        show_report(exported.report)
+    typer.echo(f"bundle: {out} ({', '.join(settings.precisions)}{'' if verify else ', not verified'})")
+    if engine != "none":
+        _engines(out, engine, tuple(profile))
+    typer.echo(f"use it: lldiff enhance PHOTO -o OUT --model {out}")
+
+
+def _precision(fp16: bool, bf16: bool, fp32: bool) -> str:
+    asked = [name for name, given in (("fp16", fp16), ("bf16", bf16), ("fp32", fp32)) if given]
+    if len(asked) > 1:
+        raise LLDiffusionError(f"{' and '.join(f'--{name}' for name in asked)} exclude each other: give one")
+    return asked[0] if asked else "fp32"
+
+
+def _export(model: str, out: Path, settings: object) -> Exported:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from lldiffusion.export.exporter import Settings, export_bundle
+
+    assert isinstance(settings, Settings)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("reading the model", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        return export_bundle(model, out, settings=settings, progress=progress)
+
+
+def show_report(report: Report) -> None:
+    """Print the closing table: the worst size of every graph and of the loop."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from lldiffusion.export.parity import worst
+
+    table = Table("precision", "ran as", "graph", "worst at", "PSNR dB", "wanted", "max error", "brightness /255")
+    for row in worst(report.rows):
+        wanted = f"{report.thresholds[row.precision].psnr:g}"
+        psnr = "equal" if row.max_error == 0 else f"{row.psnr:.1f}"
+        drift = "" if row.graph == "encoder" else f"{row.brightness:+.3f}"
+        table.add_row(row.precision, row.how, row.graph, row.size, psnr, wanted, f"{row.max_error:.1e}", drift)
+    console = Console()
+    console.print(table)
+    for note in report.notes:
+        console.print(note, highlight=False, soft_wrap=True)
+
+
+def _engines(out: Path, flavour: str, profiles: tuple[str, ...]) -> None:
+    """Build engines; an export without them is still a good export, so a missing TensorRT is only told."""
+    from lldiffusion.bundle import Bundle
+    from lldiffusion.export.build import how_to_get
+    from lldiffusion.export.engine_builder import open_toolchain
+
+    from .build import build_with_progress
+
+    try:
+        open_toolchain(flavour)
+    except LLDiffusionError as error:
+        typer.echo(f"no engine: {error}\nto get it: {how_to_get(flavour, out)}")
+        return
+    build_with_progress(Bundle.open(out), flavour, profiles=profiles)
