@@ -6,6 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -104,14 +105,15 @@ class Trainer:
     def run(self) -> Path:
         """Train to the end of the stage; returns the folder of its last checkpoint."""
         with _Interrupts(self), self.journal.stage(self.stage, self.step, self.total):
-            for batch in self._batches():
-                self._advance(batch)
-                done = self.step == self.total
-                if self.config.train.validate_every and (self.step % self.config.train.validate_every == 0 or done):
+            self._since = time.perf_counter()
+            for batches in self._batches():
+                self._advance(batches)
+                done, stopping = self.step == self.total, self._should_stop()
+                if self.step % self.config.train.validate_every == 0 or done:
                     self._validate()
-                if self.step % self.config.train.save_every == 0 or done or self._stopping:
+                if self.step % self.config.train.save_every == 0 or done or stopping:
                     self._save()
-                if self._stopping and not done:
+                if stopping and not done:
                     raise Stopped(self.folder)
         if not checkpoints(self.folder):
             self._save()
@@ -136,14 +138,13 @@ class Trainer:
 
     def _advance(self, batches: list[dict[str, Tensor]]) -> None:
         """One optimiser step."""
-        started = time.perf_counter()
         sums: dict[str, float] = {}
         rate = learning_rate(self.config.train, self.stage, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
-            with self.accelerator.no_sync(self.wrapped) if not last else _nothing():
+            with self.accelerator.no_sync(self.wrapped) if not last else nullcontext():
                 terms = self.wrapped(batch["low"], batch["normal"], *self._noise(batch["normal"], number))
                 self.accelerator.backward(sum(terms.values()) / len(batches))
             for name, value in terms.items():
@@ -155,8 +156,16 @@ class Trainer:
         self.optimizer.zero_grad()
         self.ema.update(self.objective.model)
         self.step += 1
-        images = len(batches) * len(batches[0]["low"]) * self.accelerator.num_processes
-        self.journal.step(self.step, sums, rate, images / (time.perf_counter() - started))
+        images, now = len(batches) * len(batches[0]["low"]) * self.accelerator.num_processes, time.perf_counter()
+        self.journal.step(self.step, sums, rate, images / (now - self._since))
+        self._since = now
+
+    def _should_stop(self) -> bool:
+        """Whether any process was asked to stop: all must leave after the same step."""
+        if self.accelerator.num_processes == 1:
+            return self._stopping
+        asked = torch.tensor(float(self._stopping), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, "sum") > 0)
 
     def _noise(self, normal: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Noise and timesteps as a function of (seed, stage, step, batch, process)."""
@@ -200,12 +209,6 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
     """Ctrl-C reaches the whole process group; a loader that died of it would take the saving trainer with it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 class _Interrupts:
