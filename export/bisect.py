@@ -26,14 +26,14 @@ class Suspect:
         return f"{self.node} ({self.operator}): {what}"
 
 
-def first_bad_operator(graph: Path, reference: Path, feeds: dict[str, Floats], psnr: float) -> Suspect | None:
-    """Run two graphs with the same names of values and name the first node whose output differs by more than `psnr` dB.
+def first_bad_operator(graph: Path, wanted: dict[str, Floats], feeds: dict[str, Floats], psnr: float) -> Suspect | None:
+    """Run a graph and name the first node whose output is less like the one in `wanted` than `psnr` dB.
 
     Args:
-        graph: the suspect, in any precision; `reference`: the float32 graph it was made from.
-        feeds: float32 inputs of both.
+        graph: the suspect, in any precision.
+        wanted: right values by name: `every_value` of the float32 graph it was made from, or `traced_values`.
+        feeds: float32 inputs.
     """
-    wanted = every_value(reference, feeds)
     for node, name, values in _computed(graph, feeds):
         if name not in wanted or wanted[name].shape != values.shape:
             continue
@@ -52,6 +52,25 @@ def likeness(values: Floats, wanted: Floats) -> float:
     if not np.isfinite(mse):
         return -np.inf
     return 200.0 if mse == 0 else float(10 * np.log10(span**2 / mse))
+
+
+def traced_values(program: Any, feeds: dict[str, Floats]) -> dict[str, Floats]:
+    """What PyTorch computes at every point of a traced program (a `torch.onnx.ONNXProgram`), by the graph's names."""
+    import torch
+
+    seen: dict[str, Floats] = {}
+
+    class Recorder(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            value = super().run_node(n)
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                seen[n.name] = value.numpy(force=True)
+            return value
+
+    tensors = [torch.from_numpy(feeds[port.name]) for port in program.model_proto.graph.input]
+    with torch.no_grad():
+        Recorder(program.exported_program.module(check_guards=False)).run(*tensors)
+    return seen
 
 
 def every_value(path: Path, feeds: dict[str, Floats]) -> dict[str, Floats]:

@@ -16,8 +16,8 @@ from lldiffusion.errors import LLDiffusionError, choose, require
 from lldiffusion.model import LLDiffusion, fold_spectral_norm, load_model
 from lldiffusion.model.checkpoint import resolve
 
-from .bisect import first_bad_operator
-from .graphs import ports, save, write_graphs
+from .bisect import every_value, first_bad_operator, traced_values
+from .graphs import ports, save, trace, write_graphs
 from .parity import LOOP, THRESHOLDS, Judge, Report, Row, Thresholds
 from .precision import Island, check_islands, to_half
 from .profiles import parse_profiles
@@ -196,10 +196,15 @@ class _Export:
         text += f" ({len(failures)} in all)" if len(failures) > 3 else ""
         if not self._settings.bisect:
             return f"{text}; nothing was written (--bisect names the operator, --no-verify writes it all the same)"
-        graphs = {row.graph for row in report.rows if not row.passed and row.graph != LOOP}
-        limit = self._thresholds[self._settings.precision].psnr
-        for graph in [name for name in GRAPHS if name in graphs]:
-            found = first_bad_operator(typed[graph], exact[graph], judge.feeds(graph), limit)
+        wrong = [row for row in report.rows if not row.passed and row.graph != LOOP]
+        for graph in [name for name in GRAPHS if name in {row.graph for row in wrong}]:
+            feeds, exact_fails = judge.feeds(graph), any((r.precision, r.graph) == ("fp32", graph) for r in wrong)
+            suspect, limit = (exact, "fp32") if exact_fails else (typed, self._settings.precision)
+            if exact_fails:  # the float32 graph itself is wrong: only the model knows better
+                right = traced_values(trace(self._network, graph, self._settings.opset), feeds)
+            else:
+                right = every_value(exact[graph], feeds)
+            found = first_bad_operator(suspect[graph], right, feeds, self._thresholds[limit].psnr)
             text += f"; first bad operator of {graph}: {found or 'none alone, errors add up'}"
         return text
 

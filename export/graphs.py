@@ -15,7 +15,6 @@ as many bytes again.
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import logging
 import warnings
@@ -166,9 +165,8 @@ def _shape(tensor: Tensor, height: int, multiple: int) -> dict[int, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Tracing reports every stage and warns of torchvision's absence; its garbage is mostly not garbage yet."""
-    collects, level = gc.isenabled(), logging.root.manager.disable
-    gc.disable()
+    """Tracing reports every stage, and warns of torchvision's absence."""
+    level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -176,8 +174,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-        if collects:
-            gc.enable()
 
 
 def annotate(model: onnx.ModelProto, about: dict[str, str]) -> onnx.ModelProto:

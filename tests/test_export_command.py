@@ -11,10 +11,12 @@ import numpy as np
 import onnx
 import pytest
 from exported import micro_graphs, micro_model
+from test_export_precision import force_half
 
 from lldiffusion.bundle import Bundle
 from lldiffusion.cli import run
 from lldiffusion.engines import Enhancer
+from lldiffusion.export.precision import Island, to_half
 from lldiffusion.model import LLDiffusion, save_checkpoint
 
 PROFILE = "64x64:96x64:128x96"
@@ -79,7 +81,7 @@ def test_float32_graphs_can_be_left_out(checkpoint: Path, tmp_path: Path) -> Non
     assert Bundle.open(tmp_path / "bundle").precisions == ("bf16",)
 
 
-@pytest.mark.parametrize("options", [("--bisect",), ("--fp16", "--bisect"), ()])
+@pytest.mark.parametrize("options", [(), pytest.param(("--bisect",), marks=pytest.mark.slow)])
 def test_a_broken_graph_is_refused_and_nothing_written(
     checkpoint: Path,
     tmp_path: Path,
@@ -93,14 +95,35 @@ def test_a_broken_graph_is_refused_and_nothing_written(
         node = next(node for node in model.graph.node if "k_p" in node.input)
         node.input[list(node.input).index("k_p")] = "a"
         onnx.save(model, paths["denoiser"])
+        names.append(node.name)
         return paths
+
+    names: list[str] = []
 
     monkeypatch.setattr("lldiffusion.export.exporter.write_graphs", broken)
     assert export(checkpoint, tmp_path / "bundle", *options) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: the export does not answer like the model: fp32 denoiser at 64x64")
+    assert f"first bad operator of denoiser: {names[0]} (Mul)" in error or not options
     assert not (tmp_path / "bundle").exists()
     assert export(checkpoint, tmp_path / "bundle", "--no-verify") == 0
+
+
+def test_a_norm_forced_to_float16_is_refused(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sloppy(model: onnx.ModelProto, precision: str, emulate: bool = False) -> tuple[onnx.ModelProto, list[Island]]:
+        typed, kept = to_half(model, precision, emulate)
+        norms = [node for node in typed.graph.node if node.op_type == "LayerNormalization"]
+        if norms and not emulate:
+            force_half(typed, norms[0])
+        return typed, kept
+
+    monkeypatch.setattr("lldiffusion.export.exporter.to_half", sloppy)
+    assert export(checkpoint, tmp_path / "bundle", "--fp16") == 2
+    error = capsys.readouterr().err
+    assert "denoiser.fp16.onnx: node_layer_norm (LayerNormalization)" in error and "must stay float32" in error
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_an_engine_that_cannot_be_built_leaves_a_good_export(

@@ -13,8 +13,9 @@ from onnx import numpy_helper
 
 from lldiffusion.config import ModelConfig, UNetConfig
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
-from lldiffusion.export.bisect import first_bad_operator
+from lldiffusion.export.bisect import every_value, first_bad_operator, traced_values
 from lldiffusion.export.dark import dark_image, drawn_scene
+from lldiffusion.export.graphs import trace
 from lldiffusion.export.parity import THRESHOLDS, Judge, Report, compare, worst
 from lldiffusion.export.precision import Island, to_half
 from lldiffusion.export.profiles import parse_profiles
@@ -58,7 +59,9 @@ def test_a_wrong_coefficient_is_caught_and_named(judge: Judge, graphs: dict[str,
     assert {row.graph for row in failed} == {"denoiser", "loop"}
     report = Report(tuple(rows), THRESHOLDS)
     assert not report.passed and "fp32 denoiser at 64x64" in report.failures()[0]
-    found = first_bad_operator(graphs["denoiser"], micro_graphs() / "denoiser.onnx", judge.feeds("denoiser"), 70)
+    feeds = judge.feeds("denoiser")
+    right = every_value(micro_graphs() / "denoiser.onnx", feeds)
+    found = first_bad_operator(graphs["denoiser"], right, feeds, 70)
     assert found is not None and found.node == node.name and found.operator == "Mul"
 
 
@@ -72,8 +75,20 @@ def test_nan_is_caught_and_its_operator_named(judge: Judge, graphs: dict[str, Pa
     rows = list(judge.rows(OnnxRuntimeEngine(graphs, "fp32"), "fp32"))
     assert all(not row.passed and row.nonfinite for row in rows if row.graph in ("denoiser", "loop"))
     assert "NaN" in Report(tuple(rows), THRESHOLDS).failures()[0]
-    found = first_bad_operator(graphs["denoiser"], micro_graphs() / "denoiser.onnx", judge.feeds("denoiser"), 70)
+    feeds = judge.feeds("denoiser")
+    right = every_value(micro_graphs() / "denoiser.onnx", feeds)
+    found = first_bad_operator(graphs["denoiser"], right, feeds, 70)
     assert found is not None and found.node == norm.name and found.nonfinite > 0
+
+
+def test_a_wrong_float32_graph_is_bisected_against_pytorch(judge: Judge, graphs: dict[str, Path]) -> None:
+    right = traced_values(trace(micro_model(), "color_map"), judge.feeds("color_map"))
+    assert first_bad_operator(graphs["color_map"], right, judge.feeds("color_map"), 70) is None
+    model = onnx.load(graphs["color_map"])
+    model.graph.node[-2].op_type = "Div"  # 2 c becomes c / 2 or 2 / c
+    onnx.save(model, graphs["color_map"])
+    found = first_bad_operator(graphs["color_map"], right, judge.feeds("color_map"), 70)
+    assert found is not None and found.node == model.graph.node[-2].name and found.operator == "Div"
 
 
 def test_a_drift_of_the_mean_fails_the_loop_whatever_its_psnr() -> None:
