@@ -162,8 +162,8 @@ def _no_bf16(precision: str, who: str) -> None:
         raise LLDiffusionError(f"{who} does not run bfloat16 graphs here: they are for TensorRT; use --precision fp32")
 
 
-# Fastest first.  Measured on one core, a step of the tiny model at 256x256 took ONNX Runtime 0.17 s and OpenVINO 0.25 s,
-# of the paper's at 128x128 0.57 s and 0.67 s.
+# Fastest first.  On one core, a step of the tiny model at 256x256 took ONNX Runtime 0.17 s and OpenVINO 0.25 s,
+# one of the paper's at 128x128 0.57 s and 0.67 s.
 WAYS = (
     Way("tensorrt", "cuda", partial(_tensorrt, "tensorrt")),
     Way("tensorrt-rtx", "cuda", partial(_tensorrt, "tensorrt-rtx")),
