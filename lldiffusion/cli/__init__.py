@@ -34,8 +34,8 @@ VERBS = {
     "eval": ("evaluate", "Measure a model, or any method's results, under named protocols."),
     "data": ("data", "Check training and test images; simulate low-light pairs."),
     "convert": ("convert", "Convert the authors' checkpoint files."),
-    "export": ("export", "Turn a model into ONNX graphs that run without PyTorch, and prove them."),
-    "build": ("build", "Build the TensorRT engines of a bundle on the machine where they run."),
+    "export": ("export", "Export a model to ONNX graphs, and prove that they agree."),
+    "build": ("build", "Build the TensorRT engines of a bundle, where they will run."),
     "inspect": ("inspect", "Describe a bundle, engine, ONNX file or checkpoint."),
     "doctor": ("doctor", "Show what this machine can run, and the fix for each gap."),
 }
