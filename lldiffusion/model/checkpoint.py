@@ -19,12 +19,12 @@ from torch import Tensor
 
 from lldiffusion import __version__
 from lldiffusion.config import Config, config_from_dict
+from lldiffusion.engines.locate import SHIPPED
 from lldiffusion.errors import LLDiffusionError
 
 from .network import LLDiffusion
 
 FORMAT = 1  # of config.json; raised when an older reader would misread a newer file
-SHIPPED = ("tiny",)  # models that come with the package, by name
 
 
 @dataclass(frozen=True)
