@@ -160,6 +160,8 @@ def _configure(tools: Toolchain, builder: Any, options: BuildOptions) -> Any:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # keeps layer names for `lldiff inspect`
     if options.workspace:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # RTX: without it a CUDA graph may not capture the engine
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if options.refit:
         config.set_flag(trt.BuilderFlag.REFIT)
     if options.version_compatible:
