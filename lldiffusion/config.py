@@ -195,7 +195,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.model.denoiser.gain and self.diffusion.prediction != "x0":
-            raise LLDiffusionError(f"model.denoiser.gain makes images: it needs prediction x0, not {self.diffusion.prediction}")
+            raise LLDiffusionError(f"model.denoiser.gain needs prediction x0, not {self.diffusion.prediction}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, JSON-ready."""

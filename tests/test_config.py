@@ -42,6 +42,7 @@ def test_overrides_take_toml_values_and_bare_words() -> None:
         ("name.x=1", ["name.x"]),
         ("data.crop=100", ["multiple of 32"]),
         ("diffusion.prediction=eps", ["zero_terminal_snr"]),
+        ("diffusion.prediction=v", ["model.denoiser.gain", "x0"]),
     ],
 )
 def test_every_mistake_is_named(override: str, words: list[str]) -> None:
