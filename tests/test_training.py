@@ -103,6 +103,12 @@ def test_paper_losses_are_the_papers(pairs: Path) -> None:
     assert set(terms) == {"prediction", "degradation"}
 
 
+def test_bfloat16_trains(pairs: Path, tmp_path: Path) -> None:
+    config = _config(pairs, "train.precision=bf16", "train.joint_steps=2", "train.clip_grad=1.0")
+    weights = load_model(train(config, tmp_path / "run", "joint")).state_dict()
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights.values())
+
+
 def test_image_losses_need_an_image(pairs: Path) -> None:
     config = load_config("paper", ["loss.ssim=1.0"])
     with pytest.raises(LLDiffusionError, match="prediction x0 or v"):

@@ -33,11 +33,11 @@ class Objective(nn.Module):
         """low, normal, noise (N, 3, H, W), t (N,) -> weighted loss terms by name; their sum is the loss."""
         x_t = self.process.add_noise(normal, noise, t)
         features = self._features(low)
-        prediction = self.model.denoiser(x_t, low, self.model.color_map(low), t, features)
+        prediction = self.model.denoiser(x_t, low, self.model.color_map(low), t, features).float()  # losses in float32
         target = self.process.target(normal, noise, t)
         terms = {"prediction": self.weights.prediction * F.mse_loss(prediction, target)}
         if self.joint and self.weights.degradation:
-            dark = (self.model.degrade(normal, features) + 1) / 2
+            dark = (self.model.degrade(normal, features).float() + 1) / 2
             terms["degradation"] = self.weights.degradation * F.l1_loss(dark, (low + 1) / 2)
         return terms | self._image_terms(prediction, x_t, normal, t)
 
