@@ -89,6 +89,7 @@ def execute(plan: Plan) -> Path:
     finally:
         journal.close()
         accelerator.end_training()
+        accelerate.state.AcceleratorState._reset_state()  # the next run in this process may want another precision
 
 
 def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: object, journal: Journal) -> Path:
