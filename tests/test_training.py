@@ -103,6 +103,14 @@ def test_paper_losses_are_the_papers(pairs: Path) -> None:
     assert set(terms) == {"prediction", "degradation"}
 
 
+def test_stage_one_may_start_from_a_finished_model(pairs: Path, tmp_path: Path) -> None:
+    finished = train(_config(pairs, "train.joint_steps=1", "train.enhance_steps=1"), tmp_path / "one")
+    again = train(_config(pairs, "train.joint_steps=1"), tmp_path / "two", "joint", start=str(finished))
+    assert load_model(again).degrader is not None
+    with pytest.raises(LLDiffusionError, match="another network"):
+        train(_config(pairs, "model.denoiser.channels=32"), tmp_path / "three", "joint", start=str(finished))
+
+
 def test_bfloat16_trains(pairs: Path, tmp_path: Path) -> None:
     config = _config(pairs, "train.precision=bf16", "train.joint_steps=2", "train.clip_grad=1.0")
     weights = load_model(train(config, tmp_path / "run", "joint")).state_dict()

@@ -96,10 +96,20 @@ def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: object,
     folder = plan.folder / stage
     if stage == "enhance" and start is None:
         start = str(_last(plan.folder / "joint"))
-    model = load_model(start).requires_grad_(True).train() if start else LLDiffusion(plan.config)
+    model = _started(plan.config, start, stage) if start else LLDiffusion(plan.config)
     trainer = Trainer(plan.config, stage, model, plan.sources, plan.held_out, folder, accelerator, journal)
     trainer.resume()
     return trainer.run() if trainer.step < trainer.total else _last(folder)
+
+
+def _started(config: Config, start: str, stage: str) -> LLDiffusion:
+    """The network with the weights of `start`; stage 1 gets a fresh DGNET when they come from stage 2."""
+    if read_info(start).config.model != config.model:
+        raise LLDiffusionError(f"'{start}' holds another network than the configuration '{config.name}' describes")
+    model = load_model(start).requires_grad_(True).train()
+    if stage == "joint" and model.degrader is None:
+        model.degrader = LLDiffusion(config).degrader
+    return model
 
 
 def _last(folder: Path) -> Path:
