@@ -48,7 +48,7 @@ class Enhancer:
         self._passed_over = passed_over or {}
         self.steps = plan(make_schedule(config.diffusion), config.sampling)
         self._multiple = config.model.size_multiple
-        if isinstance(tile, int) and (tile < 2 * self._multiple or tile % self._multiple):
+        if isinstance(tile, int) and (tile < 4 * self._multiple or tile % self._multiple):
             raise LLDiffusionError(
                 f"tile {tile}: a tile's side must be a multiple of {self._multiple}, at least {4 * self._multiple}"
             )

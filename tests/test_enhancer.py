@@ -111,6 +111,7 @@ def test_bad_arrays(checkpoint: Path) -> None:
         ({"sampler": "ddmi"}, "did you mean 'ddim'"),
         ({"steps": 5000}, "5000 steps"),
         ({"tile": 100}, "multiple of 32"),
+        ({"tile": 64}, "at least 128"),
         ({"backend": "onnx"}, "backend"),
     ],
 )

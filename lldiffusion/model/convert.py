@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,5 @@ def _unused_fusion(name: str, config: Config) -> bool:
 
 def unnormed(config: Config) -> Config:
     """The same configuration with spectral norm folded away."""
-    from dataclasses import replace
-
     encoder = replace(config.model.encoder, spectral_norm=False)
     return replace(config, model=replace(config.model, encoder=encoder))

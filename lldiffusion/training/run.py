@@ -17,6 +17,7 @@ from lldiffusion.model import LLDiffusion, load_model
 from lldiffusion.model.checkpoint import read_info, save_checkpoint
 
 from .journal import Journal
+from .state import checkpoints
 from .trainer import STAGES, Trainer
 
 
@@ -78,7 +79,9 @@ def execute(plan: Plan) -> Path:
     plan.folder.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
         text = json.dumps(plan.config.to_dict(), indent=1) + "\n"
-        (plan.folder / "config.json").write_text(text, encoding="utf-8")
+        temporary = plan.folder / ".config.json.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(plan.folder / "config.json")
     journal = Journal(plan.folder, accelerator.is_main_process)
     try:
         last = plan.start
@@ -113,8 +116,6 @@ def _started(config: Config, start: str, stage: str) -> LLDiffusion:
 
 
 def _last(folder: Path) -> Path:
-    from .state import checkpoints
-
     found = checkpoints(folder)
     if not found:
         raise LLDiffusionError(f"'{folder}' holds no checkpoint: train stage 'joint' first")
