@@ -1,1 +1,1 @@
-"""Measuring engines against the eager model comes here."""
+"""Measures engines against the eager model, and against the machine's limits."""
