@@ -7,7 +7,7 @@ import numpy as np
 from .backends.base import Array, Conditions, Engine, Floats, Progress, WholeLoop
 from .sampler import Step
 
-__all__ = ["Progress", "make_noise", "run", "sample"]
+__all__ = ["Progress", "make_noise", "run", "run_steps", "sample"]
 
 
 def sample(
@@ -23,7 +23,18 @@ def run(
     engine: Engine, low: Array, steps: tuple[Step, ...], x: Array, previous: Array, progress: Progress | None
 ) -> Array:
     """The steps themselves, on the engine's own arrays: x is x_T, previous zeros; returns x_0."""
-    conditions = Conditions(low, engine.color_map(low), engine.encode(low))
+    return run_steps(engine, Conditions(low, engine.color_map(low), engine.encode(low)), steps, x, previous, progress)
+
+
+def run_steps(
+    engine: Engine,
+    conditions: Conditions,
+    steps: tuple[Step, ...],
+    x: Array,
+    previous: Array,
+    progress: Progress | None,
+) -> Array:
+    """As `run`, with conditions that the caller made (of a video: smoothed over time)."""
     for step in steps:
         x, previous = engine.step(x, conditions, step, previous)
         if progress is not None:
