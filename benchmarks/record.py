@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, TypeVar
 
-from lldiffusion.bundle.atomic import new_path
+from lldiffusion.atomic import new_path
 from lldiffusion.errors import LLDiffusionError
 
 SCHEMA = 1  # raised when an older reader would misread a newer file

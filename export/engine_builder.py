@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lldiffusion.atomic import new_path, write_text
 from lldiffusion.bundle.archive import cache_folder
-from lldiffusion.bundle.atomic import new_path
 from lldiffusion.engines.driver import driver
 from lldiffusion.errors import LLDiffusionError, choose
 
@@ -265,5 +265,4 @@ def write_checked(path: Path, data: bytes) -> None:
     """Write bytes and, beside them, their SHA-256."""
     with new_path(path) as temporary:
         temporary.write_bytes(data)
-    with new_path(path.with_name(path.name + ".json")) as temporary:
-        temporary.write_text(json.dumps({"sha256": hashlib.sha256(data).hexdigest()}), encoding="utf-8")
+    write_text(path.with_name(path.name + ".json"), json.dumps({"sha256": hashlib.sha256(data).hexdigest()}))

@@ -16,7 +16,6 @@ What comes in, and how it is treated:
 from __future__ import annotations
 
 import os
-import secrets
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lldiffusion.atomic import new_path
 from lldiffusion.errors import LLDiffusionError
 
 Format = Literal["png", "jpeg", "webp", "tiff"]
@@ -131,8 +131,9 @@ def write_image(path: Path, image: Image) -> None:
     if not path.parent.is_dir():
         raise LLDiffusionError(f"cannot write '{path}': the folder '{path.parent}' does not exist")
     _refuse_after_fork()
-    with _naming(path, "write"), _renamed_to(path) as temporary:
-        _to_vips(image, format_).write_to_file(str(temporary), **_save_options(image, format_))
+    with _naming(path, "write"), new_path(path) as temporary:
+        save = getattr(_to_vips(image, format_), f"{format_}save")  # by format: the temporary name has no suffix
+        save(str(temporary), **_save_options(image, format_))
 
 
 def through_jpeg(values: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
@@ -279,14 +280,3 @@ def _save_options(image: Image, format_: Format) -> dict[str, Any]:
     if format_ == "webp":  # exact: colours under full transparency survive
         return {"lossless": True, "exact": True} if image.lossless else {"Q": 95, "smart_subsample": True}
     return {"compression": "deflate", "predictor": "horizontal"} if format_ == "tiff" else {}
-
-
-@contextmanager
-def _renamed_to(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` with the same suffix: renamed when all went well, removed when not."""
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

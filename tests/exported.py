@@ -11,7 +11,7 @@ import onnxruntime
 import onnxscript
 import torch
 
-from lldiffusion.bundle.atomic import new_path
+from lldiffusion.atomic import new_path
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.export.graphs import write_graphs
 from lldiffusion.model import LLDiffusion, fold_spectral_norm

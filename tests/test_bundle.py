@@ -16,7 +16,6 @@ import pytest
 from bundles import graph_bytes, manifest, refused, write_bundle
 
 from lldiffusion.bundle import GRAPHS, Bundle
-from lldiffusion.bundle.atomic import new_path
 from lldiffusion.bundle.lock import only_builder
 from lldiffusion.config import load_config
 from lldiffusion.errors import LLDiffusionError
@@ -110,15 +109,6 @@ def test_a_manifest_that_could_not_be_opened_is_not_written(tmp_path: Path) -> N
     with pytest.raises(LLDiffusionError, match=r"encoder\.onnx"), Bundle.write(tmp_path / "b") as draft:
         draft.manifest = manifest()  # without its files
     assert not (tmp_path / "b").exists()
-
-
-def test_a_new_path_replaces_a_file(tmp_path: Path) -> None:
-    target = tmp_path / "file"
-    target.write_text("old")
-    with new_path(target) as temporary:
-        temporary.write_text("new")
-        assert target.read_text() == "old"
-    assert target.read_text() == "new"
 
 
 def test_two_builders_exclude_each_other(tmp_path: Path) -> None:

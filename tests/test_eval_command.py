@@ -14,7 +14,7 @@ from lldiffusion.cli import run
 from lldiffusion.evaluation.baselines import BASELINES, automatic_gamma
 from lldiffusion.evaluation.measure import Instruments, Job, measure
 from lldiffusion.evaluation.protocols import get_protocol
-from lldiffusion.evaluation.report import Report, write_atomically
+from lldiffusion.evaluation.report import Report
 from lldiffusion.images import Image, read_image, write_image
 
 SIZE = (96, 224)  # height, width: two blocks for NIQE
@@ -223,18 +223,6 @@ def test_equal_images_are_infinite_in_the_report_and_stay_valid_json(pairs: Path
     saved = json.loads((tmp_path / "o.json").read_text())
     assert saved["means"]["standard_psnr"]["mean"] == "inf"
     assert saved["means"]["standard_ssim"]["mean"] == 1
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_atomically(tmp_path / "r.json", "old")
-
-    def fail(descriptor: int) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(tmp_path / "r.json", "new")
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_ctrl_c_says_how_far_it_came(

@@ -10,9 +10,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from lldiffusion.atomic import new_path
 from lldiffusion.errors import LLDiffusionError
 
-from .atomic import new_path
 from .files import check_folder, walk
 from .lock import only_builder
 from .manifest import LARGEST, MANIFEST, FileRecord, Manifest, parse_manifest

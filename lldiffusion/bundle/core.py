@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lldiffusion.atomic import new_path, remove
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.errors import LLDiffusionError, choose
 
 from .archive import SUFFIX, pack, unpack
-from .atomic import new_path, remove
 from .engine_cache import EngineFile, EngineKey, list_engines, write_engine
 from .files import ENGINES, check_folder, record, walk
 from .lock import only_builder

@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from lldiffusion.atomic import new_path, write_text
+
 from .archive import cache_folder
-from .atomic import new_path
 from .files import ENGINES, record
 from .manifest import Manifest, safe_name
 
@@ -89,8 +90,7 @@ def write_engine(folder: Path, key: EngineKey, blob: bytes | memoryview, about: 
     with new_path(path) as temporary:
         temporary.write_bytes(blob)
     body = {"key": key.to_dict(), "sha256": record(path).sha256, "about": about}
-    with new_path(sidecar(path)) as temporary:
-        temporary.write_text(json.dumps(body | {"signature": _sign(body)}, indent=1) + "\n", encoding="utf-8")
+    write_text(sidecar(path), json.dumps(body | {"signature": _sign(body)}, indent=1) + "\n")
     return path
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from lldiffusion.atomic import write_text
 from lldiffusion.errors import LLDiffusionError, require
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ def _tracker(what: str) -> Callable[[Sequence[T]], Iterable[T]]:
 
 
 def _write_json(path: Path, report: Report) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(report.as_dict(), indent=1) + "\n")
 
 
 def _show(report: Report) -> None:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 import platform
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -15,6 +14,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lldiffusion import __version__
+from lldiffusion.atomic import write_text
 
 from .measure import Instruments, Score
 
@@ -97,8 +97,8 @@ class Report:
         writer.writeheader()
         writer.writerows(_flat(score, self.columns()) for score in self.scores)
         other = path.with_suffix(".csv")
-        write_atomically(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
-        write_atomically(other, table.getvalue())
+        write_text(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        write_text(other, table.getvalue())
         return path, other
 
 
@@ -121,19 +121,6 @@ def installed_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write to a temporary name in the same folder, flush, and rename: the file is the old one or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _label(metric: str, protocol: str | None) -> str:

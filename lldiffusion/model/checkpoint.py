@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lldiffusion import __version__
+from lldiffusion.atomic import new_path
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.engines.locate import SHIPPED
 from lldiffusion.errors import LLDiffusionError
@@ -109,23 +108,9 @@ def check_free(folder: str | Path) -> Path:
 @contextmanager
 def new_folder(folder: str | Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes when it does not."""
-    target = check_free(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with new_path(check_free(folder)) as temporary:
+        temporary.mkdir()
         yield temporary
-        _flush(temporary)
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from lldiffusion.atomic import write_text
 from lldiffusion.config import Config, load_config
 from lldiffusion.data.dataset import Source, find_sources
 from lldiffusion.data.layouts import Pair
@@ -78,10 +79,7 @@ def execute(plan: Plan) -> Path:
     accelerator = accelerate.Accelerator(mixed_precision=plan.config.train.precision)
     plan.folder.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
-        text = json.dumps(plan.config.to_dict(), indent=1) + "\n"
-        temporary = plan.folder / ".config.json.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(plan.folder / "config.json")
+        write_text(plan.folder / "config.json", json.dumps(plan.config.to_dict(), indent=1) + "\n")
     journal = Journal(plan.folder, accelerator.is_main_process)
     try:
         last = plan.start

@@ -27,6 +27,12 @@ def new_path(target: Path) -> Iterator[Path]:
         remove(temporary)
 
 
+def write_text(target: Path, text: str) -> None:
+    """Write a text file, UTF-8, line ends as they are given: the file is the old one or the whole new one."""
+    with new_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
 def _replace(source: Path, target: Path) -> None:
     """Rename over `target`; a folder that stands there is moved aside first, and back if the rename fails."""
     if not target.is_dir() or target.is_symlink():

@@ -1,0 +1,58 @@
+"""Writing atomically: the old or the new, never a half, and no leftovers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lldiffusion.atomic import new_path, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with new_path(target) as temporary:
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new" and names(tmp_path) == ["file"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "stale").touch()
+    with new_path(target) as temporary:
+        temporary.mkdir()
+        (temporary / "fresh").touch()
+    assert names(target) == ["fresh"] and names(tmp_path) == ["folder"]
+
+
+def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file"
+    write_text(target, "old")
+    with pytest.raises(KeyboardInterrupt), new_path(target) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert target.read_text() == "old" and names(target.parent) == ["file"]
+
+
+def test_text_that_does_not_reach_the_disk_is_not_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "file", "old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "old" and names(tmp_path) == ["file"]
+
+
+def test_text_is_written_as_given(tmp_path: Path) -> None:
+    write_text(tmp_path / "table.csv", "ä\r\nb\n")
+    assert (tmp_path / "table.csv").read_bytes() == "ä\r\nb\n".encode()
