@@ -20,8 +20,17 @@ class Profile:
         return ":".join(f"{width}x{height}" for width, height in (self.smallest, self.usual, self.largest))
 
 
-# Buckets of 512 pixels, 720p and 1080p; the heights are the next multiples of 32.
-DEFAULT_PROFILES = ("64x64:512x512:512x512", "64x64:1280x736:1280x736", "64x64:1920x1088:1920x1088")
+# Buckets of 512 pixels, 720p and 1080p, lying and standing; the short sides are the next multiples of 32.
+# Standing pictures have profiles of their own: scratch memory is that of the largest height and width of a profile
+# together, so one range up to 1920x1920 for both takes 2.2 times as much (RTX 1.7, float16 denoiser of tiny: 1.26 GB,
+# against 0.58 GB for each of the two).  Their price is an engine file of 71 MB instead of 44.
+DEFAULT_PROFILES = (
+    "64x64:512x512:512x512",
+    "64x64:1280x736:1280x736",
+    "64x64:736x1280:736x1280",
+    "64x64:1920x1088:1920x1088",
+    "64x64:1088x1920:1088x1920",
+)
 
 
 def parse_profile(text: str, multiple: int) -> Profile:

@@ -7,7 +7,7 @@ from lldiffusion.engines.memory import host_memory
 
 from .profiles import Profile
 
-ODD = (197, 133)  # width, height: padded to multiples before anything sees it
+ODD = (133, 197)  # width, height: standing, and padded to multiples before anything sees it
 SHARE = 0.25  # of the free memory that attention's matrix may take (ONNX Runtime stores it whole)
 COPIES = 3  # of that matrix alive at once
 Size = tuple[int, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import onnx
@@ -14,6 +14,7 @@ from exported import micro_graphs, micro_model
 
 from lldiffusion.bundle import Bundle, Manifest
 from lldiffusion.bundle.engine_cache import sidecar
+from lldiffusion.engines.backends.tensorrt_files import choose_profile
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.export.build import build_engines, ctrl_c
 from lldiffusion.export.engine_builder import (
@@ -140,6 +141,23 @@ def test_profiles_are_read_checked_and_turned_into_shapes() -> None:
     ):
         with pytest.raises(LLDiffusionError, match=words):
             parse_profile(text, 32)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "largest"),
+    [
+        (64, 64, (512, 512)),
+        (416, 608, (736, 1280)),
+        (608, 416, (1280, 736)),
+        (1088, 1920, (1088, 1920)),
+        (1920, 1088, (1920, 1088)),
+    ],
+)
+def test_the_default_profiles_hold_pictures_both_ways_up(height: int, width: int, largest: tuple[int, int]) -> None:
+    """With the room of the nearest bucket, not of a square around both orientations."""
+    parts = [[shape_at(["n", 3, "32*h", "32*w"], part, 32) for part in astuple(p)] for p in parse_profiles((), 32)]
+    ranges = [(part[0], part[1], part[2]) for part in parts]
+    assert ranges[choose_profile(ranges, (1, 3, height, width))][2][2:] == largest
 
 
 def test_options_name_what_changes_an_engine() -> None:

@@ -140,7 +140,7 @@ def test_sizes_follow_the_profiles_the_budget_and_the_memory() -> None:
     profiles = parse_profiles(["64x64:608x416:1920x1088"], 32)
     model = ModelConfig(denoiser=UNetConfig(attention_down=(), attention_up=()))
     sizes, notes = sizes_to_judge(profiles, model, 1e-9, 60)
-    assert sizes == [(64, 64), (133, 197), (416, 608), (1088, 1920)] and notes == []
+    assert sizes == [(64, 64), (197, 133), (416, 608), (1088, 1920)] and notes == []
     sizes, notes = sizes_to_judge(profiles, model, 1e-4, 60)
     assert sizes[3] == (384, 704) and "largest size 1920x1088 judged at 704x384: the budget of 60 s" in notes[1]
     fine = ModelConfig(denoiser=UNetConfig(attention_down=(0,)))

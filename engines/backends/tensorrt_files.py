@@ -68,17 +68,17 @@ def _differences(bundle: Bundle, precision: str, graph: str, here: Here, engine:
 
 
 def choose_profile(profiles: list[tuple[Shape, Shape, Shape]], shape: Shape) -> int:
-    """Index of the tightest profile (smallest, usual, largest) that holds `shape`.
+    """Index of the tightest profile (smallest, usual, largest) that holds `shape`; of equals the nearest in shape.
 
     Raises LLDiffusionError naming the sizes that the engine was built for.
     """
     fitting = [
-        (_volume(largest), i)
-        for i, (smallest, _, largest) in enumerate(profiles)
+        (_volume(largest), sum(abs(side - common) for side, common in zip(shape, usual, strict=True)), i)
+        for i, (smallest, usual, largest) in enumerate(profiles)
         if all(low <= side <= high for low, side, high in zip(smallest, shape, largest, strict=True))
     ]
     if fitting:
-        return min(fitting)[1]
+        return min(fitting)[2]
     ranges = ", ".join(f"{_text(smallest)} to {_text(largest)}" for smallest, _, largest in profiles)
     raise LLDiffusionError(
         f"this engine was built for images (batch x width x height) of {ranges}, not {_text(shape)}: "

@@ -27,7 +27,7 @@ def export(
     fp32: bool = typer.Option(False, "--fp32", help="Float32 graphs only [the default]."),
     no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a half-precision bundle."),
     profile: list[str] = typer.Option(
-        [], help="Picture sizes, smallest:usual:largest, e.g. 64x64:608x416:1920x1088 [512, 720p and 1080p]."
+        [], help="Picture sizes, smallest:usual:largest, e.g. 64x64:608x416:1920x1088 [512, 720p and 1080p, both ways up]."
     ),
     engine: str = typer.Option("none", help="Build engines too: none, tensorrt or tensorrt-rtx."),
     opset: int = typer.Option(21, help="Of the ONNX files, 18 to 22."),
