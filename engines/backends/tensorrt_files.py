@@ -73,7 +73,7 @@ def choose_profile(profiles: list[tuple[Shape, Shape, Shape]], shape: Shape) -> 
     Raises LLDiffusionError naming the sizes that the engine was built for.
     """
     fitting = [
-        (_volume(largest), sum(abs(side - common) for side, common in zip(shape, usual, strict=True)), i)
+        (_volume(largest), max(abs(side - common) for side, common in zip(shape, usual, strict=True)), i)
         for i, (smallest, usual, largest) in enumerate(profiles)
         if all(low <= side <= high for low, side, high in zip(smallest, shape, largest, strict=True))
     ]
