@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.config import Config
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.errors import LLDiffusionError, choose
 
-from .backends.base import Engine, Floats, WholeLoop
+from .backends.base import Conditions, Engine, Floats, WholeLoop
 from .locate import open_engine
-from .loop import Progress, make_noise, sample
+from .loop import Progress, make_noise, run_steps, sample
 from .memory import SAFETY, bytes_per_pixel, tile_side
 from .pixels import from_planes, pad_to_multiple, to_planes
-from .sampler import plan
+from .sampler import Step, plan
 from .schedule import make_schedule
-from .tiles import grid, sample_tiled
+from .tiles import Features, grid, sample_tiled, whole_features
 
 DEFAULT_MODEL = "tiny"  # shipped with the package
 
 
 class Enhancer:
-    """Calls a model on pictures.
+    """Calls a model on pictures.  Several threads may call one enhancer at the same time; there is no global state.
 
     Args:
         engine: what runs the network.
@@ -34,6 +35,7 @@ class Enhancer:
         seed: of x_T; the same seed gives the same picture.
         tile: "auto" (tiles when the whole image would not fit in memory), "none", or a tile's side in pixels.
         passed_over: why other backends are not used, for `info`.
+        channels: order of the pictures' channels, "rgb" or "bgr" (OpenCV's), in and out.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class Enhancer:
         seed: int = 0,
         tile: str | int = "auto",
         passed_over: dict[str, str] | None = None,
+        channels: str = "rgb",
     ) -> None:
+        self.bgr = choose(channels, ("rgb", "bgr"), "channel order") == "bgr"
         self._engine, self.config, self._seed, self._tile = engine, config, seed, tile
         self._passed_over = passed_over or {}
         self.steps = plan(make_schedule(config.diffusion), config.sampling)
@@ -65,6 +69,7 @@ class Enhancer:
         sampler: str | None = None,
         seed: int = 0,
         tile: str | int = "auto",
+        channels: str = "rgb",
     ) -> Enhancer:
         """Open a checkpoint folder, a bundle (folder or `.lldiff` file) or a shipped model ("tiny").
 
@@ -73,13 +78,14 @@ class Enhancer:
         `precision` one that the bundle holds ("auto": float32 on a CPU, the bundle's default on a GPU).
         `info` says what was taken and why.
         `steps` and `sampler` ("ddim", "dpm++", "euler") default to the model's own.
+        `channels="bgr"` takes and returns pictures as OpenCV has them.
         Raises LLDiffusionError for an unknown or damaged source, an unusable device or a bad option.
         """
         opened = open_engine(str(source), backend, device, precision)
         sampling = opened.config.sampling
         sampling = replace(sampling, steps=steps or sampling.steps, sampler=sampler or sampling.sampler)
         config = replace(opened.config, sampling=sampling)
-        return cls(opened.engine, config, seed, tile, opened.passed_over)
+        return cls(opened.engine, config, seed, tile, opened.passed_over, channels)
 
     def __call__(
         self, pixels: NDArray[Any], noise: Floats | None = None, progress: Progress | None = None
@@ -92,7 +98,7 @@ class Enhancer:
         Any height and width will do: the image is padded by reflection and cropped again.
         Raises LLDiffusionError for a bad array, and when the output is not finite.
         """
-        planes = to_planes(pixels)
+        planes = self._ordered(to_planes(pixels))
         low = pad_to_multiple(planes, self._multiple)
         x_t = self._noise(low.shape, noise, pixels.shape)
         side = self._side(low.shape)
@@ -100,13 +106,58 @@ class Enhancer:
             x0 = sample(self._engine, low, self.steps, x_t, progress)
         else:
             x0 = sample_tiled(self._engine, low, self.steps, x_t, side, self._multiple, progress)
-        return from_planes(x0[:, :, : planes.shape[2], : planes.shape[3]], pixels)
+        return from_planes(self._ordered(x0[:, :, : planes.shape[2], : planes.shape[3]]), pixels)
+
+    def stream(
+        self,
+        frames: Iterable[NDArray[Any]],
+        times: Iterable[float] | None = None,
+        *,
+        fps: float = 25.0,
+        **options: Any,
+    ) -> Iterator[NDArray[Any]]:
+        """Enhance the frames of a video, stable over time; yields them in order, in the shape and type they came in.
+
+        Args:
+            frames: (H, W, 3), uint8 or float in [0, 1], of one size; read one at a time.
+            times: when each is shown, in seconds; default: `fps` a second, evenly.
+            options: of `engines.video.VideoEnhancer` (smoothing, warm_start, batch, ...).
+        """
+        from .video.stream import stream  # builds on this module
+
+        return stream(self, frames, times, fps, **options)
 
     def evaluations(self, height: int, width: int) -> int:
         """How often `progress` will be called for an image of this size."""
         shape = pad_to_multiple(np.zeros((1, 1, height, width), np.float32), self._multiple).shape
         side = self._side(shape)
         return len(self.steps) * (1 if side is None else len(grid(shape[2], shape[3], side, self._multiple)))
+
+    # -- the parts of a call, on planes (N, 3, H, W) in [-1, 1], padded; for video
+
+    def padded(self, planes: Floats) -> Floats:
+        """Planes reflected to a size that the network takes."""
+        return pad_to_multiple(planes, self._multiple)
+
+    def features(self, low: Floats) -> Features:
+        """E(y), on the host: (feature, stride) coarse to fine; of the image scaled down where it is cut into tiles."""
+        side = self._side(low.shape)
+        if side is not None:
+            return whole_features(self._engine, low, side, self._multiple)
+        maps = (self._engine.numpy(feature) for feature in self._engine.encode(low))
+        return tuple((feature, low.shape[2] // feature.shape[2]) for feature in maps)
+
+    def denoise(self, low: Floats, features: Features, x: Floats, steps: tuple[Step, ...]) -> Floats:
+        """x_0 from x and features that the caller made, on the host; not checked for NaN."""
+        engine, side = self._engine, self._side(low.shape)
+        if side is not None:
+            return sample_tiled(engine, low, steps, x, side, self._multiple, features=features)
+        conditions = Conditions(low, engine.color_map(low), tuple(feature for feature, _ in features))
+        return engine.numpy(run_steps(engine, conditions, steps, x, np.zeros_like(x), None))
+
+    def noise(self, shape: tuple[int, ...]) -> Floats:
+        """x_T from this enhancer's seed, the same for every image of the batch."""
+        return np.repeat(make_noise(self._seed, (1, *shape[1:])), shape[0], axis=0)
 
     def info(self) -> dict[str, str]:
         """What really runs: model, backend, version, device, precision, sampler, steps, seed; why not the others."""
@@ -116,8 +167,8 @@ class Enhancer:
         return about | {f"not {backend}": reason for backend, reason in self._passed_over.items()}
 
     def close(self) -> None:
-        """Let go of the engine; the enhancer cannot be called afterwards."""
-        del self._engine
+        """Let go of the engine; calls that run finish, later ones raise LLDiffusionError."""
+        self._engine = cast(Engine, _Closed())
 
     def __enter__(self) -> Enhancer:
         return self
@@ -129,11 +180,16 @@ class Enhancer:
 
     def _noise(self, shape: tuple[int, ...], given: Floats | None, wanted: tuple[int, ...]) -> Floats:
         if given is None:
-            return np.repeat(make_noise(self._seed, (1, *shape[1:])), shape[0], axis=0)  # an image alone or in a batch
+            return self.noise(shape)  # an image alone or in a batch
         if given.shape != wanted:
             raise LLDiffusionError(f"noise of shape {given.shape} for an image of shape {wanted}: they must agree")
         batch = given if given.ndim == 4 else given[None]
-        return pad_to_multiple(np.ascontiguousarray(batch.transpose(0, 3, 1, 2), dtype=np.float32), self._multiple)
+        planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), dtype=np.float32)
+        return pad_to_multiple(self._ordered(planes), self._multiple)
+
+    def _ordered(self, planes: Floats) -> Floats:
+        """From the caller's order of channels to RGB, and back."""
+        return np.ascontiguousarray(planes[:, ::-1]) if self.bgr else planes
 
     def _side(self, shape: tuple[int, ...]) -> int | None:
         """The tile's side, or None for the whole image at once."""
@@ -146,3 +202,10 @@ class Enhancer:
         if self._tile == "none" or count * height * width * bytes_per_pixel(self.config.model) < SAFETY * free:
             return None
         return tile_side(free // count, self.config.model)
+
+
+class _Closed:
+    """In the place of the engine that was let go."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LLDiffusionError("this Enhancer was closed and cannot be used again: open another with Enhancer.open")

@@ -31,10 +31,14 @@ class Step:
     c: float
 
 
-def plan(schedule: Schedule, sampling: SamplingConfig) -> tuple[Step, ...]:
-    """The steps of a whole run, first to last; the last lands on alpha_bar = 1, that is on x0."""
+def plan(schedule: Schedule, sampling: SamplingConfig, start: float = 1.0) -> tuple[Step, ...]:
+    """The steps of a whole run, first to last; the last lands on alpha_bar = 1, that is on x0.
+
+    `start`: the share of the schedule to run, and of the steps, for an x_t that is no pure noise.
+    """
     choose(sampling.sampler, SOLVERS, "sampler")
-    ts = timesteps(schedule.timesteps, sampling.steps, sampling.spacing)
+    total, count = (round(number * start) for number in (schedule.timesteps, sampling.steps))
+    ts = timesteps(total, max(count, 1), sampling.spacing)
     alpha_bar = np.append(schedule.alpha_bar[ts], 1.0)
     alpha, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
     solve = SOLVERS[sampling.sampler]

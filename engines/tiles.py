@@ -15,6 +15,7 @@ from .backends.base import Conditions, Engine, Floats
 from .loop import Progress
 from .sampler import Step
 
+Features = tuple[tuple[Floats, int], ...]  # E(y) on the host, coarse to fine, each with its stride in pixels
 OVERLAP = 64  # pixels shared by neighbouring tiles, at least
 
 
@@ -73,11 +74,15 @@ def sample_tiled(
     side: int,
     multiple: int,
     progress: Progress | None = None,
+    features: Features | None = None,
 ) -> Floats:
-    """As `loop.sample`, holding only one tile's activations at a time.  Arrays (N, 3, H, W)."""
+    """As `loop.sample`, holding only one tile's activations at a time.  Arrays (N, 3, H, W).
+
+    `features`: those of `whole_features`, when the caller has changed them.
+    """
     height, width = low.shape[2:]
     windows = grid(height, width, side, multiple)
-    features = whole_features(engine, low, side, multiple)
+    features = features or whole_features(engine, low, side, multiple)
     weights = [ramp(window, height, width) for window in windows]
     total = np.zeros(low.shape[2:], dtype=np.float32)
     for window, weight in zip(windows, weights, strict=True):
@@ -100,7 +105,7 @@ def _tile(planes: Floats, window: Window) -> Floats:
     return np.ascontiguousarray(planes[window.slices])
 
 
-def whole_features(engine: Engine, low: Floats, side: int, multiple: int) -> tuple[tuple[Floats, int], ...]:
+def whole_features(engine: Engine, low: Floats, side: int, multiple: int) -> Features:
     """E(y) of the whole image, averaged down to at most one tile's area: (feature, its stride) coarse to fine."""
     shrink = max(1.0, (low.shape[2] * low.shape[3] / side**2) ** 0.5)
     height, width = (max(int(size / shrink) // multiple, 2) * multiple for size in low.shape[2:])
@@ -123,7 +128,7 @@ def _average(values: Floats, edges: NDArray[np.float64]) -> Floats:
     return np.diff(at, axis=-1) / np.diff(edges)
 
 
-def cut(engine: Engine, low: Floats, features: tuple[tuple[Floats, int], ...], window: Window) -> Conditions:
+def cut(engine: Engine, low: Floats, features: Features, window: Window) -> Conditions:
     """The conditions of one tile: its own pixels and colours, the whole image's features."""
     y = _tile(low, window)
     return Conditions(y, engine.color_map(y), tuple(_place(f, stride, low.shape[2:], window) for f, stride in features))

@@ -1,0 +1,44 @@
+"""Conditions that do not flicker: their means follow those of the frames slowly, in seconds rather than frames.
+
+    m  <-  m + (1 - exp(-dt / tau)) (mean(f) - m),        f'  =  f + m - mean(f)
+
+f is one degradation feature of a frame, its mean taken over the picture, channel by channel; dt is the time since the
+last frame, as shown, so that a variable frame rate changes nothing.  Only means are smoothed: what a feature says about
+places stays with the frame, or moving things would drag their surroundings along.  A model's level (its last feature,
+(N, 1, 1, 1): log2 of the mean brightness that the picture shall get) is all mean, and becomes m itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lldiffusion.errors import LLDiffusionError
+
+from ..backends.base import Floats
+from ..tiles import Features
+
+Means = tuple[Floats, ...]  # (1, C, 1, 1) of every feature
+
+
+def means_of(features: Features) -> Means:
+    """The means over the picture.  Raises LLDiffusionError when they are not finite: they would spoil what follows."""
+    means = tuple(feature.mean(axis=(2, 3), keepdims=True) for feature, _ in features)
+    if not all(np.isfinite(mean).all() for mean in means):
+        raise LLDiffusionError("the network produced NaN or infinity for this frame: use float32, or report the frame")
+    return means
+
+
+def follow(before: Means, now: Means, elapsed: float, seconds: float) -> Means:
+    """m, `elapsed` seconds later.  Frames out of order count as simultaneous; seconds = 0 follows at once."""
+    share = np.float32(-math.expm1(-max(elapsed, 0.0) / seconds) if seconds else 1)
+    return tuple(m + share * (mean - m) for m, mean in zip(before, now, strict=True))
+
+
+def with_means(features: Features, own: Means, wanted: Means) -> Features:
+    """f': the features with other means."""
+    return tuple(
+        (m if feature.shape == m.shape else feature + (m - mean), stride)
+        for (feature, stride), mean, m in zip(features, own, wanted, strict=True)
+    )
