@@ -1,0 +1,76 @@
+"""The quality column: pictures against the truth, classical methods among them, and engines against eager float32."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lldiffusion.errors import require
+from lldiffusion.evaluation.baselines import automatic_gamma
+from lldiffusion.evaluation.protocols import STANDARD
+
+from .pictures import Pair
+from .record import Measurement
+
+EQUAL = 200.0  # dB reported for equal pictures
+SAME = 60.0  # dB: pictures closer than this score the same to every digit printed
+Pixels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means over the pairs, protocol `standard`."""
+
+    psnr: float  # dB
+    ssim: float
+
+
+def judge(pairs: Sequence[Pair], enhance: Callable[[Pixels], Pixels]) -> Quality:
+    """What `enhance` makes of the dark pictures, against the truth."""
+    scores = [STANDARD.measure(enhance(pair.low), pair.normal) for pair in pairs]
+    return Quality(fmean(score["psnr"] for score in scores), fmean(score["ssim"] for score in scores))
+
+
+def clahe(pixels: Pixels) -> Pixels:
+    """Contrast-limited adaptive histogram equalisation of the HSV value (scikit-image's defaults)."""
+    return np.asarray(require("skimage.exposure", "eval", "CLAHE").equalize_adapthist(pixels), dtype=np.float32)
+
+
+# Retinex and LIME exist only in research code: no kept library of Python has them.
+CLASSICAL: dict[str, Callable[[Pixels], Pixels]] = {"gamma": automatic_gamma, "clahe": clahe}
+
+
+def classical(pairs: Sequence[Pair], picture: Pixels, repeats: int = 3) -> Iterator[Measurement]:
+    """A measurement of each classical method: quality on the pairs, time on `picture`."""
+    height, width = picture.shape[:2]
+    for name, method in CLASSICAL.items():
+        quality = judge(pairs, method)
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            method(picture)
+            seconds.append(time.perf_counter() - start)
+        yield Measurement(
+            *("classical", name, "fp32", width, height, 1, 0, tuple(seconds)), psnr=quality.psnr, ssim=quality.ssim
+        )
+
+
+def against(given: Pixels, wanted: Pixels) -> tuple[float, float]:
+    """(PSNR in dB, mean difference in 1/255) of two float pictures in [0, 1]; NaN counts as infinitely wrong."""
+    error = given.astype(np.float64) - wanted
+    mse = float(np.mean(error**2))
+    if not np.isfinite(mse):
+        return 0.0, 255.0
+    return (-10 * float(np.log10(mse)) if mse else EQUAL), float(error.mean()) * 255
+
+
+def middle(values: Sequence[float | None]) -> float | None:
+    """Median of what is known, None when nothing is."""
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
