@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from lldiffusion.bundle import GRAPHS, Bundle, Draft, Manifest
+from lldiffusion.bundle import GRAPHS, PRECISIONS, Bundle, Draft, Manifest
 from lldiffusion.bundle.files import record
+from lldiffusion.config import ParityConfig, change_config
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.errors import LLDiffusionError, choose, require
 from lldiffusion.model import LLDiffusion, fold_spectral_norm, load_model
-from lldiffusion.model.checkpoint import resolve
+from lldiffusion.model.checkpoint import read_info, resolve
 
 from .bisect import every_value, first_bad_operator, traced_values
 from .graphs import ports, save, trace, write_graphs
-from .parity import LOOP, THRESHOLDS, Judge, Report, Row, Thresholds
+from .parity import LOOP, Judge, Report, Row
 from .precision import Island, check_islands, to_half
 from .profiles import parse_profiles
 from .sizes import sizes_to_judge
@@ -50,7 +51,7 @@ class Settings:
     overwrite: bool = False  # replace a bundle that stands at the output
 
     def __post_init__(self) -> None:
-        choose(self.precision, THRESHOLDS, "precision")
+        choose(self.precision, PRECISIONS, "precision")
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -63,11 +64,12 @@ def export_bundle(
     out: str | Path,
     *,
     settings: Settings = Settings(),
-    thresholds: dict[str, Thresholds] = THRESHOLDS,
+    thresholds: ParityConfig | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Exported:
     """Export a checkpoint folder or shipped model to a bundle folder or `.lldiff` file.
 
+    `thresholds` default to those of the model's configuration.
     Raises LLDiffusionError for an unknown model or option, an existing output, and when a graph does not answer like
     the model (naming it): nothing is written then.
     """
@@ -78,8 +80,23 @@ def export_bundle(
     parse_profiles(settings.profiles, network.config.model.size_multiple)
     weights = record(resolve(model) / "model.safetensors").sha256
     with Bundle.write(out, settings.overwrite) as draft:
-        report = _Export(network, weights, settings, thresholds, draft, progress).run()
+        report = _Export(network, weights, settings, thresholds or network.config.parity, draft, progress).run()
     return Exported(Path(out), report)
+
+
+def read_thresholds(model: str | Path, file: Path | None, overrides: list[str] | tuple[str, ...]) -> ParityConfig:
+    """The thresholds of a checkpoint's configuration, changed by a TOML file and by overrides.
+
+    Raises LLDiffusionError when they change anything but the section `parity`: the rest is what was trained.
+    """
+    config = read_info(model).config
+    changed = change_config(config, file, overrides)
+    if replace(changed, parity=config.parity) != config:
+        raise LLDiffusionError(
+            "an export may change the section [parity] only (e.g. --set parity.fp16_psnr=50): "
+            "the rest of the configuration is what the checkpoint was trained with"
+        )
+    return changed.parity
 
 
 class _Export:
@@ -90,7 +107,7 @@ class _Export:
         network: LLDiffusion,
         weights: str,
         settings: Settings,
-        thresholds: dict[str, Thresholds],
+        thresholds: ParityConfig,
         draft: Draft,
         progress: Progress,
     ) -> None:
@@ -151,7 +168,7 @@ class _Export:
             notes.append("bf16 is judged rounded only: ONNX Runtime has no bfloat16 convolution on a CPU")
         report = Report(
             tuple(rows),
-            {name: limit for name, limit in self._thresholds.items() if name in {row.precision for row in rows}},
+            {name: self._thresholds.of(name) for name in PRECISIONS if name in {row.precision for row in rows}},
             tuple(notes),
             {file: [asdict(island) for island in islands] for file, islands in kept.items()},
             {file: nodes for file, nodes in wrong.items() if nodes},
@@ -204,7 +221,7 @@ class _Export:
                 right = traced_values(trace(self._network, graph, self._settings.opset), feeds)
             else:
                 right = every_value(exact[graph], feeds)
-            found = first_bad_operator(suspect[graph], right, feeds, self._thresholds[limit].psnr)
+            found = first_bad_operator(suspect[graph], right, feeds, self._thresholds.of(limit).psnr)
             text += f"; first bad operator of {graph}: {found or 'none alone, errors add up'}"
         return text
 

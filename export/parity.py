@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lldiffusion.config import ParityConfig, Thresholds
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs
 from lldiffusion.engines.backends.torch_eager import TorchEngine
@@ -26,18 +27,6 @@ from .dark import dark_image
 
 LOOP = "loop"  # the row of the whole loop, beside the graphs' names
 EXACT = 200.0  # dB reported for equal outputs
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What an export must reach."""
-
-    psnr: float  # dB, at least, of every graph and of the loop
-    brightness: float  # of the loop: drift of the mean in 1/255, at most
-
-
-# float32 differs by the order of sums only; float16 is invisible in 8 bits; bfloat16 has 8 bits itself.
-THRESHOLDS = {"fp32": Thresholds(70, 0.02), "fp16": Thresholds(45, 0.2), "bf16": Thresholds(30, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -116,14 +105,15 @@ class Judge:
     Args:
         model: float32, in evaluation mode.
         sizes: (height, width) of the images; may be set later.
+        thresholds: default: those of the model's configuration.
     """
 
     def __init__(
-        self, model: LLDiffusion, sizes: list[tuple[int, int]], thresholds: dict[str, Thresholds] = THRESHOLDS
+        self, model: LLDiffusion, sizes: list[tuple[int, int]], thresholds: ParityConfig | None = None
     ) -> None:
         self._eager, self.sizes = TorchEngine(model), sizes
         self._multiple = model.config.model.size_multiple
-        self.thresholds = thresholds
+        self.thresholds = thresholds or model.config.parity
         self.steps = plan(make_schedule(model.config.diffusion), model.config.sampling)
         self._answers: dict[tuple[int, int], dict[str, Floats]] = {}
 
@@ -135,7 +125,7 @@ class Judge:
             for name, values in given.items():
                 graph = name.partition(":")[0]
                 size = f"{width}x{height}"
-                yield compare(precision, how, graph, size, values, wanted[name], self.thresholds[precision])
+                yield compare(precision, how, graph, size, values, wanted[name], self.thresholds.of(precision))
 
     def seconds_per_pixel(self, height: int, width: int) -> float:
         """What the eager loop takes for a pixel of an image of this size."""

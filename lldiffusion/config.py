@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.tables import build, merge, override
 
 PRESETS = ("tiny", "paper", "paper-v2")
 
@@ -182,6 +183,35 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """How like the eager float32 model the graphs of one precision must answer."""
+
+    psnr: float  # dB, at least, of every graph and of the whole loop
+    brightness: float  # drift of the mean of the whole loop's picture in 1/255, at most
+
+
+@dataclass(frozen=True)
+class ParityConfig:
+    """What an export must reach on dark images to be accepted, for each precision of its graphs."""
+
+    fp32_psnr: float = 70.0  # float32 differs by the order of sums only
+    fp32_brightness: float = 0.02
+    fp16_psnr: float = 45.0  # float16 is invisible in 8 bits
+    fp16_brightness: float = 0.2
+    bf16_psnr: float = 30.0  # bfloat16 has 8 bits itself
+    bf16_brightness: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not value > 0:
+                raise LLDiffusionError(f"parity.{name} is {value}: a positive number is needed")
+
+    def of(self, precision: str) -> Thresholds:
+        """The thresholds of "fp32", "fp16" or "bf16"."""
+        return Thresholds(getattr(self, f"{precision}_psnr"), getattr(self, f"{precision}_brightness"))
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that defines a model and how it was trained."""
 
@@ -192,6 +222,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    parity: ParityConfig = field(default_factory=ParityConfig)
 
     def __post_init__(self) -> None:
         if self.model.denoiser.gain and self.diffusion.prediction != "x0":
@@ -208,14 +239,22 @@ def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     Raises LLDiffusionError for an unknown preset, file or key (naming the nearest known one) or a bad value.
     """
     table = _read(str(source))
-    for override in overrides:
-        _override(table, override)
+    for text in overrides:
+        override(table, text)
+    return config_from_dict(table)
+
+
+def change_config(config: Config, file: Path | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """`config` with a TOML file and then overrides laid over it; raises as `load_config` does."""
+    table = config.to_dict() if file is None else merge(config.to_dict(), _read(str(file)))
+    for text in overrides:
+        override(table, text)
     return config_from_dict(table)
 
 
 def config_from_dict(table: dict[str, Any]) -> Config:
     """Build a `Config` from nested dictionaries as TOML or JSON give them."""
-    config = _build(Config, table, "")
+    config = build(Config, table, "")
     assert isinstance(config, Config)
     return config
 
@@ -237,53 +276,4 @@ def _read(source: str) -> dict[str, Any]:
     except ValueError as error:  # TOML, JSON and UTF-8 errors alike
         raise LLDiffusionError(f"'{source}' is not a readable configuration: {error}") from error
     base = table.pop("preset", None)
-    return table if base is None else _merge(_read(choose(str(base), PRESETS, "preset")), table)
-
-
-def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = _merge(base[key], value) if nested else value
-    return merged
-
-
-def _override(table: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise LLDiffusionError(f"'{text}' is not an override: write key=value, e.g. train.lr=2e-4")
-    *parents, leaf = key.strip().split(".")
-    for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise LLDiffusionError(f"'{key}': '{parent}' is a value, not a section")
-    try:
-        table[leaf] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[leaf] = value  # a bare word is a string
-
-
-def _build(cls: type, table: Any, where: str) -> Any:
-    if not isinstance(table, dict):
-        raise LLDiffusionError(f"configuration '{where}' must be a section, not {table!r}")
-    hints, known = get_type_hints(cls), [f.name for f in fields(cls)]
-    arguments = {}
-    for key, value in table.items():
-        choose(key, known, f"configuration key in [{where or 'top level'}]")
-        path = f"{where}.{key}".lstrip(".")
-        arguments[key] = _build(hints[key], value, path) if is_dataclass(hints[key]) else _cast(hints[key], value, path)
-    return cls(**arguments)
-
-
-def _cast(hint: Any, value: Any, where: str) -> Any:
-    """Accept an int where a float is meant and a list where a tuple is; refuse everything else."""
-    text = str(hint).removeprefix("<class '").removesuffix("'>")
-    if text.startswith("tuple"):
-        inner = {"int": int, "float": float, "str": str}[text[6:].partition(",")[0]]
-        if isinstance(value, (list, tuple)):
-            return tuple(_cast(inner, item, where) for item in value)
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    raise LLDiffusionError(f"configuration '{where}' is {value!r}: expected {text}")
+    return table if base is None else merge(_read(choose(str(base), PRESETS, "preset")), table)

@@ -156,6 +156,10 @@ def test_export_and_build_make_engines(checkpoint: Path, tmp_path: Path, capsys:
         (("--no-fp32",), "leaves nothing to write"),
         (("--engine", "tensort"), "did you mean 'tensorrt'"),
         (("--profile", "64x64:100x64:128x96"), "100 is not a multiple of 32"),
+        (("--set", "parity.fp16=50"), "unknown configuration key in [parity] 'fp16'"),
+        (("--set", "parity.fp32_psnr=0"), "parity.fp32_psnr is 0.0: a positive number is needed"),
+        (("--set", "sampling.steps=2"), "may change the section [parity] only"),
+        (("--config", "no.toml"), "no configuration file 'no.toml'"),
         (("--no-verify", "--no-fp32", "--fp16", "--fp32"), "--fp16 and --fp32 exclude"),
     ],
 )
@@ -166,6 +170,21 @@ def test_bad_options_answer_in_one_line(
     error = capsys.readouterr().err.strip().splitlines()[-1]  # what stands before it is the progress bar
     assert error.startswith("error: ") and words in error
     assert not (tmp_path / "bundle").exists()
+
+
+def test_thresholds_come_from_the_configuration(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the checkpoint, then of a file, then of the command line; what is demanded is what is judged and written."""
+    strict = tmp_path / "strict.toml"
+    strict.write_text("[parity]\nfp32_psnr = 60\nfp16_psnr = 300\n")
+    assert export(checkpoint, tmp_path / "bundle", "--fp16", "--config", str(strict)) == 2
+    assert "dB, at least 300 wanted" in capsys.readouterr().err
+    lenient = ("--config", str(strict), "--set", "parity.fp16_psnr=41.5")
+    assert export(checkpoint, tmp_path / "bundle", "--fp16", *lenient) == 0
+    assert "wanted: fp32 60 dB, fp16 41.5 dB" in capsys.readouterr().out
+    written = json.loads((tmp_path / "bundle" / "parity.json").read_text())["thresholds"]
+    assert written == {"fp32": {"psnr": 60, "brightness": 0.02}, "fp16": {"psnr": 41.5, "brightness": 0.2}}
 
 
 def test_an_existing_output_is_kept_unless_asked(

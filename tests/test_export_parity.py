@@ -11,17 +11,18 @@ import pytest
 from exported import micro_graphs, micro_model
 from onnx import numpy_helper
 
-from lldiffusion.config import ModelConfig, UNetConfig
+from lldiffusion.config import ModelConfig, ParityConfig, UNetConfig
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.export.bisect import every_value, first_bad_operator, traced_values
 from lldiffusion.export.dark import dark_image, drawn_scene
 from lldiffusion.export.graphs import trace
-from lldiffusion.export.parity import THRESHOLDS, Judge, Report, compare, worst
+from lldiffusion.export.parity import Judge, Report, compare, worst
 from lldiffusion.export.precision import Island, to_half
 from lldiffusion.export.profiles import parse_profiles
 from lldiffusion.export.sizes import attention_pixels, sizes_to_judge
 
 GRAPHS = ("encoder", "color_map", "denoiser")
+PARITY = ParityConfig()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_a_wrong_coefficient_is_caught_and_named(judge: Judge, graphs: dict[str,
     rows = list(judge.rows(OnnxRuntimeEngine(graphs, "fp32"), "fp32"))
     failed = [row for row in rows if not row.passed]
     assert {row.graph for row in failed} == {"denoiser", "loop"}
-    report = Report(tuple(rows), THRESHOLDS)
+    report = Report(tuple(rows), {"fp32": PARITY.of("fp32")})
     assert not report.passed and "fp32 denoiser at 64x64" in report.failures()[0]
     feeds = judge.feeds("denoiser")
     right = every_value(micro_graphs() / "denoiser.onnx", feeds)
@@ -74,7 +75,7 @@ def test_nan_is_caught_and_its_operator_named(judge: Judge, graphs: dict[str, Pa
     onnx.save(model, graphs["denoiser"])
     rows = list(judge.rows(OnnxRuntimeEngine(graphs, "fp32"), "fp32"))
     assert all(not row.passed and row.nonfinite for row in rows if row.graph in ("denoiser", "loop"))
-    assert "NaN" in Report(tuple(rows), THRESHOLDS).failures()[0]
+    assert "NaN" in Report(tuple(rows), {"fp32": PARITY.of("fp32")}).failures()[0]
     feeds = judge.feeds("denoiser")
     right = every_value(micro_graphs() / "denoiser.onnx", feeds)
     found = first_bad_operator(graphs["denoiser"], right, feeds, 70)
@@ -94,9 +95,9 @@ def test_a_wrong_float32_graph_is_bisected_against_pytorch(judge: Judge, graphs:
 def test_a_drift_of_the_mean_fails_the_loop_whatever_its_psnr() -> None:
     wanted = np.zeros((1, 3, 64, 64), np.float32)
     shifted = wanted + np.float32(0.5 / 127.5)
-    row = compare("fp16", "onnxruntime", "loop", "64x64", shifted, wanted, THRESHOLDS["fp16"])
+    row = compare("fp16", "onnxruntime", "loop", "64x64", shifted, wanted, PARITY.of("fp16"))
     assert row.psnr > 45 and not row.passed and row.brightness == pytest.approx(0.5, abs=1e-3)
-    assert compare("fp16", "onnxruntime", "denoiser", "64x64", shifted, wanted, THRESHOLDS["fp16"]).passed
+    assert compare("fp16", "onnxruntime", "denoiser", "64x64", shifted, wanted, PARITY.of("fp16")).passed
 
 
 def test_psnr_is_that_of_scikit_image() -> None:
@@ -105,14 +106,14 @@ def test_psnr_is_that_of_scikit_image() -> None:
     rng = np.random.default_rng(0)
     wanted = rng.uniform(-1, 1, (1, 3, 32, 32)).astype(np.float32)
     given = np.clip(wanted + rng.normal(0, 0.01, wanted.shape), -1, 1).astype(np.float32)
-    row = compare("fp16", "onnxruntime", "loop", "32x32", given, wanted, THRESHOLDS["fp16"])
+    row = compare("fp16", "onnxruntime", "loop", "32x32", given, wanted, PARITY.of("fp16"))
     assert row.psnr == pytest.approx(peak_signal_noise_ratio(wanted, given, data_range=2.0), abs=1e-3)
 
 
 def test_an_island_lost_fails_the_report() -> None:
     wrong = {"denoiser.fp16.onnx": ["norm_1 (GroupNormalization): mean and variance over many values"]}
     kept = {"denoiser.fp16.onnx": [vars(Island("norm_1", "GroupNormalization", "norm"))]}
-    report = Report((), THRESHOLDS, islands=kept, wrong_islands=wrong)
+    report = Report((), {}, islands=kept, wrong_islands=wrong)
     assert not report.passed
     assert report.failures() == [
         "denoiser.fp16.onnx: norm_1 (GroupNormalization): mean and variance over many values must stay float32"

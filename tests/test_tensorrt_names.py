@@ -123,7 +123,7 @@ def test_cuda_s_runtime_has_what_we_call(root: Path) -> None:
     tree = ast.parse((root / "engines/cuda.py").read_text(encoding="utf-8"))
     names = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("cuda")]
     calls = [
-        (node.args[0].value, len(node.args) - 1)
+        (str(node.args[0].value), len(node.args) - 1)
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and getattr(node.func, "attr", "") == "_call"
@@ -133,5 +133,5 @@ def test_cuda_s_runtime_has_what_we_call(root: Path) -> None:
     known = vars(runtime) | vars(runtime.cudaMemcpyKind) | vars(runtime.cudaStreamCaptureMode)
     assert {name for name in [*names, *(name for name, _ in calls)] if name not in known} == set()
     for name, count in calls:
-        parameters = re.match(rf"{name}\((.*?)\)", getattr(runtime, str(name)).__doc__ or "")
+        parameters = re.match(rf"{name}\((.*?)\)", getattr(runtime, name).__doc__ or "")
         assert parameters is not None and len(parameters[1].split(", ")) == count, name

@@ -21,7 +21,7 @@ def build(
     engine: str = typer.Option("auto", help="tensorrt, tensorrt-rtx, or auto: the one that is installed."),
     precision: str | None = typer.Option(None, help="fp32, fp16 or bf16 [the bundle's own]."),
     profile: list[str] = typer.Option(
-        [], help="Picture sizes, smallest:usual:largest, e.g. 64x64:608x416:1920x1088 [512, 720p and 1080p, both ways up]."
+        [], help="Picture sizes, smallest:usual:largest, e.g. 64x64:608x416:1920x1088 [512, 720p, 1080p, both ways up]."
     ),
     level: int = typer.Option(3, min=0, max=5, help="Builder effort: 0 builds fastest, 5 runs fastest."),
     workspace: int = typer.Option(0, min=0, help="Scratch memory in MiB, 0 for no limit."),

@@ -10,7 +10,8 @@ import typer
 from lldiffusion.errors import LLDiffusionError, choose, require
 
 if TYPE_CHECKING:
-    from lldiffusion.export.exporter import Exported
+    from lldiffusion.config import ParityConfig
+    from lldiffusion.export.exporter import Exported, Settings
     from lldiffusion.export.parity import Report
 
 app = typer.Typer(add_completion=False)
@@ -27,13 +28,16 @@ def export(
     fp32: bool = typer.Option(False, "--fp32", help="Float32 graphs only [the default]."),
     no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a half-precision bundle."),
     profile: list[str] = typer.Option(
-        [], help="Picture sizes, smallest:usual:largest, e.g. 64x64:608x416:1920x1088 [512, 720p and 1080p, both ways up]."
+        [],
+        help="Picture sizes, smallest:usual:largest, e.g. 64x64:608x416:1920x1088 [512, 720p, 1080p, both ways up].",
     ),
     engine: str = typer.Option("none", help="Build engines too: none, tensorrt or tensorrt-rtx."),
     opset: int = typer.Option(21, help="Of the ONNX files, 18 to 22."),
     verify: bool = typer.Option(True, help="Compare every graph and the whole loop with the model first."),
     bisect: bool = typer.Option(False, "--bisect", help="When that fails, name the first bad operator."),
     budget: float = typer.Option(20.0, min=1, help="Seconds that comparing may take, about."),
+    config: Path | None = typer.Option(None, help="TOML file whose [parity] changes what is demanded of the graphs."),
+    set_: list[str] = typer.Option([], "--set", help="Change one of them, e.g. parity.fp16_psnr=50."),
     overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace an existing bundle."),
 ) -> None:
     """Export a model to ONNX graphs that run without PyTorch, and prove that they answer like it."""
@@ -42,10 +46,11 @@ def export(
     if no_fp32 and precision == "fp32":
         raise LLDiffusionError("--no-fp32 leaves nothing to write: add --fp16 or --bf16")
     require("torch", "export", "exporting")
-    from lldiffusion.export.exporter import Settings
+    from lldiffusion.export.exporter import Settings, read_thresholds
 
+    thresholds = read_thresholds(model, config, set_)
     settings = Settings(precision, not no_fp32, opset, tuple(profile), verify, bisect, budget, overwrite)
-    exported = _export(model, out, settings)
+    exported = _export(model, out, settings, thresholds)
     if exported.report is not None:
         show_report(exported.report)
     typer.echo(f"bundle: {out} ({', '.join(settings.precisions)}{'' if verify else ', not verified'})")
@@ -61,13 +66,12 @@ def _precision(fp16: bool, bf16: bool, fp32: bool) -> str:
     return asked[0] if asked else "fp32"
 
 
-def _export(model: str, out: Path, settings: object) -> Exported:
+def _export(model: str, out: Path, settings: Settings, thresholds: ParityConfig) -> Exported:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from lldiffusion.export.exporter import Settings, export_bundle
+    from lldiffusion.export.exporter import export_bundle
 
-    assert isinstance(settings, Settings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("reading the model", total=None)
@@ -75,7 +79,7 @@ def _export(model: str, out: Path, settings: object) -> Exported:
         def progress(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        return export_bundle(model, out, settings=settings, progress=progress)
+        return export_bundle(model, out, settings=settings, thresholds=thresholds, progress=progress)
 
 
 def show_report(report: Report) -> None:
