@@ -20,7 +20,7 @@ class PlainEngine(TorchEngine):
 
     def __init__(self, model: LLDiffusion) -> None:
         super().__init__(model)
-        self._model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self._model.to(memory_format=torch.contiguous_format)
 
     def _tensor(self, values: Array) -> torch.Tensor:
         return torch.as_tensor(values, device=self._device).contiguous()
@@ -47,7 +47,7 @@ class CompiledEngine(TorchEngine):
     def __init__(self, model: LLDiffusion) -> None:
         super().__init__(model)
         mode = "reduce-overhead" if self._device.type == "cuda" else None  # CUDA graphs; nothing like it on a CPU
-        self._model.denoiser = _Compiled(torch.compile(model.denoiser, dynamic=False, mode=mode))  # type: ignore[assignment]
+        self._model.denoiser = _Compiled(torch.compile(model.denoiser, dynamic=False, mode=mode))
 
 
 class _Compiled(nn.Module):

@@ -168,16 +168,16 @@ def cold_starts(bench: Bench, group: Group, remotes: dict[str, Remote], seconds:
         return {}
     found = {}
     for who, remote in remotes.items():
-        first = (remote.cold_start,)
+        times: tuple[float, ...] = (remote.cold_start,)
         if remote.cold_start < seconds / 20:
             bench.say(f"cold start of {who}")
             try:
                 again = _open(bench, group, remote.peer, remote.job.precision, seconds)
                 again.close()
-                first = (remote.cold_start, again.cold_start)
+                times += (again.cold_start,)
             except PeerError as error:
                 bench.note(f"{group.label}: {who} did not start again: {error}")
-        found[who] = first
+        found[who] = times
     return found
 
 

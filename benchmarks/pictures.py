@@ -59,7 +59,7 @@ def find_pairs(data: Path | None, most: int) -> list[Pair]:
     from lldiffusion.evaluation.baselines import as_float
 
     if data is None:
-        from lldiffusion.demo import dark_photographs
+        from lldiffusion.data.photographs import dark_photographs
 
         made = [Pair(name, as_float(dark), as_float(original)) for name, original, dark in dark_photographs()]
         return made[:most]

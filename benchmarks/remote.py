@@ -77,7 +77,7 @@ class Remote:
         process = subprocess.Popen(code, text=True, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
         if cpus and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(process.pid, cpus)
-        return process  # type: ignore[no-any-return]
+        return process
 
     def call(self, steps: int, patience: float = 300) -> Sample:
         """Time one call."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,21 +138,19 @@ class _Run:
         with self._first_open(source, pairs[0]) as remote:
             if remote is None:
                 return
-            import numpy as np
-
-            files = {}
-            for pair in pairs:
-                files[id(pair.low)] = self.folder / f"pair-{pair.name.replace('/', '-')}.npy"
-                np.save(files[id(pair.low)], pair.low)
             for steps in sorted(self.steps(source)):
                 self.say(f"quality of {source.name} with {steps} steps")
                 start = time.monotonic()
-                self.bench.quality[source.name, steps] = judge(
-                    pairs, lambda low, n=steps: remote.enhance(files[id(low)], n)
-                )
-                spent = time.monotonic() - start
-                if time.monotonic() + 4 * spent > end:
+                self.bench.quality[source.name, steps] = judge(pairs, partial(self._enhance, remote, steps))
+                if time.monotonic() + 4 * (time.monotonic() - start) > end:
                     return
+
+    def _enhance(self, remote: Remote, steps: int, low: Any) -> Any:
+        import numpy as np
+
+        file = self.folder / "pair.npy"
+        np.save(file, low)
+        return remote.enhance(file, steps)
 
     def groups(self, sources: list[Source]) -> None:
         groups = list(self._groups(sources))

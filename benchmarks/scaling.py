@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -48,7 +48,7 @@ def measure_scaling(
 ) -> Iterator[Scaling]:
     """The fitted curves of one opened peer; points that would not be done by `end` (monotonic clock) are left out."""
     for against, points in curves(sizes).items():
-        seconds, memory, note = walk(remote, points, folder, end, lambda text, of=against: say(f"{of}: {text}"))
+        seconds, memory, note = walk(remote, points, folder, end, say)
         for of, measured in (("seconds", seconds), ("host_memory", memory)):
             if len(measured) >= 3 and (of, against) != ("host_memory", "steps"):
                 base = measured[0][1] if of == "host_memory" else 0.0  # the program itself takes memory too
@@ -57,15 +57,13 @@ def measure_scaling(
                     yield Scaling(model, remote.peer.name, against, of, tuple(measured), exponent, note)
 
 
-def walk(
-    remote: Remote, points: Sequence[Point], folder: Path, end: float, say: Callable[[str], None]
-) -> tuple[Points, Points, str]:
+def walk(remote: Remote, points: Sequence[Point], folder: Path, end: float, say: Say) -> tuple[Points, Points, str]:
     """((x, median seconds), (x, peak bytes), what was left out) along one curve, ascending."""
     seconds, memory = Points(), Points()
     for point in points:
         if seconds and time.monotonic() + 2 * seconds[-1][1] * point.x / seconds[-1][0] > end:
             return seconds, memory, f"stopped before {point.x}: no time left"
-        say(f"{point.size[0]}x{point.size[1]}, batch {point.batch}, {point.steps} steps")
+        say(f"scaling: {point.size[0]}x{point.size[1]}, batch {point.batch}, {point.steps} steps")
         try:
             remote.set_picture(dark_picture(*point.size, folder), point.batch)
             first = remote.call(point.steps)

@@ -22,6 +22,7 @@ import numpy as np
 
 from lldiffusion.errors import LLDiffusionError
 
+from .bare import Stopwatch
 from .memory import limit_memory, peak, reset_peak
 from .peers import PEERS, Job
 from .subject import Pixels, Subject, as_batch
@@ -43,23 +44,23 @@ class Worker:
             limit_memory(job["memory"])
         if peer.keeps_memory:
             keep_freed_memory()
+        self.stopwatch: Stopwatch | None = None
         self._on_gpu, self._tile = job["device"] != "cpu", job["tile"]
         self.engine, self.config = peer.open(Job(**{name: job[name] for name in Job.__dataclass_fields__}))
         self._watch = peer.watch if not self._on_gpu else None
-        self._settle, self._device_peak = _gpu_calls() if self._on_gpu else (None, None)
+        self._settle: Callable[[], None] | None = None
+        self._device_peak: Callable[[], int] | None = None
+        if self._on_gpu:
+            self._settle, self._device_peak = _gpu_calls()
         self.set_picture(job["pixels"], job["batch"])
         self.subject.enhance(self.pixels, job["steps"])
 
     def start_watching(self) -> None:
         """Put clocks around the bare engine; after the first picture, which is the cold start's."""
         if self._watch is not None:
-            from .bare import Stopwatch
-
             self.stopwatch = Stopwatch()
             self._watch(self.engine, self.stopwatch)
         self._renew()
-
-    stopwatch: Any = None
 
     def set_picture(self, file: str, batch: int) -> dict[str, Any]:
         """What `call` enhances: 8-bit pixels, as most files have."""

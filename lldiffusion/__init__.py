@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lldiffusion.benchmarks.run import benchmark as benchmark
     from lldiffusion.bundle import Bundle as Bundle
     from lldiffusion.config import load_config as load_config
     from lldiffusion.engines import Enhancer as Enhancer
@@ -24,6 +25,7 @@ _HOMES = {
     "Bundle": "lldiffusion.bundle",
     "Enhancer": "lldiffusion.engines",
     "LLDiffusionError": "lldiffusion.errors",
+    "benchmark": "lldiffusion.benchmarks.run",
     "export_bundle": "lldiffusion.export.exporter",
     "load_config": "lldiffusion.config",
     "load_model": "lldiffusion.model",
@@ -35,6 +37,7 @@ __all__ = [
     "Enhancer",
     "LLDiffusionError",
     "__version__",
+    "benchmark",
     "export_bundle",
     "load_config",
     "load_model",

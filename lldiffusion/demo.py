@@ -1,36 +1,24 @@
-"""`make demo`: photographs anyone may use, darkened with visible noise, enhanced by the model in the package.
-
-The photographs are scikit-image's: an astronaut (NASA, public domain), a cup of coffee (Rachel Michetti), a cat
-(Stefan van der Walt) and a rocket (SpaceX), all CC0 or public domain.  The model has not seen them.
-"""
+"""`make demo`: photographs anyone may use, darkened with visible noise, enhanced by the model in the package."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lldiffusion.data.simulate import LowLight, simulate
+from lldiffusion.data.photographs import dark_photographs
 from lldiffusion.engines import DEFAULT_MODEL, Enhancer
 from lldiffusion.engines.allocator import keep_freed_memory
-from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.baselines import as_float, automatic_gamma
 from lldiffusion.evaluation.metrics import psnr
 from lldiffusion.images import Image, to_uint8, write_image
 
 Uint8 = NDArray[np.uint8]  # (H, W, 3) RGB
 
-# Name in skimage.data, and the rows and columns shown: 3:2 all of them, so that they line up.
-PHOTOGRAPHS = {
-    "astronaut": (slice(0, 341), slice(0, 512)),
-    "coffee": (slice(0, 400), slice(0, 600)),
-    "chelsea": (slice(0, 300), slice(0, 450)),
-    "rocket": (slice(0, 427), slice(0, 640)),
-}
 CELL = 270  # width in pixels of a picture on the contact sheet
 KINDS = ("dark", "gamma", "enhanced", "original")
 
@@ -59,15 +47,6 @@ def write_versions(out: Path, name: str, versions: list[Uint8]) -> None:
     """One PNG for each of KINDS."""
     for kind, pixels in zip(KINDS, versions, strict=True):
         write_image(out / f"{name}-{kind}.png", Image(as_float(pixels)))
-
-
-def dark_photographs() -> Iterator[tuple[str, Uint8, Uint8]]:
-    """(name, original, dark), both (H, W, 3); always the same."""
-    data = require("skimage.data", "eval", "the demo")
-    for seed, (name, window) in enumerate(PHOTOGRAPHS.items()):
-        original = getattr(data, name)()[window]
-        dark = simulate(as_float(original), np.random.default_rng(seed), LowLight())
-        yield name, original, to_uint8(dark)
 
 
 def contact_sheet(pictures: list[Uint8], across: int) -> NDArray[np.float32]:

@@ -36,6 +36,7 @@ VERBS = {
     "convert": ("convert", "Convert the authors' checkpoint files."),
     "export": ("export", "Export a model to ONNX graphs, and prove that they agree."),
     "build": ("build", "Build the TensorRT engines of a bundle, where they will run."),
+    "bench": ("bench", "Measure backends beside the eager model; compare two runs."),
     "inspect": ("inspect", "Describe a bundle, engine, ONNX file or checkpoint."),
     "doctor": ("doctor", "Show what this machine can run, and the fix for each gap."),
 }
