@@ -15,17 +15,17 @@ class FlickerMeter:
 
     frames: int = 0
     mean: float = 0.0  # of the brightness
+    last: float = 0.0  # the last frame's
     _squares: float = 0.0  # sum of squared distances from the mean (Welford 1962)
     _steps: float = 0.0  # sum of |change| between neighbours
     _relative: float = 0.0  # sum of |log2 of the ratio| of neighbours
-    _last: float = 0.0
 
     def add(self, brightness: float) -> None:
         """The next frame's mean luma."""
         if self.frames:
-            self._steps += abs(brightness - self._last)
-            self._relative += abs(math.log2(max(brightness, _DARK) / max(self._last, _DARK)))
-        self.frames, self._last, before = self.frames + 1, brightness, self.mean
+            self._steps += abs(brightness - self.last)
+            self._relative += abs(math.log2(max(brightness, _DARK) / max(self.last, _DARK)))
+        self.frames, self.last, before = self.frames + 1, brightness, self.mean
         self.mean += (brightness - before) / self.frames
         self._squares += (brightness - before) * (brightness - self.mean)
 

@@ -1,4 +1,4 @@
-"""`lldiff eval`: a model, another method's results or a baseline, measured under named protocols."""
+"""`lldiff eval`: a model, another method's results or a baseline, measured under named protocols; or a video."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 
 from lldiffusion.errors import LLDiffusionError, require
 
+from .evaluate_video import check_options, evaluate_video
+
 if TYPE_CHECKING:
     from lldiffusion.evaluation.measure import Instruments, Job, Method, Score
 
@@ -19,7 +21,12 @@ app = typer.Typer(add_completion=False)
 
 @app.command("eval")
 def evaluate(
-    data: Path = typer.Option(..., help="Folder of pairs (LOL, LOL-v2, VE-LOL, low/ + normal/), or of dark images."),
+    data: Path | None = typer.Option(
+        None, help="Folder of pairs (LOL, LOL-v2, VE-LOL, low/ + normal/), or of dark images."
+    ),
+    video: Path | None = typer.Option(None, help="A clip: measure flicker, warping error and noise over time."),
+    reference: Path | None = typer.Option(None, help="With --video: the normal-light clip; adds PSNR and SSIM."),
+    low: Path | None = typer.Option(None, help="With --video: the dark clip it was made of, measured beside it."),
     model: str | None = typer.Option(None, help="Checkpoint folder or shipped model [tiny]."),
     results: Path | None = typer.Option(None, help="Another method's images, matched by file stem."),
     baseline: str | None = typer.Option(None, help="gamma, fixed-gamma or input, instead of a model."),
@@ -30,7 +37,7 @@ def evaluate(
     sampler: str | None = typer.Option(None, help="ddim, dpm++ or euler [the model's]."),
     seeds: str = typer.Option("0", help="Seeds, comma-separated: several give the spread."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    limit: int | None = typer.Option(None, min=1, help="Measure only the first N images."),
+    limit: int | None = typer.Option(None, min=1, help="Measure only the first N images or frames."),
     niqe_params: Path | None = typer.Option(None, help="NIQE's model parameters, .mat or .npz [$LLDIFF_NIQE_PARAMS]."),
     out: Path = typer.Option(
         Path("eval.json"), "-o", "--out", help="JSON to write; a .csv of the same name goes beside it."
@@ -38,22 +45,37 @@ def evaluate(
 ) -> None:
     """Measure PSNR, SSIM, LPIPS, NIQE and brightness error per image and in the mean, and save them.
 
-    Without normal-light images in the folder only NIQE is measured.
+    Without normal-light images in the folder only NIQE is measured.  With --video: flicker, AB(Var), warping error and
+    static noise of a clip, and PSNR and SSIM against --reference.
     """
     require("skimage", "eval", "evaluation")
+    _check_out(out)
+    of_images = {"--data": data, "--model": model, "--results": results, "--baseline": baseline, "--steps": steps}
+    of_images |= {"--sampler": sampler, "--niqe-params": niqe_params}
+    check_options(video, of_images, {"--reference": reference, "--low": low}, data)
+    if video is not None:
+        files = {"result": video, "reference": reference, "low": low}
+        evaluate_video({name: path for name, path in files.items() if path is not None}, limit, out)
+        return
+    assert data is not None
+    _check_options(model, results, baseline, {"--steps": steps, "--sampler": sampler}, seeds)
+    instruments = _instruments(protocol, niqe_params)
+    jobs = _find_jobs(data, niqe=not isinstance(instruments.niqe, str))[:limit]
+    out.parent.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
+    if results is not None or baseline is not None:
+        measured = _measure_fixed(jobs, instruments, results, baseline)
+    else:
+        measured = _measure_model(jobs, instruments, model, _parse_seeds(seeds), (steps, sampler, device))
+    _report(measured, data, instruments, out)
+
+
+def _report(measured: tuple[dict[str, Any], list[Score]], data: Path, instruments: Instruments, out: Path) -> None:
     from rich.console import Console
 
     from lldiffusion.evaluation.report import Report
     from lldiffusion.evaluation.show import show
 
-    _check_options(model, results, baseline, {"--steps": steps, "--sampler": sampler}, seeds, out)
-    instruments = _instruments(protocol, niqe_params)
-    jobs = _find_jobs(data, niqe=not isinstance(instruments.niqe, str))[:limit]
-    out.parent.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
-    if results is not None or baseline is not None:
-        about, scores = _measure_fixed(jobs, instruments, results, baseline)
-    else:
-        about, scores = _measure_model(jobs, instruments, model, _parse_seeds(seeds), (steps, sampler, device))
+    about, scores = measured
     report = Report(about, str(data), instruments, scores)
     saved = report.save(out)
     show(report, Console())
@@ -61,7 +83,7 @@ def evaluate(
 
 
 def _check_options(
-    model: str | None, results: Path | None, baseline: str | None, of_models: dict[str, Any], seeds: str, out: Path
+    model: str | None, results: Path | None, baseline: str | None, of_models: dict[str, Any], seeds: str
 ) -> None:
     given = {"--model": model, "--results": results, "--baseline": baseline}
     named = [name for name, value in given.items() if value is not None]
@@ -70,6 +92,9 @@ def _check_options(
     useless = [name for name, value in of_models.items() if value is not None] + (["--seeds"] if seeds != "0" else [])
     if useless and (results is not None or baseline is not None):
         raise LLDiffusionError(f"{', '.join(useless)} only apply to a model, not to {named[0]}")
+
+
+def _check_out(out: Path) -> None:
     if out.suffix.lower() != ".json" or out.is_dir():
         raise LLDiffusionError(f"--out '{out}': the report is JSON, name a file that ends in .json")
 

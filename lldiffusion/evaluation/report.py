@@ -19,7 +19,10 @@ from lldiffusion.atomic import write_text
 from .measure import Instruments, Score
 
 SCHEMA = 1  # of the JSON file
-PACKAGES = ("numpy", "scipy", "scikit-image", "pyvips", "torch", "torchmetrics", "torchvision")
+PACKAGES = (
+    *("numpy", "scipy", "scikit-image", "pyvips", "torch", "torchmetrics", "torchvision"),
+    *("av", "opencv-python-headless"),
+)
 
 
 @dataclass(frozen=True)

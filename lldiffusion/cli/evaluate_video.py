@@ -1,0 +1,82 @@
+"""`lldiff eval --video`: how stable a clip is over time, and how close to a reference clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lldiffusion.errors import LLDiffusionError, require
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lldiffusion.engines.video.source import VideoSource
+
+
+def evaluate_video(files: dict[str, Path], limit: int | None, out: Path) -> None:
+    """Measure the clip "result" (and "reference", "low") of `files`, print the table and save it."""
+    require("av", "video", "reading video")
+    require("cv2", "video", "the warping error")
+    from rich.console import Console
+
+    from lldiffusion.evaluation.video import measure_video
+    from lldiffusion.evaluation.video_report import VideoReport, show_video
+
+    with ExitStack() as stack:
+        clips = {name: _frames(_open(path, stack), limit) for name, path in files.items()}
+        out.parent.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
+        try:
+            with _progress() as advance:
+                score = measure_video(clips, advance)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt("stopped: nothing was saved; --limit N measures fewer frames") from stop
+    report = VideoReport({name: str(path) for name, path in files.items()}, score)
+    saved = report.save(out)
+    show_video(report, Console())
+    typer.echo(f"saved: {', '.join(map(str, saved))}")
+
+
+def check_options(video: Path | None, others: dict[str, Any], of_video: dict[str, Path | None], data: Any) -> None:
+    """Refuse options that do not go together: `others` are of images, `of_video` need --video."""
+    if video is None:
+        given = [name for name, value in of_video.items() if value is not None]
+        if given:
+            raise LLDiffusionError(f"{' and '.join(given)}: only together with --video RESULT")
+        if data is None:
+            raise LLDiffusionError("nothing to measure: give --data FOLDER for images, or --video RESULT for a clip")
+        return
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise LLDiffusionError(
+            f"--video measures a clip that is there: {', '.join(given)} {'is' if len(given) == 1 else 'are'} of images "
+            "(make the clip with  lldiff video)"
+        )
+
+
+def _open(path: Path, stack: ExitStack) -> VideoSource:
+    from lldiffusion.engines.video.source import VideoSource
+
+    source = VideoSource(str(path))
+    stack.callback(source.close)
+    return source
+
+
+def _frames(source: VideoSource, limit: int | None) -> Iterator[NDArray[np.float32]]:
+    return (frame.pixels for frame in islice(source.frames(), limit))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("measuring"), TextColumn("{task.completed} frames"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda: bar.advance(task)
