@@ -44,9 +44,9 @@ def _first(times: tuple[float, ...]) -> float | None:
 
 
 IDENTITY = (
-    _field("model", "model", "text", "The network."),
     _field("backend", "backend", "text", "What runs it; the eager ones are PyTorch, gamma and CLAHE have no network."),
     _field("precision", "precision", "text", "Of weights and activations; coefficients and x stay float32."),
+    _field("model", "model", "text", "The network."),
     _field("size", "size", "text", "Width times height in pixels."),
     _field("steps", "steps", "count", "Denoising steps; 0 for a method without a network."),
     _field("batch", "batch", "count", "Pictures in one call."),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..peers import PEERS
 from ..record import Measurement, Result
 from .against import Comparison, Group, group, main_group, models
-from .units import plain, with_unit
+from .units import plain, steps_in_words, with_unit
 
 BASELINES = {"eager-authors": "the authors' way", "eager": "tuned eager"}
 
@@ -43,6 +44,12 @@ def facts(result: Result) -> list[tuple[str, str]]:
     return [(name, plain(value, 600)) for name, value in pairs if value]
 
 
+def peers(result: Result) -> list[tuple[str, str]]:
+    """(backend, what it is) of the backends that were measured and are known."""
+    names = dict.fromkeys(m.backend for m in result.measurements)
+    return [(name, PEERS[name].about) for name in names if name in PEERS]
+
+
 def verdicts(result: Result) -> list[Verdict]:
     """One for each model that was timed."""
     groups = group(result.measurements)
@@ -53,7 +60,7 @@ def verdicts(result: Result) -> list[Verdict]:
 def _verdict(best: Group) -> Verdict:
     model, width, height, batch, steps = best.work
     winner, *level = best.fastest()
-    what = f"{width}x{height}, {steps} steps" + (f", batch {batch}" if batch != 1 else "")
+    what = f"{width}x{height}, {steps_in_words(steps)}" + (f", batch {batch}" if batch != 1 else "")
     compared = [(best.compare(winner, backend), words) for backend, words in BASELINES.items()]
     details = [
         _against(comparison, words)

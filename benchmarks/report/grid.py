@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..record import Measurement
 from .against import Comparison, Group, Work, ordered, work_of
 from .columns import Column, Value
-from .units import Unit, plain, unit_for
+from .units import Unit, plain, steps_in_words, unit_for
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Grid:
     shared: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()  # of each row: the work it is about, when there are several kinds of work
+    anywhere: tuple[bool, ...] = ()  # of each row: it has no network, so it belongs beside any model and steps
 
 
 FILTERED = ("model", "precision", "size", "steps", "batch")
@@ -57,7 +58,7 @@ def make_grid(title: str, columns: Sequence[Column], rows: Sequence[Measurement]
     values = {key: entries for key, entries in values.items() if any(map(_is_known, entries))}
     shared = [column for column in columns if column.key in values and _is_shared(column, values[column.key])]
     shown = [column for column in columns if column.key in values and column not in shared]
-    best = {id(m) for candidate in groups.values() for m in candidate.fastest()} if len(rows) > 1 else set()
+    best = _fastest(groups) if any(column.key == "p50" for column in shown) else set()
     body = [_cells(column, values[column.key], [id(m) in best for m in rows]) for column in shown]
     return Grid(
         title,
@@ -66,14 +67,23 @@ def make_grid(title: str, columns: Sequence[Column], rows: Sequence[Measurement]
         tuple(_share(column, values[column.key]) for column in shared),
         _notes(rows, shown),
         tuple(map(work_label, rows)) if len(set(map(work_of, rows))) > 1 else (),
+        tuple(m.steps == 0 for m in rows),
     )
+
+
+def _fastest(groups: dict[Work, Group]) -> set[int]:
+    """Of networks, where several were timed."""
+    several = [candidate for candidate in groups.values() if len(candidate.rows) > 1 and candidate.work[4] > 0]
+    return {id(m) for candidate in several for m in candidate.fastest()}
 
 
 def work_label(row: Measurement) -> str:
     """What was done, in words."""
     if not row.steps:
         return f"no network, {row.size}"
-    return plain(f"{row.model}, {row.size}, {row.steps} steps", 80) + (f", batch {row.batch}" if row.batch > 1 else "")
+    return plain(f"{row.model}, {row.size}, {steps_in_words(row.steps)}", 80) + (
+        f", batch {row.batch}" if row.batch > 1 else ""
+    )
 
 
 def _is_known(value: Value) -> bool:
@@ -120,7 +130,7 @@ def _text(column: Column, value: Value, unit: Unit) -> str:
         return "same" if value.level else f"{value.factor:.2f}" + ("" if value.noise is not None else "?")
     if value is None:
         return "-"
-    return plain(str(value), 60) if isinstance(value, str) else unit(value)
+    return plain(value, 60) or "-" if isinstance(value, str) else unit(value)
 
 
 def _sort(column: Column, value: Value) -> float | str | None:
@@ -140,9 +150,11 @@ def _notes(rows: Sequence[Measurement], shown: Sequence[Column]) -> tuple[str, .
     """What the cells of this table need to be understood."""
     keys = {column.key for column in shown}
     notes = []
+    if "p50" in keys:
+        notes.append("Marked: the fastest on the same model, size, steps and batch, and those level with it.")
     if "times_authors" in keys or "times_eager" in keys:
         notes.append('"same": the difference is not more than the noise; "?": noise was not measured.')
     if "p50" in keys and any(m.derived for m in rows):
-        names = dict.fromkeys(plain(f"{m.backend} {m.size} {m.steps} steps", 80) for m in rows if m.derived)
+        names = dict.fromkeys(plain(f"{m.backend} {m.size} {steps_in_words(m.steps)}", 80) for m in rows if m.derived)
         notes.append(f"Put together from timed stages, not run whole: {', '.join(names)}.")
     return tuple(notes)

@@ -50,8 +50,8 @@ def _scaling(fits: Sequence[Scaling]) -> Grid | None:
         return None
     about = "y = constant x^exponent, fitted to the larger half of the points: 1 is linear, below 1 a fixed cost shows."
     heads = (
-        _words("model", "The network."),
         _words("backend", "What runs it."),
+        _words("model", "The network."),
         _words("of", "What was measured."),
         _words("against", "What was changed, from the smallest to the largest."),
         _words("grows", "From the value at the smallest to that at the largest."),
@@ -69,7 +69,7 @@ def _fit(fit: Scaling) -> tuple[Cell, ...]:
     ends = (fit.points[0], fit.points[-1]) if fit.points else ()
     span = " to ".join(_place(fit, x) for x, _ in ends)
     growth = " to ".join(with_unit(value_kind(fit), y) for _, y in ends)
-    texts = [plain(text, 60) for text in (fit.model, fit.backend, fit.of.replace("_", " "), f"{fit.against} {span}")]
+    texts = [plain(text, 60) for text in (fit.backend, fit.model, fit.of.replace("_", " "), f"{fit.against} {span}")]
     exponent = Cell(Unit(decimals=2)(fit.exponent), fit.exponent)
     return (*(Cell(text, text) for text in (*texts, growth)), exponent, Cell(plain(fit.note) or "-"))
 

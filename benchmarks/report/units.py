@@ -39,7 +39,7 @@ def _bytes(largest: float) -> Unit:
 
 
 def _operations(largest: float) -> Unit:
-    return Unit("GFLOP", 1e9) if largest < 1e12 else Unit("TFLOP", 1e12)
+    return Unit("GFLOP", 1e9) if largest < 1e13 else Unit("TFLOP", 1e12)
 
 
 KINDS: dict[str, Callable[[float], Unit]] = {
@@ -65,6 +65,11 @@ def with_unit(kind: str, value: float) -> str:
     """A single number with its unit: "512 ms"."""
     unit = unit_for(kind, [value])
     return f"{unit(value)} {unit.name}".rstrip()
+
+
+def steps_in_words(steps: int) -> str:
+    """1 step, 4 steps."""
+    return "1 step" if steps == 1 else f"{steps} steps"
 
 
 def plain(text: str, longest: int = 200) -> str:
