@@ -17,7 +17,7 @@ from lldiffusion.errors import LLDiffusionError, choose
 from .backends.base import Conditions, Engine, Floats, WholeLoop
 from .locate import open_engine
 from .loop import Progress, make_noise, run_steps, sample
-from .memory import SAFETY, bytes_per_pixel, tile_side
+from .memory import SAFETY, peak_bytes, tile_side
 from .pixels import from_planes, pad_to_multiple, to_planes
 from .sampler import Step, plan
 from .schedule import make_schedule
@@ -198,10 +198,10 @@ class Enhancer:
             return self._tile if max(height, width) > self._tile else None
         if self._tile == "auto" and isinstance(self._engine, WholeLoop):
             return self._engine.tile_side(height, width)
-        free = self._engine.free_memory()
-        if self._tile == "none" or count * height * width * bytes_per_pixel(self.config.model) < SAFETY * free:
+        free, backend = self._engine.free_memory(), self._engine.info()["backend"]
+        if self._tile == "none" or count * peak_bytes(self.config.model, height * width, backend) < SAFETY * free:
             return None
-        return tile_side(free // count, self.config.model)
+        return tile_side(free // count, self.config.model, backend)
 
 
 class _Closed:

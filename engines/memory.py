@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from lldiffusion.config import ModelConfig
 
 SAFETY = 0.6  # share of the free memory that one image may take
-# Peak over the stored skip connections and features, and whole-image arrays alive at once.  With these the estimate
-# lies above what was measured on a CPU in float32, bytes a pixel: tiny 645 (1024x1024), 582 (1600x1600), paper 3153.
-OVERHEAD = 3.5
-IMAGES = 20
+
+
+@dataclass(frozen=True)
+class Appetite:
+    """What a backend holds at its peak, float32 on a CPU."""
+
+    stored: float  # times the skip connections and features, which must be stored anyway
+    images: float  # arrays of three channels and the image's size
+    attention: float = 0.0  # matrices of the finest attention; 0: it never stores one
+
+
+# Fitted from above to peaks of the resident memory, measured for `tiny` from 256x256 to 1920x1088 and for `paper` from
+# 64x64 to 608x416; tests/test_memory.py measures again.
+APPETITES = {
+    "torch": Appetite(3.5, 40),
+    "onnxruntime": Appetite(2.8, 36, 2.5),
+    "openvino": Appetite(5.3, 50),
+}
 
 
 def host_memory() -> int:
@@ -37,8 +52,15 @@ def _number(path: Path) -> int | None:
         return None
 
 
-def bytes_per_pixel(model: ModelConfig) -> float:
-    """Estimated peak bytes for each pixel of an image enhanced whole, float32."""
+def peak_bytes(model: ModelConfig, pixels: int, backend: str = "torch") -> float:
+    """Estimated peak for an image of so many pixels enhanced whole; PyTorch's for backends that are not listed."""
+    appetite = APPETITES.get(backend, APPETITES["torch"])
+    matrix = 4 * (pixels / attention_stride(model) ** 2) ** 2  # float32, one row for each place
+    return pixels * bytes_per_pixel(model, appetite) + appetite.attention * matrix
+
+
+def bytes_per_pixel(model: ModelConfig, appetite: Appetite = APPETITES["torch"]) -> float:
+    """The part of the peak that grows with the image, for each pixel."""
     unet, stored = model.denoiser, 0.0
     for level, multiplier in enumerate(unet.multipliers):
         area = (unet.patch * 2**level) ** 2
@@ -47,10 +69,18 @@ def bytes_per_pixel(model: ModelConfig) -> float:
     for scale in model.encoder.ladder_scales:
         reach.append(reach[-1] // scale)
     stored += sum(c / r**2 for c, r in zip(model.encoder.ladder, reach[1:], strict=True))
-    return 4 * (stored * OVERHEAD + 3 * IMAGES)
+    return 4 * (stored * appetite.stored + 3 * appetite.images)
 
 
-def tile_side(free: int, model: ModelConfig) -> int:
+def attention_stride(model: ModelConfig) -> int:
+    """Pixels a side behind one place of the finest attention; the middle attends in every model."""
+    unet = model.denoiser
+    return unet.patch * 2 ** min([*unet.attention_down, *unet.attention_up, len(unet.multipliers) - 1])
+
+
+def tile_side(free: int, model: ModelConfig, backend: str = "torch") -> int:
     """Side of the largest square tile, a multiple of 32, that fits in `free` bytes (at least 256)."""
-    side = int((SAFETY * free / bytes_per_pixel(model)) ** 0.5)
-    return max(256, side // 32 * 32)
+    side = 256
+    while peak_bytes(model, (side + 32) ** 2, backend) < SAFETY * free:
+        side += 32
+    return side

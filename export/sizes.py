@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lldiffusion.config import ModelConfig
-from lldiffusion.engines.memory import host_memory
+from lldiffusion.engines.memory import attention_stride, host_memory
 
 from .profiles import Profile
 
@@ -55,7 +55,4 @@ def shrink(size: Size, pixels: float, multiple: int) -> Size:
 
 def attention_pixels(model: ModelConfig, memory: int) -> float:
     """Largest image, in pixels, whose finest attention matrix (pixels / stride^2 squared, float32) fits `memory`."""
-    unet = model.denoiser
-    levels = [*unet.attention_down, *unet.attention_up, len(unet.multipliers) - 1]  # the middle attends too
-    stride = unet.patch * 2 ** min(levels)
-    return stride**2 * (memory / (4 * COPIES)) ** 0.5
+    return attention_stride(model) ** 2 * (memory / (4 * COPIES)) ** 0.5
