@@ -1,0 +1,35 @@
+"""What is known of a video before its frames are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .colour import Colour
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The picture's size, format and timing; what the output takes over."""
+
+    name: str  # as the user named it
+    width: int
+    height: int
+    format: str  # FFmpeg's pixel format
+    bits: int  # a component
+    colour: Colour
+    time_base: Fraction  # seconds; the unit of every timestamp
+    rate: Fraction  # frames a second, on average
+    start: int = 0  # timestamp of the first frame
+    frames: int | None = None  # about how many there are, where that is known
+    duration: float | None = None  # seconds, where that is known
+    sample_aspect: Fraction | None = None  # width to height of a pixel, where it is given
+    matrix: tuple[int, ...] | None = None  # how a player shall turn and mirror the picture: FFmpeg's display matrix
+    interlaced: bool = False
+    again: bool = True  # whether it can be read a second time: a file can, a camera or a pipe cannot
+    rgb: bool = False  # pixels are stored as R'G'B'
+
+    @property
+    def seconds_a_frame(self) -> float:
+        """On average."""
+        return float(1 / self.rate)
