@@ -24,7 +24,6 @@ _STALE = {
     "compatible_brands",
     "vendor_id",
     "duration",
-    "creation_time_offset",
 }
 _STALE_STARTS = ("bps", "number_of_", "_statistics")  # Matroska's statistics
 _APPLE = "com."  # keys that QuickTime files hold only under their own kind of list

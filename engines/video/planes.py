@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ _VISIBLE = 1 / 2048  # what lies outside [0, 1] by less is rounding
 class Origin:
     """What the sink needs of a frame's source."""
 
-    colour: Colour = Colour()
+    colour: Colour = field(default_factory=Colour)
     duration: int = 0  # in units of the frame's time_base; 0: unknown
     outside: NDArray[np.float16] | None = None  # (H, W, 3): super-white and the like, added again when written
     repeated: bool = False  # stands for a frame that could not be decoded

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -44,12 +45,8 @@ class SegmentWriter:
         import av
 
         self._path, self._part, self._encoding = folder / name, folder / f"{name}.part", encoding
-        self._output = av.open(
-            str(self._part),
-            "w",
-            format="nut",
-            container_options={"avoid_negative_ts": "disabled", "fflags": "+bitexact"},
-        )
+        options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
+        self._output = av.open(str(self._part), "w", format="nut", container_options=options)
         self._stream = encoding.add_stream(self._output)
         self._planar = planar_name(av.VideoFormat(encoding.format))
         self._shown: list[int] = []  # timestamps in the order of the frames
@@ -83,10 +80,8 @@ class SegmentWriter:
 
     def abandon(self) -> None:
         """Drop what was written."""
-        try:
+        with suppress(Exception):  # a full disk, a broken encoder: whatever it is, it has been reported already
             self._output.close()
-        except Exception:  # a full disk, a broken encoder: whatever it is, it has been reported already
-            pass
         self._part.unlink(missing_ok=True)
 
     def _shift(self, pts: int) -> int:
