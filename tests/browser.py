@@ -68,10 +68,13 @@ class Browser:
         return self.driver.find_element("css selector", selector)
 
     def requests(self) -> list[str]:
-        """Addresses the page asked for since it was opened, itself included; data: and blob: are not requests."""
+        """Addresses the page asked for since it was opened, itself included.
+
+        data: and blob: are not requests, and chrome: is the browser's own new tab, still loading when it is left.
+        """
         self._collect()
         sent = [event["params"]["request"]["url"] for event in self._events if event["method"] == _REQUEST]
-        return [address for address in sent if not address.startswith(("data:", "blob:"))]
+        return [address for address in sent if not address.startswith(("data:", "blob:", "chrome:"))]
 
     def problems(self) -> list[str]:
         """Errors and warnings on the console, uncaught exceptions, refused and failed resources since `open`."""
