@@ -14,6 +14,10 @@ from .backends.base import Floats
 LARGEST = 65_500  # pixels a side: what the image formats hold
 
 
+class NotFiniteError(LLDiffusionError):
+    """The network produced NaN or infinity; video tries such a frame again in float32."""
+
+
 def to_planes(pixels: NDArray[Any]) -> Floats:
     """(H, W, 3) or (N, H, W, 3), uint8 or float in [0, 1] -> (N, 3, H, W) float32 in [-1, 1].
 
@@ -40,10 +44,10 @@ def to_planes(pixels: NDArray[Any]) -> Floats:
 def from_planes(planes: Floats, like: NDArray[Any]) -> NDArray[Any]:
     """The inverse of `to_planes`, clipped, with the shape and type of `like`.
 
-    Raises LLDiffusionError when the network produced NaN or infinity: never a black picture.
+    Raises NotFiniteError when the network produced NaN or infinity: never a black picture.
     """
     if not np.isfinite(planes).all():
-        raise LLDiffusionError("the network produced NaN or infinity for this image: use float32, or report the image")
+        raise NotFiniteError("the network produced NaN or infinity for this image: use float32, or report the image")
     pixels = np.clip((planes.transpose(0, 2, 3, 1) + 1) / 2, 0, 1)
     if like.dtype == np.uint8:
         pixels = np.floor(pixels * 255 + np.float32(0.5)).astype(np.uint8)
