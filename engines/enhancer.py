@@ -19,11 +19,11 @@ from .locate import open_engine
 from .loop import Progress, make_noise, run_steps, sample
 from .memory import SAFETY, peak_bytes, tile_side
 from .pixels import from_planes, pad_to_multiple, to_planes
-from .sampler import Step, plan
-from .schedule import make_schedule
+from .sampler import Step, exposed, plan_steps
 from .tiles import Features, grid, sample_tiled, whole_features
 
 DEFAULT_MODEL = "tiny"  # shipped with the package
+DISPLAY_GAMMA = 2.2  # a stop of light is 2^(1 / 2.2) in sRGB values, about; the model's own (lldiffusion.model.level)
 
 
 class Enhancer:
@@ -36,6 +36,8 @@ class Enhancer:
         tile: "auto" (tiles when the whole image would not fit in memory), "none", or a tile's side in pixels.
         passed_over: why other backends are not used, for `info`.
         channels: order of the pictures' channels, "rgb" or "bgr" (OpenCV's), in and out.
+        exposure: brighter (+) or darker (-) than the model's own choice, in stops: a model with a level (see
+            `config.model.level`) is told, the result of any other is multiplied afterwards.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class Enhancer:
         tile: str | int = "auto",
         passed_over: dict[str, str] | None = None,
         channels: str = "rgb",
+        exposure: float = 0.0,
     ) -> None:
         self.bgr = choose(channels, ("rgb", "bgr"), "channel order") == "bgr"
-        self._engine, self.config, self._seed, self._tile = engine, config, seed, tile
+        self._engine, self.config, self.seed, self._tile = engine, config, seed, tile
         self._passed_over = passed_over or {}
-        self.steps = plan(make_schedule(config.diffusion), config.sampling)
+        self.steps = plan_steps(config, exposure)
+        self.gain = 0.0 if config.model.level else exposure  # stops, applied to the result
         self._multiple = config.model.size_multiple
         if isinstance(tile, int) and (tile < 4 * self._multiple or tile % self._multiple):
             raise LLDiffusionError(
@@ -70,6 +74,7 @@ class Enhancer:
         seed: int = 0,
         tile: str | int = "auto",
         channels: str = "rgb",
+        exposure: float = 0.0,
     ) -> Enhancer:
         """Open a checkpoint folder, a bundle (folder or `.lldiff` file) or a shipped model ("tiny").
 
@@ -78,35 +83,54 @@ class Enhancer:
         `precision` one that the bundle holds ("auto": float32 on a CPU, the bundle's default on a GPU).
         `info` says what was taken and why.
         `steps` and `sampler` ("ddim", "dpm++", "euler") default to the model's own.
-        `channels="bgr"` takes and returns pictures as OpenCV has them.
+        `channels="bgr"` takes and returns pictures as OpenCV has them; `exposure` brightens (+) or darkens, in stops.
         Raises LLDiffusionError for an unknown or damaged source, an unusable device or a bad option.
         """
         opened = open_engine(str(source), backend, device, precision)
         sampling = opened.config.sampling
         sampling = replace(sampling, steps=steps or sampling.steps, sampler=sampler or sampling.sampler)
         config = replace(opened.config, sampling=sampling)
-        return cls(opened.engine, config, seed, tile, opened.passed_over, channels)
+        return cls(opened.engine, config, seed, tile, opened.passed_over, channels, exposure)
 
     def __call__(
-        self, pixels: NDArray[Any], noise: Floats | None = None, progress: Progress | None = None
+        self,
+        pixels: NDArray[Any],
+        noise: Floats | None = None,
+        progress: Progress | None = None,
+        exposure: float | None = None,
     ) -> NDArray[Any]:
         """Enhance (H, W, 3) or a batch (N, H, W, 3), RGB, uint8 or float in [0, 1]; returns the same shape and type.
 
         Args:
             noise: your own x_T, the same shape as `pixels`, standard normal; default: from the seed.
             progress: called after every step (of every tile).
+            exposure: in stops, for this call; default: the enhancer's.
         Any height and width will do: the image is padded by reflection and cropped again.
         Raises LLDiffusionError for a bad array, and when the output is not finite.
         """
         planes = self._ordered(to_planes(pixels))
         low = pad_to_multiple(planes, self._multiple)
         x_t = self._noise(low.shape, noise, pixels.shape)
-        side = self._side(low.shape)
+        side, (steps, gain) = self._side(low.shape), self._exposed(exposure)
         if side is None:
-            x0 = sample(self._engine, low, self.steps, x_t, progress)
+            x0 = sample(self._engine, low, steps, x_t, progress)
         else:
-            x0 = sample_tiled(self._engine, low, self.steps, x_t, side, self._multiple, progress)
-        return from_planes(self._ordered(x0[:, :, : planes.shape[2], : planes.shape[3]]), pixels)
+            x0 = sample_tiled(self._engine, low, steps, x_t, side, self._multiple, progress)
+        return from_planes(self._ordered(x0[:, :, : planes.shape[2], : planes.shape[3]]), pixels, gain)
+
+    def exposure_to_match(self, pixels: NDArray[Any], brightness: float) -> float:
+        """The exposure in stops at which the result's mean sRGB value is `brightness`, in (0, 1).
+
+        Raises LLDiffusionError when the model has no level, and for a brightness outside (0, 1).
+        """
+        if not self.config.model.level:
+            raise LLDiffusionError(
+                f"model '{self.config.name}' has no level to match a brightness with: use an exposure"
+            )
+        if not 0 < brightness < 1:
+            raise LLDiffusionError(f"brightness {brightness}: a mean between 0 (black) and 1 (white) is needed")
+        level, _ = self.features(self.padded(self._ordered(to_planes(pixels))))[-1]
+        return DISPLAY_GAMMA * float(np.log2(brightness) - level[:, 0].mean())
 
     def stream(
         self,
@@ -157,13 +181,13 @@ class Enhancer:
 
     def noise(self, shape: tuple[int, ...]) -> Floats:
         """x_T from this enhancer's seed, the same for every image of the batch."""
-        return np.repeat(make_noise(self._seed, (1, *shape[1:])), shape[0], axis=0)
+        return np.repeat(make_noise(self.seed, (1, *shape[1:])), shape[0], axis=0)
 
     def info(self) -> dict[str, str]:
         """What really runs: model, backend, version, device, precision, sampler, steps, seed; why not the others."""
         sampling = self.config.sampling
         about = {"model": self.config.name, "sampler": sampling.sampler, "steps": str(sampling.steps)}
-        about |= self._engine.info() | {"seed": str(self._seed), "tile": str(self._tile)}
+        about |= self._engine.info() | {"seed": str(self.seed), "tile": str(self._tile)}
         return about | {f"not {backend}": reason for backend, reason in self._passed_over.items()}
 
     def close(self) -> None:
@@ -190,6 +214,12 @@ class Enhancer:
     def _ordered(self, planes: Floats) -> Floats:
         """From the caller's order of channels to RGB, and back."""
         return np.ascontiguousarray(planes[:, ::-1]) if self.bgr else planes
+
+    def _exposed(self, exposure: float | None) -> tuple[tuple[Step, ...], float]:
+        """The steps of a call and the gain of its result in stops."""
+        if exposure is None:
+            return self.steps, self.gain
+        return (exposed(self.steps, exposure), 0.0) if self.config.model.level else (self.steps, exposure)
 
     def _side(self, shape: tuple[int, ...]) -> int | None:
         """The tile's side, or None for the whole image at once."""

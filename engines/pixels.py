@@ -41,14 +41,14 @@ def to_planes(pixels: NDArray[Any]) -> Floats:
     return planes * 2 - 1
 
 
-def from_planes(planes: Floats, like: NDArray[Any]) -> NDArray[Any]:
-    """The inverse of `to_planes`, clipped, with the shape and type of `like`.
+def from_planes(planes: Floats, like: NDArray[Any], stops: float = 0.0) -> NDArray[Any]:
+    """The inverse of `to_planes`, `stops` brighter, clipped, with the shape and type of `like`.
 
     Raises NotFiniteError when the network produced NaN or infinity: never a black picture.
     """
     if not np.isfinite(planes).all():
         raise NotFiniteError("the network produced NaN or infinity for this image: use float32, or report the image")
-    pixels = np.clip((planes.transpose(0, 2, 3, 1) + 1) / 2, 0, 1)
+    pixels = expose(np.clip((planes.transpose(0, 2, 3, 1) + 1) / 2, 0, 1), stops)
     if like.dtype == np.uint8:
         pixels = np.floor(pixels * 255 + np.float32(0.5)).astype(np.uint8)
     return np.ascontiguousarray(pixels if like.ndim == 4 else pixels[0], dtype=like.dtype)

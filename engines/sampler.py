@@ -9,19 +9,19 @@ alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar) and lambda = log(alpha / si
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lldiffusion.config import SamplingConfig
+from lldiffusion.config import Config, SamplingConfig
 from lldiffusion.errors import choose
 
-from .schedule import Schedule, timesteps
+from .schedule import Schedule, make_schedule, timesteps
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the loop: the timestep and its five coefficients."""
+    """One step of the loop: the timestep and its five coefficients; the exposure of a model that has a level."""
 
     t: int
     k_x: float
@@ -29,6 +29,17 @@ class Step:
     a: float
     b: float
     c: float
+    exposure: float | None = None  # in stops, added to the level (config.model.level); None: the model has none
+
+
+def plan_steps(config: Config, exposure: float = 0.0) -> tuple[Step, ...]:
+    """The steps of a model's own sampling, `exposure` stops brighter where the model has a level."""
+    return exposed(plan(make_schedule(config.diffusion), config.sampling), exposure if config.model.level else None)
+
+
+def exposed(steps: tuple[Step, ...], exposure: float | None) -> tuple[Step, ...]:
+    """The same steps at another exposure."""
+    return tuple(replace(step, exposure=exposure) for step in steps)
 
 
 def plan(schedule: Schedule, sampling: SamplingConfig, start: float = 1.0) -> tuple[Step, ...]:

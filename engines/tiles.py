@@ -136,6 +136,8 @@ def cut(engine: Engine, low: Floats, features: Features, window: Window) -> Cond
 
 def _place(feature: Floats, stride: int, whole: tuple[int, ...], window: Window) -> Floats:
     """A feature map of the whole image at the window, bilinearly, with the size E would give it there."""
+    if feature.shape[2:] == (1, 1):  # the level: of the whole image wherever the window is
+        return feature
     rows = _positions(window.top, window.height, stride, whole[0], feature.shape[2])
     columns = _positions(window.left, window.width, stride, whole[1], feature.shape[3])
     return np.ascontiguousarray(_bilinear(_bilinear(feature, rows, 2), columns, 3), dtype=np.float32)

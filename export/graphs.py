@@ -2,7 +2,9 @@
 
     encoder:    low -> feature_0 .. feature_{k-1}                          once per image
     color_map:  low -> color_map                                           once per image
-    denoiser:   x_t, low, color_map, feature_i, t, k_x, k_p, a, b, c, x0_previous -> x_next, x0
+    denoiser:   x_t, low, color_map, feature_i, t, k_x, k_p, a, b, c, x0_previous[, exposure] -> x_next, x0
+
+The last feature of a model with a level is that level, (N, 2, 1, 1); its denoiser also takes the exposure in stops.
 
 Batch, height and width are dynamic, height and width as multiples of `size_multiple`.  Nothing in a graph depends on
 the step: the timestep and the five coefficients (see `engines.sampler`) come in as inputs.
@@ -59,8 +61,9 @@ class Step(nn.Module):
         b: Tensor,
         c: Tensor,
         x0_previous: Tensor,
+        exposure: Tensor | float = 0.0,  # (1,), in stops; of a model with a level
     ) -> tuple[Tensor, Tensor]:
-        x0 = k_x * x_t + k_p * self.denoiser(x_t, low, color_map, t, tuple(features))
+        x0 = k_x * x_t + k_p * self.denoiser(x_t, low, color_map, t, tuple(features), exposure)
         x0 = x0.clamp(-1, 1) if self.clip else x0
         return a * x_t + b * x0 + c * x0_previous, x0
 
@@ -106,6 +109,9 @@ def _name_sizes(graph: onnx.GraphProto, model: LLDiffusion) -> None:
         stride //= scale
         features[f"feature_{i}"] = multiple // stride
     for output in graph.output:
+        if output.name == f"feature_{len(features)}":  # the level, (n, 2, 1, 1)
+            output.type.tensor_type.shape.dim[0].dim_param = "n"
+            continue
         per = features.get(output.name, multiple)
         for axis, name in ((0, "n"), (2, f"{per}*h"), (3, f"{per}*w")):
             output.type.tensor_type.shape.dim[axis].dim_param = name.removeprefix("1*")
@@ -141,23 +147,19 @@ def _example(model: LLDiffusion, graph: str) -> tuple[nn.Module, Any, Any, list[
     names = [f"feature_{i}" for i in range(len(features))]
     if graph == "encoder":
         return model.encoder, (low,), (whole,), ["low"], names
-    one = [torch.ones(1) for _ in range(6)]  # distinct: the tracer takes one tensor given twice for one input
+    numbers = ("t", *COEFFICIENTS)
+    one = [torch.ones(1) for _ in numbers]  # distinct: the tracer takes one tensor given twice for one input
+    level = ("exposure",) if model.config.model.level else ()
     shapes = (whole, whole, whole, [_shape(f, multiple * rows, multiple) for f in features], *[None] * 6, whole)
-    arguments = (low, low.clone(), low.clone(), features, *one, low.clone())
-    return (
-        Step(model),
-        arguments,
-        shapes,
-        ["x_t", "low", "color_map", *names, "t", *COEFFICIENTS, "x0_previous"],
-        [
-            "x_next",
-            "x0",
-        ],
-    )
+    arguments = (low, low.clone(), low.clone(), features, *one, low.clone(), *(torch.zeros(1) for _ in level))
+    inputs = ["x_t", "low", "color_map", *names, *numbers, "x0_previous", *level]
+    return Step(model), arguments, (*shapes, *(None for _ in level)), inputs, ["x_next", "x0"]
 
 
 def _shape(tensor: Tensor, height: int, multiple: int) -> dict[int, Any]:
     """Dynamic dimensions of (N, C, H/s, W/s), where the image's height is `height`: n, (multiple / s) h and w."""
+    if tensor.shape[2] == 1:
+        return {0: torch.export.Dim("n")}
     per = multiple * tensor.shape[2] // height
     dims = {name: torch.export.Dim(name) for name in ("n", "h", "w")}
     return {0: dims["n"], 2: per * dims["h"], 3: per * dims["w"]}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,7 @@ from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs
 from lldiffusion.engines.backends.torch_eager import TorchEngine
 from lldiffusion.engines.loop import make_noise, sample
-from lldiffusion.engines.sampler import Step, plan
-from lldiffusion.engines.schedule import make_schedule
+from lldiffusion.engines.sampler import Step, plan_steps
 from lldiffusion.model import LLDiffusion
 
 from .dark import dark_image
@@ -114,7 +113,7 @@ class Judge:
         self._eager, self.sizes = TorchEngine(model), sizes
         self._multiple = model.config.model.size_multiple
         self.thresholds = thresholds or model.config.parity
-        self.steps = plan(make_schedule(model.config.diffusion), model.config.sampling)
+        self.steps = plan_steps(model.config)
         self._answers: dict[tuple[int, int], dict[str, Floats]] = {}
 
     def rows(self, engine: Engine, precision: str, how: str = "onnxruntime") -> Iterator[Row]:
@@ -167,7 +166,7 @@ class Judge:
 def probes(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """Steps to judge the denoiser alone on: the first and the last, with every coefficient made to count."""
     ends = (steps[0], steps[-1])
-    return tuple(Step(s.t, s.k_x or 0.1, s.k_p, s.a or 0.1, s.b or 0.1, s.c or -0.1) for s in ends)
+    return tuple(replace(s, k_x=s.k_x or 0.1, a=s.a or 0.1, b=s.b or 0.1, c=s.c or -0.1) for s in ends)
 
 
 def worst(rows: Iterable[Row]) -> list[Row]:

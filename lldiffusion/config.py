@@ -51,7 +51,8 @@ class UNetConfig:
     groups: int = 32  # of "group"
     channel_attention: bool = True  # reweights [h, E_i] after concatenation
     middle_time: bool = True  # the middle blocks receive the timestep (the authors' never do)
-    gain: bool = False  # denoiser of x0: predict offset and gain of every pixel, x0 = offset + gain * tone(y)
+    gain: bool = False  # denoiser of x0: predict offset and gain of every pixel, x0 = offset + gain * tone(y);
+    # with model.level, x0 = offset + gain * brightened y
 
     def __post_init__(self) -> None:
         choose(self.norm, ("group", "pixel"), "U-Net norm")
@@ -64,6 +65,7 @@ class ModelConfig:
     """The network: encoder, denoiser and the training-only DGNET."""
 
     tone: str = "none"  # curve applied to y inside the networks: "none", or "log", which spreads the darks
+    level: bool = False  # a global brightness, guessed from the whole image, that the denoiser obeys
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     denoiser: UNetConfig = field(default_factory=lambda: UNetConfig(middle_time=False))
     degrader: UNetConfig = field(default_factory=lambda: UNetConfig(channels=32))
@@ -130,10 +132,14 @@ class DataConfig:
     simulated_share: float = 0.0  # share of `pairs` samples whose low image is simulated from the normal one
     cast: float = 0.0  # random gain of each channel of the low image, in [1 - cast, 1 + cast]
     gamma: float = 0.0  # random gamma of the low image, exponent in [1 - gamma, 1 + gamma]
+    stops: tuple[float, ...] = (5.6, 7.3)  # light that simulated low images lose, in stops: (least, most)
+    target_expose: float = 0.0  # random exposure change of half the normal images, +- this many stops (model.level)
 
     def __post_init__(self) -> None:
         if self.weights and len(self.weights) != len(self.pairs) + len(self.normal):
             raise LLDiffusionError("data.weights must name one weight for each folder of data.pairs and data.normal")
+        if len(self.stops) != 2 or not 0 <= self.stops[0] <= self.stops[1]:
+            raise LLDiffusionError(f"data.stops is {list(self.stops)}: expected [least, most], at least 0")
         if self.crop % 32:
             raise LLDiffusionError(f"data.crop is {self.crop}: it must be a multiple of 32")
 

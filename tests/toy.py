@@ -61,7 +61,7 @@ DENOISER = """denoiser (%(image)s x_t, %(image)s low, %(image)s color_map,
 
 def toy_config() -> Config:
     """The tiny preset with a solver that uses all five coefficients."""
-    config = load_config("tiny")
+    config = load_config("tiny", ["model.level=false"])
     return replace(config, name="toy", sampling=SamplingConfig("dpm++", 5, "trailing", True))
 
 

@@ -22,7 +22,7 @@ class Conditions:
 
     low: Array  # y, (N, 3, H, W) in [-1, 1]
     color_map: Array  # C(y), (N, 3, H, W) in [-1, 1]
-    features: tuple[Array, ...]  # E(y), coarse to fine
+    features: tuple[Array, ...]  # E(y), coarse to fine; with config.model.level one more, (N, 2, 1, 1)
 
 
 class Engine(Protocol):

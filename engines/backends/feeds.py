@@ -11,8 +11,8 @@ from .base import Array, Conditions, Floats
 
 
 def step_inputs(step: Step) -> dict[str, Floats]:
-    """The timestep and the five coefficients, each of shape (1,)."""
-    names = ("t", "k_x", "k_p", "a", "b", "c")
+    """The timestep and the five coefficients, each of shape (1,); the exposure where the model has a level."""
+    names = ("t", "k_x", "k_p", "a", "b", "c", *(("exposure",) if step.exposure is not None else ()))
     return {name: np.array([getattr(step, name)], dtype=np.float32) for name in names}
 
 

@@ -37,7 +37,8 @@ class TorchEngine:
         with self._torch.inference_mode():
             x, previous, y, c = map(self._tensor, (x, previous, conditions.low, conditions.color_map))
             features = tuple(map(self._tensor, conditions.features))
-            x0 = step.k_x * x + step.k_p * self._model.denoiser(x, y, c, step.t, features)
+            prediction = self._model.denoiser(x, y, c, step.t, features, step.exposure or 0.0)
+            x0 = step.k_x * x + step.k_p * prediction
             x0 = x0.clamp(-1, 1) if self._clip else x0
             return step.a * x + step.b * x0 + step.c * previous, x0
 

@@ -128,7 +128,8 @@ class VideoEnhancer:
             x0, grey, result = self._warm.render(frames[0].pixels, low, features, before)
             last = replace(last, low=grey, result=result)
         x0 = x0[:, :, : planes.shape[2], : planes.shape[3]]
-        done = [replace(frame, pixels=from_planes(x0[i : i + 1], frame.pixels)) for i, frame in enumerate(frames)]
+        gain = self._enhancers[0].gain
+        done = [replace(frame, pixels=from_planes(x0[i : i + 1], frame.pixels, gain)) for i, frame in enumerate(frames)]
         self._memory = last if self._refresh > 1 else replace(last, features=())
         return done
 

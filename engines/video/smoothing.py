@@ -4,8 +4,9 @@
 
 f is one degradation feature of a frame, its mean taken over the picture, channel by channel; dt is the time since the
 last frame, as shown, so that a variable frame rate changes nothing.  Only means are smoothed: what a feature says about
-places stays with the frame, or moving things would drag their surroundings along.  A model's level (its last feature,
-(N, 1, 1, 1): log2 of the mean brightness that the picture shall get) is all mean, and becomes m itself.
+places stays with the frame, or moving things would drag their surroundings along.  Of a model's level (its last
+feature, (N, 2, 1, 1)) what the picture shall be becomes m; how bright the frame is stays the frame's own, so that the
+brightening undoes a wobble of the exposure.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ def follow(before: Means, now: Means, elapsed: float, seconds: float) -> Means:
 def with_means(features: Features, own: Means, wanted: Means) -> Features:
     """f': the features with other means."""
     return tuple(
-        (m if feature.shape == m.shape else feature + (m - mean), stride)
+        (_level(feature, m) if feature.shape == m.shape else feature + (m - mean), stride)
         for (feature, stride), mean, m in zip(features, own, wanted, strict=True)
     )
+
+
+def _level(own: Floats, wanted: Floats) -> Floats:
+    return np.concatenate([wanted[:, :1], own[:, 1:]], axis=1)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..backends.base import Floats
 from ..enhancer import Enhancer
-from ..sampler import plan
+from ..sampler import exposed, plan
 from ..schedule import make_schedule
 from ..tiles import Features
 from .flow import Grey, motion, reliable, toned, warp
@@ -36,7 +36,7 @@ class WarmStart:
     def __init__(self, enhancer: Enhancer, share: float) -> None:
         self._enhancer = enhancer
         schedule = make_schedule(enhancer.config.diffusion)
-        self._steps = plan(schedule, enhancer.config.sampling, share)
+        self._steps = exposed(plan(schedule, enhancer.config.sampling, share), enhancer.steps[0].exposure)
         alpha_bar = schedule.alpha_bar[self._steps[0].t]
         self._alpha, self._sigma = np.float32(alpha_bar**0.5), np.float32((1 - alpha_bar) ** 0.5)
 

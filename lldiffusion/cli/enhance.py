@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+SPREAD_WHITE = 0.1  # standard deviation, as a share of the range, that is white in NAME.spread.png
+
 
 @app.command()
 def enhance(
@@ -27,7 +29,12 @@ def enhance(
     seed: int = typer.Option(0, min=0, help="Same seed, same picture."),
     tile: str = typer.Option("auto", help="auto (when memory would not suffice), none, or a side in pixels."),
     exposure: float = typer.Option(
-        0.0, min=-5, max=5, help="Brighten (+) or darken (-) the result by this many stops."
+        0.0, min=-5, max=5, help="Brighter (+) or darker (-) than the model would choose, in stops."
+    ),
+    match: Path | None = typer.Option(None, help="Make the results as bright, on average, as this picture."),
+    samples: int = typer.Option(1, min=1, help="Average this many samples, each from noise of its own."),
+    save_spread: bool = typer.Option(
+        False, "--save-spread", help="Save NAME.spread.png: where the samples differ (white: 0.1 of the range)."
     ),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     backend: str = typer.Option(
@@ -38,13 +45,16 @@ def enhance(
 ) -> None:
     """Enhance photographs; format, size, bit depth, ICC profile, EXIF and alpha are kept."""
     jobs = plan_jobs(inputs, out, overwrite)
+    wishes = _wishes(exposure, match, samples, save_spread)
+    if save_spread:
+        _refuse_existing([spread_path(target) for _, target in jobs], overwrite)
     from lldiffusion.engines import Enhancer
     from lldiffusion.engines.allocator import keep_freed_memory
 
     keep_freed_memory()
     engine = {"device": device, "backend": backend, "precision": precision}
     with Enhancer.open(model, **engine, steps=steps, sampler=sampler, seed=seed, tile=_tile(tile)) as enhancer:
-        failed = _run(enhancer, jobs, exposure)
+        failed = _run(enhancer, jobs, wishes)
     done = len(jobs) - len(failed)
     typer.echo(f"{done} enhanced in {out}" if done != 1 else f"enhanced: {next(o for i, o in jobs if i not in failed)}")
     if failed:
@@ -72,11 +82,20 @@ def plan_jobs(inputs: list[str], out: Path, overwrite: bool) -> list[tuple[Path,
     same = [str(path) for path, target in pairs if target.exists() and target.samefile(path)]
     if same:
         raise LLDiffusionError(f"the output would replace the input {', '.join(same[:3])}: name another folder with -o")
+    _refuse_existing(targets, overwrite)
+    return pairs
+
+
+def _refuse_existing(targets: list[Path], overwrite: bool) -> None:
     there = [str(target) for target in targets if target.exists()]
     if there and not overwrite:
         more = f" and {len(there) - 3} more" if len(there) > 3 else ""
         raise LLDiffusionError(f"already there: {', '.join(there[:3])}{more}; replace with -y, or name another folder")
-    return pairs
+
+
+def spread_path(target: Path) -> Path:
+    """Where the spread of a picture's samples is saved."""
+    return target.with_suffix(".spread.png")
 
 
 def _expand(text: str) -> list[tuple[Path, Path]]:
@@ -105,7 +124,28 @@ def _tile(text: str) -> str | int:
     raise LLDiffusionError(f"tile '{text}': accepted are auto, none, or a side in pixels such as 512")
 
 
-def _run(enhancer: Enhancer, jobs: list[tuple[Path, Path]], exposure: float) -> dict[Path, str]:
+@dataclass(frozen=True)
+class Wishes:
+    """What is wanted of every picture."""
+
+    exposure: float = 0.0  # stops
+    brightness: float | None = None  # mean sRGB value to match instead, in [0, 1]
+    samples: int = 1
+    spread: bool = False  # save the standard deviation of the samples
+
+
+def _wishes(exposure: float, match: Path | None, samples: int, save_spread: bool) -> Wishes:
+    from lldiffusion.images import read_image
+
+    if match is not None and exposure:
+        raise LLDiffusionError("--match and --exposure exclude each other: both say how bright the result shall be")
+    if save_spread and samples < 2:
+        raise LLDiffusionError(f"--save-spread needs several samples, not {samples}: add e.g. --samples 8")
+    brightness = float(read_image(match).pixels.mean()) if match is not None else None
+    return Wishes(exposure, brightness, samples, save_spread)
+
+
+def _run(enhancer: Enhancer, jobs: list[tuple[Path, Path]], wishes: Wishes) -> dict[Path, str]:
     """Enhance every job; returns what went wrong, by input."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -116,27 +156,33 @@ def _run(enhancer: Enhancer, jobs: list[tuple[Path, Path]], exposure: float) -> 
         images = bar.add_task("images", total=len(jobs))
         for source, target in jobs:
             try:
-                enhance_file(enhancer, source, target, exposure, bar)
+                enhance_file(enhancer, source, target, wishes, bar)
             except LLDiffusionError as error:
                 failed[source] = str(error)
             bar.advance(images)
     return failed
 
 
-def enhance_file(enhancer: Enhancer, source: Path, target: Path, exposure: float, bar: object) -> None:
+def enhance_file(enhancer: Enhancer, source: Path, target: Path, wishes: Wishes, bar: object) -> None:
     """Read, enhance and write one image, showing its steps on the bar."""
+    import numpy as np
     from rich.progress import Progress
 
-    from lldiffusion.engines.pixels import expose
-    from lldiffusion.images import read_image, write_image
+    from lldiffusion.engines.spread import mean_and_spread
+    from lldiffusion.images import Image, read_image, write_image
 
     assert isinstance(bar, Progress)
-    image = read_image(source)
+    image, stops = read_image(source), wishes.exposure
     height, width = image.pixels.shape[:2]
-    task = bar.add_task(source.name, total=enhancer.evaluations(height, width))
+    if wishes.brightness is not None:
+        stops = enhancer.exposure_to_match(image.pixels, wishes.brightness)
+    task = bar.add_task(source.name, total=enhancer.evaluations(height, width) * wishes.samples)
     try:
-        pixels = enhancer(image.pixels, progress=lambda: bar.advance(task))
+        mean, spread = mean_and_spread(enhancer, image.pixels, wishes.samples, stops, lambda: bar.advance(task))
     finally:
         bar.remove_task(task)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_image(target, replace(image, pixels=expose(pixels, exposure)))
+    write_image(target, replace(image, pixels=mean))
+    if wishes.spread:
+        shown = np.repeat(np.clip(spread / SPREAD_WHITE, 0, 1)[..., None], 3, axis=2)
+        write_image(spread_path(target), Image(shown, grey=True))

@@ -93,9 +93,18 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         simulated = simulated or rng.random() < self.config.simulated_share
         window = _window(_cached(pair.normal).shape, self.config, rng)
         normal = _cut(pair.normal, window, self.config.crop)
-        low = simulate(normal, rng, LowLight()) if simulated else _cut(pair.low, window, self.config.crop)
+        dark = LowLight(stops=(self.config.stops[0], self.config.stops[1]))
+        low = simulate(normal, rng, dark) if simulated else _cut(pair.low, window, self.config.crop)
+        normal = self._expose_target(normal, rng)
         turn, flip = int(rng.integers(4)), bool(rng.integers(2))
         return _turn(self._expose(low, rng), turn, flip), _turn(normal, turn, flip)
+
+    def _expose_target(self, normal: Pixels, rng: Generator) -> Pixels:
+        """Half of the targets are lit otherwise, so that the level is obeyed whatever it is."""
+        if not self.config.target_expose or rng.random() < 0.5:
+            return normal
+        stops = rng.uniform(-self.config.target_expose, self.config.target_expose)
+        return np.minimum(normal * np.float32(2 ** (stops / 2.2)), 1)
 
     def _expose(self, low: Pixels, rng: Generator) -> Pixels:
         """Random exposure (stops, through a 2.2 gamma), colour cast and gamma of the low image alone."""

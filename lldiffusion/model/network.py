@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TypeVar
 
 import torch
@@ -13,55 +12,72 @@ from lldiffusion.config import Config
 
 from .color_map import ColorMap
 from .encoder import LatentMapEncoder
+from .level import LevelHead, brighten, log_tone, unit
 from .unet import UNet
 
 Features = tuple[Tensor, ...]
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
-LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
 
 
 def tone(y: Tensor, kind: str) -> Tensor:
     """The curve applied to y in [-1, 1] inside the networks: "none", or "log".
 
-    "log" maps u = (y + 1) / 2 to log(1 + a u) / log(1 + a).
-    With a = 100, a mean of 0.04 is seen as 0.35: the darks keep their level and get most of the range.
+    "log" is `level.log_tone` of u = (y + 1) / 2: the darks keep their level and get most of the range.
     """
-    if kind == "none":
-        return y
-    u = ((y.float() + 1) / 2).clamp(0, 1)
-    return (2 / math.log1p(LOG_TONE)) * torch.log1p(LOG_TONE * u) - 1
+    return y if kind == "none" else 2 * log_tone(unit(y)) - 1
 
 
 class Encoder(nn.Module):
-    """E(y) with the model's tone curve in front of it."""
+    """E(y) with the model's tone curve in front of it.
+
+    A model with `level` returns one more feature, the last: (N, 2, 1, 1), see `level.LevelHead`.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.tone = config.model.tone
         self.net = LatentMapEncoder(config.model.encoder)
+        self.level = LevelHead() if config.model.level else None
 
     def forward(self, y: Tensor) -> Features:
-        return self.net(tone(y, self.tone))
+        features = self.net(tone(y, self.tone))
+        return features if self.level is None else (*features, self.level(y))
 
 
 class Denoiser(nn.Module):
     """DDDM: prediction = UNet(concat[x_t, y, C(y)], t; E(y)), paper section 3.4.
 
     x_t, y, c: (N, 3, H, W), y and c in [-1, 1]; t: (N,) or a number in 0..T-1; returns (N, 3, H, W).
+    A model with `level` also sees y brightened to it, moved by `exposure` stops.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.tone, self.gain = config.model.tone, config.model.denoiser.gain
-        self.net = UNet(config.model.denoiser, 9, 6 if self.gain else 3, config.model.encoder.ladder, timed=True)
+        self.tone, self.gain, self.level = config.model.tone, config.model.denoiser.gain, config.model.level
+        seen, said = 12 if self.level else 9, 6 if self.gain else 3
+        self.net = UNet(config.model.denoiser, seen, said, config.model.encoder.ladder, timed=True)
 
-    def forward(self, x_t: Tensor, y: Tensor, c: Tensor, t: Tensor | float, features: Features) -> Tensor:
-        t, y = torch.as_tensor(t, device=x_t.device).expand(x_t.shape[0]), tone(y, self.tone)
-        prediction = self.net(torch.cat([x_t, y, c], dim=1), features, t)
+    def forward(
+        self,
+        x_t: Tensor,
+        y: Tensor,
+        c: Tensor,
+        t: Tensor | float,
+        features: Features,
+        exposure: Tensor | float = 0.0,
+    ) -> Tensor:
+        t = torch.as_tensor(t, device=x_t.device).expand(x_t.shape[0])
+        toned = base = tone(y, self.tone)
+        seen = [x_t, toned, c]
+        if self.level:
+            *features, level = features
+            base = brighten(y, level, exposure)
+            seen.append(base)
+        prediction = self.net(torch.cat(seen, dim=1), tuple(features), t)
         if not self.gain:
             return prediction
         offset, gain = prediction.chunk(2, dim=1)
-        return offset + gain * y  # detail comes straight from y, at full resolution
+        return offset + gain * base  # detail comes straight from y, at full resolution
 
 
 class LLDiffusion(nn.Module):
@@ -80,7 +96,7 @@ class LLDiffusion(nn.Module):
         """DGNET: the low-light image y' that x would have been, (N, 3, H, W) in about [-1, 1] (paper, section 3.2)."""
         if self.degrader is None:
             raise RuntimeError("this checkpoint holds no degradation network: it was dropped for stage 2")
-        return self.degrader(x, features)
+        return self.degrader(x, features[:-1] if self.config.model.level else features)
 
 
 def fold_spectral_norm(model: AnyModule) -> AnyModule:

@@ -60,6 +60,10 @@ class Journal:
             self.writer.add_scalar(f"{self.name}/validation_brightness", result.brightness, step)
             self.writer.add_image(f"{self.name}/low_enhanced_normal", result.grid, step, dataformats="HWC")
 
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self.console.print(text)
+
     def close(self) -> None:
         """Flush TensorBoard."""
         if self.writer is not None:

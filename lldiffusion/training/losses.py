@@ -10,6 +10,7 @@ from lldiffusion.config import Config
 from lldiffusion.diffusion import ForwardProcess
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.model import LLDiffusion
+from lldiffusion.model.level import true_level
 
 
 class Objective(nn.Module):
@@ -28,11 +29,13 @@ class Objective(nn.Module):
         if not self.joint:
             model.degrader = None
             model.encoder.requires_grad_(False)
+        if model.encoder.level is not None:
+            model.encoder.level.requires_grad_(False)  # fitted on whole images before stage 1
 
     def forward(self, low: Tensor, normal: Tensor, noise: Tensor, t: Tensor) -> dict[str, Tensor]:
         """low, normal, noise (N, 3, H, W), t (N,) -> weighted loss terms by name; their sum is the loss."""
         x_t = self.process.add_noise(normal, noise, t)
-        features = self._features(low)
+        features = self._features(low, normal)
         prediction = self.model.denoiser(x_t, low, self.model.color_map(low), t, features).float()  # losses in float32
         target = self.process.target(normal, noise, t)
         terms = {"prediction": self.weights.prediction * F.mse_loss(prediction, target)}
@@ -41,11 +44,11 @@ class Objective(nn.Module):
             terms["degradation"] = self.weights.degradation * F.l1_loss(dark, (low + 1) / 2)
         return terms | self._image_terms(prediction, x_t, normal, t)
 
-    def _features(self, low: Tensor) -> tuple[Tensor, ...]:
-        if self.joint:
-            return self.model.encoder(low)
-        with torch.no_grad():
-            return self.model.encoder(low)
+    def _features(self, low: Tensor, normal: Tensor) -> tuple[Tensor, ...]:
+        with torch.set_grad_enabled(self.joint):
+            features = self.model.encoder(low)
+        # The denoiser learns to obey the level that it is given: the true one.
+        return (*features[:-1], true_level(low, normal)) if self.model.config.model.level else features
 
     def _image_terms(self, prediction: Tensor, x_t: Tensor, normal: Tensor, t: Tensor) -> dict[str, Tensor]:
         w, terms = self.weights, {}
