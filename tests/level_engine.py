@@ -15,9 +15,10 @@ GRAIN = 0.001  # of x_T in the result
 
 
 class LevelEngine:
-    """x0 = y scaled to the mean that the level asks for, plus the bias of the other feature, plus a little of x.
+    """x0 = y scaled to the mean that the level asks for, plus a little of x.
 
-    Features: a map (N, 2, H/8, W/8), and the level (N, 1, 1, 1), log2 of the wanted mean: four times the low one's.
+    Features: a map (N, 2, H/8, W/8), and the level (N, 2, 1, 1): log2 of the wanted mean, here the square root of the
+    low one, and of the low one.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,8 @@ class LevelEngine:
         n, _, h, w = low.shape
         u = (low + 1) / 2
         cells = u.reshape(n, 3, h // 8, 8, w // 8, 8).mean(axis=(1, 3, 5))[:, None]
-        level = np.log2(4 * u.mean(axis=(1, 2, 3), keepdims=True))
+        mean = np.log2(u.mean(axis=(1, 2, 3), keepdims=True))
+        level = np.concatenate([mean / 2, mean], axis=1)
         return np.concatenate([cells, -cells], axis=1), level.astype(np.float32)
 
     def color_map(self, low: Floats) -> Array:
@@ -42,7 +44,7 @@ class LevelEngine:
         self.levels += [float(value) for value in level[:, 0, 0, 0]]
         self.batches.append(len(level))
         u = (conditions.low + 1) / 2
-        lit = u * np.exp2(level) / u.mean(axis=(1, 2, 3), keepdims=True)
+        lit = u * np.exp2(level[:, :1] - level[:, 1:])
         prediction = (2 * lit - 1 + GRAIN * x) * (np.nan if self.broken else 1)
         x0 = (step.k_x * x + step.k_p * prediction).astype(np.float32)
         return (step.a * x + step.b * x0 + step.c * previous).astype(np.float32), x0

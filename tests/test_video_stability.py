@@ -56,7 +56,7 @@ def test_the_first_frame_of_a_smoothed_video_is_the_picture() -> None:
 
 def test_the_level_follows_exponentially_in_seconds() -> None:
     """Against the textbook: a step of the input is 1 - 1/e done after one time constant, whatever the frame rate."""
-    expected = np.log2(4 * 0.06) + np.log2(1.3) * (1 - np.exp(-1.0))
+    expected = (np.log2(0.06) + np.log2(1.3) * (1 - np.exp(-1.0))) / 2
     for times in ([0, 0.5], [0, 0.1, 0.5], list(np.linspace(0, 0.5, 14)), [0, 0.001, 0.4, 0.41, 0.5]):
         enhancer, engine = level_enhancer()
         run(VideoEnhancer(enhancer, smoothing=0.5), frames(flat([1.0] + [1.3] * (len(times) - 1)), list(times)))
@@ -97,8 +97,8 @@ def test_a_cut_starts_anew_and_a_gap_in_time_does_not_matter() -> None:
     enhancer, engine = level_enhancer()
     other = [np.ascontiguousarray(picture[:, ::-1]) * 3 for picture in flat([1.0, 1.2])]
     run(VideoEnhancer(enhancer, smoothing=1e5), frames([*flat([1.0, 1.2]), *other]))
-    low = np.log2(4 * 0.06)
-    np.testing.assert_allclose(engine.levels, [low, low, low + np.log2(3), low + np.log2(3)], atol=1e-4)
+    low = np.log2(0.06) / 2
+    np.testing.assert_allclose(engine.levels, [low, low, low + np.log2(3) / 2, low + np.log2(3) / 2], atol=1e-4)
 
 
 def test_frames_of_another_size_are_another_shot() -> None:
@@ -107,8 +107,8 @@ def test_frames_of_another_size_are_another_shot() -> None:
     for batch in (1, 4):
         done = run(VideoEnhancer(enhancer, smoothing=1e5, batch=batch), given)
         assert [frame.pixels.shape for frame in done] == [frame.pixels.shape for frame in given]
-    low = np.log2(4 * 0.06)
-    np.testing.assert_allclose(engine.levels[:3], [low, low + np.log2(1.2), low], atol=1e-4)
+    low = np.log2(0.06) / 2
+    np.testing.assert_allclose(engine.levels[:3], [low, low + np.log2(1.2) / 2, low], atol=1e-4)
 
 
 def test_a_shot_does_not_depend_on_what_came_before() -> None:
@@ -238,7 +238,7 @@ def test_tiles_are_lit_by_the_smoothed_level() -> None:
     enhancer, engine = level_enhancer(tile=128)
     run(VideoEnhancer(enhancer, smoothing=1e5), frames(flat([1.0, 1.3], 160, 192)))
     assert len(engine.levels) > 2
-    np.testing.assert_allclose(engine.levels, np.log2(4 * 0.06), atol=1e-3)
+    np.testing.assert_allclose(engine.levels, np.log2(0.06) / 2, atol=1e-3)
 
 
 def test_time_does_not_run_backwards() -> None:

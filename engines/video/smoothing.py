@@ -4,9 +4,11 @@
 
 f is one degradation feature of a frame, its mean taken over the picture, channel by channel; dt is the time since the
 last frame, as shown, so that a variable frame rate changes nothing.  Only means are smoothed: what a feature says about
-places stays with the frame, or moving things would drag their surroundings along.  Of a model's level (its last
-feature, (N, 2, 1, 1)) what the picture shall be becomes m; how bright the frame is stays the frame's own, so that the
-brightening undoes a wobble of the exposure.
+places stays with the frame, or moving things would drag their surroundings along.
+
+A model's level is its last feature, (N, 2, 1, 1): how bright the result shall be, and how bright the frame is.  Only
+the first is smoothed, and becomes m; the second is a fact about the frame, which the denoiser divides by: an exposure
+that wobbles is evened out at once.
 """
 
 from __future__ import annotations
@@ -38,12 +40,12 @@ def follow(before: Means, now: Means, elapsed: float, seconds: float) -> Means:
 
 
 def with_means(features: Features, own: Means, wanted: Means) -> Features:
-    """f': the features with other means."""
+    """f': the features with other means; of a level, with another first number."""
     return tuple(
-        (_level(feature, m) if feature.shape == m.shape else feature + (m - mean), stride)
+        (_level(feature, m) if feature.shape[2:] == (1, 1) else feature + (m - mean), stride)
         for (feature, stride), mean, m in zip(features, own, wanted, strict=True)
     )
 
 
-def _level(own: Floats, wanted: Floats) -> Floats:
-    return np.concatenate([wanted[:, :1], own[:, 1:]], axis=1)
+def _level(feature: Floats, wanted: Floats) -> Floats:
+    return np.concatenate([wanted[:, :1], feature[:, 1:]], axis=1)
