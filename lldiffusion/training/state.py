@@ -56,16 +56,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
     ema.load(average, info.notes["ema_updates"])
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": _moments(_part(state, "adam.")), "param_groups": groups})
-    _lay_out(optimizer)
     return info.notes
-
-
-def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Give Adam's moments the memory layout of their weights again: another one rounds otherwise in the last bit."""
-    for weight, entry in optimizer.state.items():
-        for key, value in entry.items():
-            if value.shape == weight.shape:
-                entry[key] = torch.empty_like(weight).copy_(value)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
