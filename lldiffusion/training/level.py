@@ -33,6 +33,7 @@ def fit_level(head: LevelHead, sources: list[Source], config: DataConfig, seed: 
     head.requires_grad_(True)
     _descend(head, moments, torch.logit(means.clamp(EDGE, 1 - EDGE)), weights)
     head.requires_grad_(False)
+    head.zero_grad()  # or the trainer would clip by these too
     with torch.no_grad():
         return 255 * float((head.logit(moments)[:, 0].sigmoid() - means).abs().mean())
 
