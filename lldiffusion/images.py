@@ -1,4 +1,4 @@
-"""Reading and writing photographs: PNG, JPEG, WebP and TIFF, 8 and 16 bit, through libvips.
+"""Reading and writing photographs: PNG, JPEG, WebP and TIFF, 8 and 16 bit, through libvips; BMP through Pillow.
 
 What comes in, and how it is treated:
 
@@ -10,6 +10,7 @@ What comes in, and how it is treated:
 - float (and CIELAB), signed and 32-bit TIFF are refused: they have no agreed white point;
 - of several pages or frames the first is read;
 - EXIF is kept in JPEG, PNG and WebP; TIFF keeps size, depth, alpha, profile and resolution, but not its camera tags;
+  BMP has 8 bits and keeps resolution only;
 - a damaged or truncated file is an error, never a half-grey picture.
 """
 
@@ -29,9 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.atomic import new_path
+from lldiffusion.bmp import is_bmp, read_bmp, write_bmp
 from lldiffusion.errors import LLDiffusionError
 
-Format = Literal["png", "jpeg", "webp", "tiff"]
+Format = Literal["png", "jpeg", "webp", "tiff", "bmp"]
 FORMATS: dict[str, Format] = {
     ".png": "png",
     ".jpg": "jpeg",
@@ -39,9 +41,10 @@ FORMATS: dict[str, Format] = {
     ".webp": "webp",
     ".tif": "tiff",
     ".tiff": "tiff",
+    ".bmp": "bmp",
 }
 IMAGE_SUFFIXES: tuple[str, ...] = tuple(FORMATS)
-_ACCEPTED = "PNG, JPEG, WebP and TIFF"
+_ACCEPTED = "PNG, JPEG, WebP, TIFF and BMP"
 _DEPTHS = {"uchar": 8, "ushort": 16}
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, of the encoded values
 _ORIENTATION = 0x0112
@@ -87,7 +90,7 @@ def to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of the upright picture, from the header alone.  Raises LLDiffusionError as `read_image` does."""
+    """(width, height) of the upright picture, from the header (a BMP is read whole); raises as `read_image` does."""
     with _naming(path, "read"):
         header = _open(path, memory=False)
         size = (int(header.width), int(header.height))
@@ -113,7 +116,7 @@ def read_image(path: Path) -> Image:
         icc=icc,
         exif=_upright_exif(_blob(source, "exif-data")),
         format=format_,
-        lossless=format_ in ("png", "tiff") or (format_ == "webp" and _is_lossless_webp(Path(path))),
+        lossless=format_ in ("png", "tiff", "bmp") or (format_ == "webp" and _is_lossless_webp(Path(path))),
         density=(float(source.xres), float(source.yres)),
     )
 
@@ -121,8 +124,8 @@ def read_image(path: Path) -> Image:
 def write_image(path: Path, image: Image) -> None:
     """Write `image` in the format of the path's suffix, to a temporary file in the same folder that is then renamed.
 
-    16 bits where the image has them and the format can (PNG, TIFF).  JPEG has no alpha: what is transparent is laid
-    over white; it is written at quality 95 without chroma subsampling.  WebP is lossless where the source was.
+    16 bits where the image has them and the format can (PNG, TIFF).  JPEG and BMP have no alpha: what is transparent is
+    laid over white.  JPEG is written at quality 95 without chroma subsampling.  WebP is lossless where the source was.
     """
     path = Path(path)
     format_ = FORMATS.get(path.suffix.lower())
@@ -132,8 +135,11 @@ def write_image(path: Path, image: Image) -> None:
         raise LLDiffusionError(f"cannot write '{path}': the folder '{path.parent}' does not exist")
     _refuse_after_fork()
     with _naming(path, "write"), new_path(path) as temporary:
-        save = getattr(_to_vips(image, format_), f"{format_}save")  # by format: the temporary name has no suffix
-        save(str(temporary), **_save_options(image, format_))
+        ready = _to_vips(image, format_)
+        if format_ == "bmp":
+            write_bmp(temporary, np.atleast_3d(ready.numpy()), image.density)
+        else:  # by its format: the temporary name has no suffix
+            getattr(ready, f"{format_}save")(str(temporary), **_save_options(image, format_))
 
 
 def through_jpeg(values: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
@@ -187,12 +193,23 @@ def _open(path: Path, memory: bool) -> Any:
         raise LLDiffusionError(f"cannot read '{path}': {'it is a folder' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
         raise LLDiffusionError(f"cannot read '{path}': the file is empty")
+    if is_bmp(path):
+        return _open_bmp(path)
     # revalidate: libvips would otherwise answer from its cache after the file was rewritten
     source = vips.Image.new_from_file(str(path), memory=memory, fail_on="error", revalidate=True)
     if _loader(source) not in FORMATS.values():
         raise LLDiffusionError(f"cannot read '{path}': {_loader(source)} is not supported; accepted are {_ACCEPTED}")
     if source.format not in _DEPTHS:
         raise LLDiffusionError(f"cannot read '{path}': {source.format} samples; convert it to 8 or 16 bits a channel")
+    return source
+
+
+def _open_bmp(path: Path) -> Any:
+    values, density = read_bmp(path)
+    height, width, bands = values.shape
+    source = _vips().Image.new_from_memory(values.tobytes(), width, height, bands, "uchar")
+    source = source.copy(interpretation="b-w" if bands == 1 else "srgb", xres=density[0], yres=density[1])
+    source.set_type(_vips().GValue.gstr_type, "vips-loader", "bmpload")
     return source
 
 
@@ -249,7 +266,7 @@ def _to_vips(image: Image, format_: Format) -> Any:
     """The vips image to save, with its metadata."""
     bits = image.bits if format_ in ("png", "tiff") else 8
     pixels = image.pixels @ _LUMA[:, None] if image.grey else image.pixels  # (H, W, 1 or 3)
-    if image.alpha is not None and format_ == "jpeg":
+    if image.alpha is not None and format_ in ("jpeg", "bmp"):
         pixels = pixels * image.alpha[..., None] + (1 - image.alpha[..., None])
     elif image.alpha is not None:
         pixels = np.concatenate([pixels, image.alpha[..., None]], axis=2)

@@ -1,6 +1,7 @@
 """Reading and writing pictures, against Pillow and tifffile."""
 
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import Image, image_size, list_images, read_image, through_jpeg, to_uint8, write_image
 
 PHOTO = data.astronaut()[100:160, 150:240]  # (60, 90, 3) uint8
-SUFFIXES = ("png", "jpg", "webp", "tif")
+SUFFIXES = ("png", "jpg", "webp", "tif", "bmp")
 ORIENTATION, MAKER, EXPOSURE = 0x0112, 0x010F, 0x829A
 
 
@@ -79,6 +80,34 @@ def test_keeps_16_bits(tmp_path: Path, suffix: str, channels: int) -> None:
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif").reshape(values.shape), values)
     elif channels == 1:
         np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out.png")), values[..., 0])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_every_bitmap_comes_and_goes_as_pillow_has_it(tmp_path: Path, mode: str) -> None:
+    """Even one that is named as another format."""
+    picture = Pillow.fromarray(PHOTO).convert(mode)
+    picture.save(tmp_path / "a.png", "BMP", dpi=(300, 300))
+    image = read_image(tmp_path / "a.png")
+    assert image.format == "bmp" and image.bits == 8 and image.grey == (mode in ("1", "L"))
+    write_image(tmp_path / "b.bmp", image)
+    back = Pillow.open(tmp_path / "b.bmp")
+    np.testing.assert_array_equal(np.asarray(back), np.asarray(picture.convert({"1": "L", "P": "RGB"}.get(mode, mode))))
+    assert back.info["dpi"] == pytest.approx((300, 300), abs=1)
+
+
+def test_a_bitmap_with_alpha_is_read_with_it_and_written_over_white(tmp_path: Path) -> None:
+    """A version 4 header with masks, the one kind of bitmap whose fourth byte means something."""
+    blue_first = np.dstack([PHOTO[..., ::-1], PHOTO[..., 0]])[::-1]  # from the lowest row up
+    info = struct.pack("<IiiHHIIiiII", 108, 90, 60, 1, 32, 3, 0, 0, 0, 0, 0)
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    header = struct.pack("<2sIHHI", b"BM", 122 + blue_first.size, 0, 0, 122)
+    (tmp_path / "a.bmp").write_bytes(header + info + masks + blue_first.tobytes())
+    image = read_image(tmp_path / "a.bmp")
+    assert image.alpha is not None
+    np.testing.assert_array_equal(to_uint8(image.alpha), PHOTO[..., 0])
+    np.testing.assert_array_equal(to_uint8(image.pixels), PHOTO)
+    write_image(tmp_path / "b.bmp", replace(image, alpha=np.zeros((60, 90), np.float32)))
+    assert np.asarray(Pillow.open(tmp_path / "b.bmp")).min() == 255
 
 
 def test_16_bits_become_8_where_the_format_has_no_more(tmp_path: Path) -> None:
@@ -194,7 +223,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         "missing.png": "no such file",
         "empty.png": "the file is empty",
         "text.jpg": "not an image",
-        "a.gif": "gif is not supported; accepted are PNG, JPEG, WebP and TIFF",
+        "a.gif": "gif is not supported; accepted are PNG, JPEG, WebP, TIFF and BMP",
         "float.tif": "8 or 16 bits",
         "": "it is a folder",
     }.items():
@@ -205,7 +234,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 def test_bad_targets_are_named_and_nothing_is_overwritten(tmp_path: Path) -> None:
     image = Image(pixels=PHOTO.astype(np.float32) / 255)
     with pytest.raises(LLDiffusionError, match=r"accepted suffixes are \.png"):
-        write_image(tmp_path / "a.bmp", image)
+        write_image(tmp_path / "a.gif", image)
     with pytest.raises(LLDiffusionError, match="does not exist"):
         write_image(tmp_path / "no" / "a.png", image)
     wide = replace(image, pixels=np.zeros((2, 17000, 3), np.float32))  # WebP ends at 16383
