@@ -13,6 +13,7 @@ matter for that, and is handed on as it was tagged.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from lldiffusion.errors import LLDiffusionError
 
 Plane = NDArray[np.float32]  # (height, width)
-Codes = NDArray[np.uint8] | NDArray[np.uint16]
+Codes = NDArray[Any]  # (height, width) uint8, or uint16 above 8 bits
 
 UNSPECIFIED = 2  # of matrix, transfer and primaries
 LIMITED, FULL = 1, 2  # FFmpeg's numbers for the range; 0 is unspecified

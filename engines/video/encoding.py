@@ -74,7 +74,8 @@ class Encoding:
             context.sample_aspect_ratio = self.sample_aspect
         if self.codec.startswith(("libx265", "hevc")) and self.container in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # what QuickTime plays
-        separate = bool(ContainerFormat(self.container, "w").flags & FormatFlags.global_header.value)
+        held: Any = ContainerFormat(self.container, "w").flags  # an int, whatever PyAV's types say
+        separate = bool(held & FormatFlags.global_header.value)
         flag = int(Flags.global_header)
         context.flags = context.flags | flag if separate else context.flags & ~flag
         if self.matrix is not None:
@@ -167,7 +168,7 @@ def _options(codec: str, crf: float | None) -> dict[str, str]:
 def _first_that_opens(plain: Encoding, facts: Facts) -> Encoding:
     reasons = []
     for format_ in _formats(plain.codec, facts):
-        encoding = replace(plain, format=format_, colour=_written(facts.colour, facts.rgb, format_))
+        encoding = replace(plain, format=format_, colour=written_colour(facts.colour, facts.rgb, format_))
         reason = _why_not(encoding)
         if reason is None:
             return encoding
@@ -204,7 +205,7 @@ def _layouts(own: str) -> list[str]:
     return list(dict.fromkeys([given, *(["422"] if given in ("411", "440") else []), "420", "444"]))
 
 
-def _written(colour: Colour, rgb: bool, format_: str) -> Colour:
+def written_colour(colour: Colour, rgb: bool, format_: str) -> Colour:
     """The output's tags: the source's, where Y'CbCr is written from R'G'B' those of BT.709."""
     if format_.startswith(("gbr", "bgr")):
         return replace(colour, matrix=RGB, range=FULL)

@@ -30,6 +30,7 @@ from lldiffusion.errors import LLDiffusionError
 # verb: (module, short help), in the order of `lldiff --help`
 VERBS = {
     "enhance": ("enhance", "Brighten images: files, folders and globs."),
+    "video": ("video", "Brighten a video; sound, timestamps and colours are kept."),
     "train": ("train", "Train both stages on pairs, or resume a run."),
     "eval": ("evaluate", "Measure a model, or any method's results, under named protocols."),
     "data": ("data", "Check training and test images; simulate low-light pairs."),
