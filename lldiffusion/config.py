@@ -53,9 +53,14 @@ class UNetConfig:
     middle_time: bool = True  # the middle blocks receive the timestep (the authors' never do)
     gain: bool = False  # denoiser of x0: predict offset and gain of every pixel, x0 = offset + gain * tone(y);
     # with model.level, x0 = offset + gain * brightened y
+    polish: int = 0  # with gain: channels of a last residual at full resolution, which sees across the patches; 0: none
 
     def __post_init__(self) -> None:
         choose(self.norm, ("group", "pixel"), "U-Net norm")
+        if self.polish and not self.gain:
+            raise LLDiffusionError(
+                "model.denoiser.polish smooths offset + gain * y: it needs model.denoiser.gain = true"
+            )
         if self.norm == "group" and self.channels % self.groups:
             raise LLDiffusionError(f"channels {self.channels} is not a multiple of groups {self.groups}")
 

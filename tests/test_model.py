@@ -9,6 +9,7 @@ from lldiffusion.config import load_config
 
 torch = pytest.importorskip("torch")
 
+from lldiffusion.errors import LLDiffusionError
 from lldiffusion.model.blocks import Attention, TimeEmbedding  # noqa: E402
 from lldiffusion.model.network import LLDiffusion, fold_spectral_norm, tone  # noqa: E402
 
@@ -40,6 +41,14 @@ def test_tiny_costs_at_most_a_fifth_of_a_megaflop_per_pixel(tiny: LLDiffusion) -
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         tiny.denoiser(x_t, y, tiny.color_map(y), 500, tiny.encoder(y))
     assert counter.get_total_flops() / (2 * 128 * 128) <= 0.2e6
+
+
+def test_polish_begins_as_nothing_and_needs_a_picture(tiny: LLDiffusion) -> None:
+    assert tiny.denoiser.polish is not None
+    x0, base = _images()
+    assert torch.equal(tiny.denoiser.polish(x0, base), x0)
+    with pytest.raises(LLDiffusionError, match="polish"):
+        load_config("tiny", ["model.denoiser.gain=false"])
 
 
 def test_tinys_encoder_keeps_the_brightness_level(tiny: LLDiffusion) -> None:

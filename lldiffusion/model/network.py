@@ -13,6 +13,7 @@ from lldiffusion.config import Config
 from .color_map import ColorMap
 from .encoder import LatentMapEncoder
 from .level import LevelHead, brighten, log_tone, unit
+from .polish import Polish
 from .unet import UNet
 
 Features = tuple[Tensor, ...]
@@ -56,6 +57,7 @@ class Denoiser(nn.Module):
         self.tone, self.gain, self.level = config.model.tone, config.model.denoiser.gain, config.model.level
         seen, said = 12 if self.level else 9, 6 if self.gain else 3
         self.net = UNet(config.model.denoiser, seen, said, config.model.encoder.ladder, timed=True)
+        self.polish = Polish(config.model.denoiser.polish) if config.model.denoiser.polish else None
 
     def forward(
         self,
@@ -77,7 +79,8 @@ class Denoiser(nn.Module):
         if not self.gain:
             return prediction
         offset, gain = prediction.chunk(2, dim=1)
-        return offset + gain * base  # detail comes straight from y, at full resolution
+        x0 = offset + gain * base  # detail comes straight from y, at full resolution
+        return x0 if self.polish is None else self.polish(x0, base)
 
 
 class LLDiffusion(nn.Module):
