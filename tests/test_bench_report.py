@@ -147,6 +147,13 @@ def test_little_was_measured(result: Result) -> None:
     assert verdicts(result) == []
 
 
+def test_all_times_of_a_table_have_one_unit() -> None:
+    row = replace(ROW, seconds=(2.0,), limit=0.001)
+    (speed,) = tables(replace(EMPTY, measurements=(row,)))
+    assert {head.unit for head in speed.heads if head.text in ("p50", "mean", "limit")} == {"s"}
+    assert "0.00100" in [cell.text for cell in speed.rows[0]]
+
+
 def test_numbers_have_three_digits_and_one_unit() -> None:
     assert [unit_for("seconds", [0.5, 2.0])(value) for value in (0.00123, 0.5, 12.34, 1234)] == [
         "0.00123",

@@ -65,12 +65,15 @@ def group(measurements: Iterable[Measurement]) -> dict[Work, Group]:
 
 
 def ordered(groups: dict[Work, Group], rows: Iterable[Measurement]) -> list[Measurement]:
-    """Rows of the same work together, fastest first: networks as in the file, small before large, many steps first."""
+    """Rows of the same work together, fastest first.
+
+    Networks come as in the file, then methods without one; small pictures before large ones, many steps before few.
+    """
     names = list(dict.fromkeys(work[0] for work in groups))
 
     def place(row: Measurement) -> tuple[float, ...]:
         median = row.p50 if row.seconds else math.inf
-        return (names.index(row.model), row.batch, row.pixels, -row.width, -row.steps, median)
+        return (row.steps == 0, names.index(row.model), row.batch, row.pixels, -row.width, -row.steps, median)
 
     return sorted(rows, key=place)
 

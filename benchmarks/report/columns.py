@@ -80,7 +80,7 @@ SPEED = (
 )
 
 QUALITY = (
-    _field("psnr_reference", "vs eager fp32", "decibel", "Against eager float32 on the same seed; 200 when equal."),
+    _field("psnr_reference", "fidelity", "decibel", "PSNR against eager float32 on the same seed; 200 when equal."),
     _field("brightness_drift", "drift", "levels", "Mean brightness minus that of eager float32, in 8-bit levels."),
     _field("psnr", "PSNR", "decibel", "Against the normal-light picture, protocol 'standard'; higher is better."),
     _field("ssim", "SSIM", "similarity", "Against the normal-light picture, protocol 'standard'; 1 is equal."),

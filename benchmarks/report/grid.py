@@ -58,17 +58,28 @@ def make_grid(title: str, columns: Sequence[Column], rows: Sequence[Measurement]
     values = {key: entries for key, entries in values.items() if any(map(_is_known, entries))}
     shared = [column for column in columns if column.key in values and _is_shared(column, values[column.key])]
     shown = [column for column in columns if column.key in values and column not in shared]
+    units = _units(shown, values)
     best = _fastest(groups) if any(column.key == "p50" for column in shown) else set()
-    body = [_cells(column, values[column.key], [id(m) in best for m in rows]) for column in shown]
+    body = [_cells(column, values[column.key], units[column.key], [id(m) in best for m in rows]) for column in shown]
     return Grid(
         title,
-        tuple(_head(column, values[column.key]) for column in shown),
+        tuple(_head(column, values[column.key], units[column.key]) for column in shown),
         tuple(zip(*body, strict=True)),
         tuple(_share(column, values[column.key]) for column in shared),
         _notes(rows, shown),
         tuple(map(work_label, rows)) if len(set(map(work_of, rows))) > 1 else (),
         tuple(m.steps == 0 for m in rows),
     )
+
+
+def _units(columns: Sequence[Column], values: dict[str, list[Value]]) -> dict[str, Unit]:
+    """A unit for each column; all times of a table have the same."""
+    times = [value for column in columns if column.kind == "seconds" for value in _numbers(values[column.key])]
+    units = {}
+    for column in columns:
+        numbers = times if column.kind == "seconds" else _numbers(values[column.key])
+        units[column.key] = Unit() if column.kind == "text" else unit_for(column.kind, numbers)
+    return units
 
 
 def _fastest(groups: dict[Work, Group]) -> set[int]:
@@ -81,9 +92,8 @@ def work_label(row: Measurement) -> str:
     """What was done, in words."""
     if not row.steps:
         return f"no network, {row.size}"
-    return plain(f"{row.model}, {row.size}, {steps_in_words(row.steps)}", 80) + (
-        f", batch {row.batch}" if row.batch > 1 else ""
-    )
+    batch = f", batch {row.batch}" if row.batch > 1 else ""
+    return f"{plain(row.model, 40)}, {row.size}, {steps_in_words(row.steps)}{batch}"
 
 
 def _is_known(value: Value) -> bool:
@@ -103,15 +113,13 @@ def _share(column: Column, values: list[Value]) -> str:
     return f"{before}{text}{after}"
 
 
-def _head(column: Column, values: list[Value]) -> Head:
-    unit = Unit() if column.kind == "text" else unit_for(column.kind, _numbers(values))
+def _head(column: Column, values: list[Value], unit: Unit) -> Head:
     choices = len(set(map(str, values)))
     few = column.key in FILTERED and 1 < choices <= MOST_CHOICES
     return Head(column.head, unit.name, column.about, column.kind != "text", few, column.key in WORK)
 
 
-def _cells(column: Column, values: list[Value], best: list[bool]) -> list[Cell]:
-    unit = Unit() if column.kind == "text" else unit_for(column.kind, _numbers(values))
+def _cells(column: Column, values: list[Value], unit: Unit, best: list[bool]) -> list[Cell]:
     marked = column.key in ("backend", "p50")
     return [
         Cell(_text(column, value, unit), _sort(column, value), marked and fastest)
