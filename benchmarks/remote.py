@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,7 +100,9 @@ class Remote:
             to.unlink()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and with it those that a compiler may have started."""
+        if hasattr(os, "killpg") and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):

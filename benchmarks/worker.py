@@ -10,8 +10,10 @@ line of JSON on standard output for each line on standard input:
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +28,8 @@ from .bare import Stopwatch
 from .memory import limit_memory, peak, reset_peak
 from .peers import PEERS, Job
 from .subject import Pixels, Subject, as_batch
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class Worker:
@@ -117,8 +121,15 @@ def _used() -> int:
     return gpus[0].memory - free_memory(0) if gpus else 0
 
 
+def die_with_parent() -> None:
+    """A benchmark that is killed must not leave a worker behind in the middle of a call."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
     """Serve until standard input ends."""
+    die_with_parent()
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not be taken for an answer
     try:
