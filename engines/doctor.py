@@ -111,12 +111,10 @@ def _starts(module: ModuleType, provider: str) -> bool:
 
 
 def check_openvino() -> Finding:
-    here = installed("openvino")
-    if here is None:
-        return _missing("openvino", "another way to run bundles on CPUs", "openvino")
-    module = _import("openvino")
-    if isinstance(module, str):
-        return Finding("openvino", "broken", f"{here}: {module}", "pip install --force-reinstall openvino")
+    found = _working("openvino", "openvino", "another way to run bundles on CPUs", "openvino")
+    if isinstance(found, Finding):
+        return found
+    here, module = found
     return Finding("openvino", "ok", f"{here}: {', '.join(module.Core().available_devices)}")
 
 
@@ -173,17 +171,19 @@ def check_images() -> Finding:
         return Finding(
             "images", "broken", f"this libvips cannot read {', '.join(lacking)}", 'pip install "pyvips[binary]"'
         )
+    pillow = _import("PIL.BmpImagePlugin")
+    if isinstance(pillow, str):
+        return Finding("images", "broken", f"no BMP: pillow {pillow}", "pip install --force-reinstall pillow")
     libvips = ".".join(str(module.version(part)) for part in range(3))
-    return Finding("images", "ok", f"pyvips {installed('pyvips')}, libvips {libvips}: {', '.join(FORMATS)}")
+    formats = ", ".join((*FORMATS, "bmp"))
+    return Finding("images", "ok", f"pyvips {installed('pyvips')}, libvips {libvips}, pillow: {formats}")
 
 
 def check_video() -> Finding:
-    here = installed("av")
-    if here is None:
-        return _missing("video", "reads and writes video (the package 'av')", "video")
-    module = _import("av")
-    if isinstance(module, str):
-        return Finding("video", "broken", f"av {here}: {module}", "pip install --force-reinstall av")
+    found = _working("video", "av", "reads and writes video (the package 'av')", "video")
+    if isinstance(found, Finding):
+        return found
+    here, module = found
     encoders = [name for name in ENCODERS if _can_encode(module, name)]
     return Finding("video", "ok", f"av {here}, encoders: {', '.join(encoders) or 'none of the usual'}")
 
@@ -226,6 +226,17 @@ def first_installed(*distributions: str) -> str | None:
 
 def _missing(topic: str, what_for: str, extra: str) -> Finding:
     return Finding(topic, "missing", f"not installed: {what_for}", f'pip install "lldiffusion[{extra}]"')
+
+
+def _working(topic: str, package: str, what_for: str, extra: str) -> Finding | tuple[str, ModuleType]:
+    """Version and module of an optional package, or the finding that it is missing or broken."""
+    here = installed(package)
+    if here is None:
+        return _missing(topic, what_for, extra)
+    module = _import(package)
+    if isinstance(module, str):
+        return Finding(topic, "broken", f"{package} {here}: {module}", f"pip install --force-reinstall {package}")
+    return here, module
 
 
 def _import(name: str) -> ModuleType | str:

@@ -150,7 +150,8 @@ def _check_options(tools: Toolchain, options: BuildOptions) -> None:
 
 
 def _network_flags(trt: Any) -> int:
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # TensorRT 11 has no other kind
+    flags = getattr(trt, "NetworkDefinitionCreationFlag", None)
+    flag = getattr(flags, "STRONGLY_TYPED", None)  # TensorRT 11 has no other kind
     return 0 if flag is None else 1 << int(flag)
 
 
@@ -241,8 +242,8 @@ class _TimingCache:
         self._config, self._wanted = config, tools.flavour == "tensorrt"
         name = f"{tools.flavour}-{tools.version}-sm{tools.gpu.replace('.', '')}"
         self._path = cache_folder() / "timing" / f"{name}.cache"
-        if self._wanted:
-            config.set_timing_cache(config.create_timing_cache(read_checked(self._path)), False)
+        if self._wanted and not config.set_timing_cache(config.create_timing_cache(read_checked(self._path)), False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)  # of another device, by its own header
 
     def keep(self) -> None:
         """Write the timings of this build."""

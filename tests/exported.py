@@ -22,7 +22,8 @@ UNET = {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention_down": []
 def micro_config(norm: str = "pixel") -> Config:
     """Two levels, attention in the middle; "pixel": the parts of `tiny`; "group": those of the authors' network."""
     ours = norm == "pixel"
-    unet = UNET | {"norm": norm, "groups": 8, "patch": 2 if ours else 1, "middle_time": ours}
+    denoiser = UNET | {"norm": norm, "groups": 8, "patch": 2 if ours else 1, "middle_time": ours}
+    denoiser |= {"gain": True, "polish": 4} if ours else {}
     encoder = {
         "channels": [8, 16] if ours else [8],  # the feature then has the size of decoder level 1
         "residual_blocks": 1,
@@ -35,7 +36,7 @@ def micro_config(norm: str = "pixel") -> Config:
     return config_from_dict(
         {
             "name": f"micro-{norm}",
-            "model": {"tone": "log" if ours else "none", "encoder": encoder, "denoiser": unet, "degrader": unet},
+            "model": {"tone": "log" if ours else "none", "level": ours, "encoder": encoder, "denoiser": denoiser},
             "diffusion": {"prediction": "x0" if ours else "eps", "zero_terminal_snr": ours},
             "sampling": {"steps": 3, "spacing": "trailing" if ours else "leading", "clip": ours},
         }
@@ -46,6 +47,8 @@ def micro_config(norm: str = "pixel") -> Config:
 def micro_model(norm: str = "pixel") -> LLDiffusion:
     torch.manual_seed(0)
     model = LLDiffusion(micro_config(norm), with_degrader=False)
+    if model.denoiser.polish is not None:  # it starts as the identity, which would hide it
+        torch.nn.init.normal_(model.denoiser.polish.mend.weight, std=0.05)
     return fold_spectral_norm(model.eval().requires_grad_(False))
 
 

@@ -27,13 +27,15 @@ def inputs(norm: str, count: int, height: int, width: int, t: float) -> dict[str
     named |= {name: rng.standard_normal(shape, dtype=np.float32) for name in ("x_t", "x0_previous")}
     named |= {"low": low, "color_map": model.color_map(torch.from_numpy(low)).numpy()}
     numbers = dict(zip(("k_x", "k_p", "a", "b", "c"), rng.uniform(0.2, 1, 5), strict=True)) | {"t": t}
+    numbers |= {"exposure": 0.7} if model.config.model.level else {}
     return named | {name: np.array([value], np.float32) for name, value in numbers.items()}
 
 
 def eager_step(norm: str, given: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     model, v = micro_model(norm), {name: torch.from_numpy(value) for name, value in given.items()}
     features = tuple(v[name] for name in sorted(v) if name.startswith("feature_"))
-    x0 = v["k_x"] * v["x_t"] + v["k_p"] * model.denoiser(v["x_t"], v["low"], v["color_map"], v["t"], features)
+    prediction = model.denoiser(v["x_t"], v["low"], v["color_map"], v["t"], features, v.get("exposure", 0.0))
+    x0 = v["k_x"] * v["x_t"] + v["k_p"] * prediction
     x0 = x0.clamp(-1, 1) if model.config.sampling.clip else x0
     return (v["a"] * v["x_t"] + v["b"] * x0 + v["c"] * v["x0_previous"]).numpy(), x0.numpy()
 
@@ -74,11 +76,13 @@ def test_every_input_matters() -> None:
 def test_names_sizes_and_metadata_are_the_contract() -> None:
     takes, gives = ports(micro_graphs() / "denoiser.onnx")
     names = [port["name"] for port in takes]
-    assert names == ["x_t", "low", "color_map", "feature_0", "t", "k_x", "k_p", "a", "b", "c", "x0_previous"]
+    features = ["feature_0", "feature_1"]  # the second is the level
+    assert names == ["x_t", "low", "color_map", *features, "t", "k_x", "k_p", "a", "b", "c", "x0_previous", "exposure"]
     assert [port["name"] for port in gives] == ["x_next", "x0"]
     assert takes[0]["shape"] == ["n", 3, "32*h", "32*w"] == gives[1]["shape"]
     assert takes[3]["shape"] == ["n", 16, "16*h", "16*w"] == ports(micro_graphs() / "encoder.onnx")[1][0]["shape"]
-    assert takes[4] == {"name": "t", "shape": [1], "dtype": "float32", "range": [0, 999]}
+    assert takes[4]["shape"] == ["n", 2, 1, 1] == ports(micro_graphs() / "encoder.onnx")[1][1]["shape"]
+    assert takes[5] == {"name": "t", "shape": [1], "dtype": "float32", "range": [0, 999]}
     model = onnx.load(micro_graphs() / "denoiser.onnx")
     about = {entry.key: entry.value for entry in model.metadata_props}
     assert about["graph"] == "denoiser" and about["model"] == "micro-pixel" and about["weights_sha256"] == "0" * 64
@@ -91,7 +95,7 @@ def test_the_graph_is_clean() -> None:
     operators = [node.op_type for node in graph.node]
     norms = sum(isinstance(m, torch.nn.Module) and type(m).__name__ == "PixelNorm" for m in micro_model().modules())
     assert operators.count("LayerNormalization") == norms
-    assert not {"Identity", "Dropout", "Pow", "If", "Loop"} & set(operators)
+    assert not {"Identity", "Dropout", "If", "Loop"} & set(operators)
     constant = {tensor.name for tensor in graph.initializer}
     foldable = [node.name for node in graph.node if node.input and set(node.input) <= constant]
     assert not foldable

@@ -66,6 +66,17 @@ def test_a_wrong_coefficient_is_caught_and_named(judge: Judge, graphs: dict[str,
     assert found is not None and found.node == node.name and found.operator == "Mul"
 
 
+def test_an_exposure_that_does_nothing_is_caught(judge: Judge, graphs: dict[str, Path]) -> None:
+    """The usual exposure is 0, so the loop alone would not notice."""
+    model = onnx.load(graphs["denoiser"])
+    for node in model.graph.node:
+        node.input[:] = ["no_exposure" if name == "exposure" else name for name in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "no_exposure"))
+    onnx.save(model, graphs["denoiser"])
+    rows = list(judge.rows(OnnxRuntimeEngine(graphs, "fp32"), "fp32"))
+    assert {row.graph for row in rows if not row.passed} == {"denoiser"}
+
+
 def test_nan_is_caught_and_its_operator_named(judge: Judge, graphs: dict[str, Path]) -> None:
     model = onnx.load(graphs["denoiser"])
     norm = [node for node in model.graph.node if node.op_type == "LayerNormalization"][3]
