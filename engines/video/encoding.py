@@ -72,7 +72,7 @@ class Encoding:
         context.color_trc, context.color_primaries = self.colour.transfer, self.colour.primaries
         if self.sample_aspect:
             context.sample_aspect_ratio = self.sample_aspect
-        if self.codec.startswith(("libx265", "hevc")) and self.container in ("mp4", "mov"):
+        if self.codec.startswith(("libx265", "hevc")) and output.format.name in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # what QuickTime plays
         held: Any = ContainerFormat(self.container, "w").flags  # an int, whatever PyAV's types say
         separate = bool(held & FormatFlags.global_header.value)

@@ -16,25 +16,33 @@ _TIMEOUT = 15.0  # seconds without a packet after which a network source is give
 def open_input(name: str, options: dict[str, str], hwaccel: str | None) -> Any:
     """PyAV's container for `name`.  Raises LLDiffusionError that says what is wrong with it."""
     av = require("av", "video", "reading video")
-    options = dict(options)
-    format_, file = options.pop("format", None), name
     device, _, address = name.partition(":")
     if device in DEVICES:
         _check_device(av, device, address)
-        format_, file = device, address
     elif name != "-" and "://" not in name:
         _check_file(Path(name))
     try:
-        return av.open(
-            sys.stdin.buffer if name == "-" else file,
-            format=format_,
-            container_options=options,
-            metadata_errors="replace",
-            timeout=_TIMEOUT if "://" in name else None,
-            hwaccel=_hardware(hwaccel),
-        )
+        return _opened(av, name, dict(options), _hardware(hwaccel))
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        if hwaccel is not None and may_be_read_again(name):
+            open_input(name, options, None).close()  # says so if the input is at fault
+            raise LLDiffusionError(
+                f"cannot decode on '{hwaccel}' here ({_reason(error)}): leave the hardware decoder out"
+            ) from error
         raise LLDiffusionError(f"cannot read '{name}': {_reason(error)}") from error
+
+
+def _opened(av: Any, name: str, options: dict[str, str], hardware: Any) -> Any:
+    device, _, address = name.partition(":")
+    format_ = options.pop("format", device if device in DEVICES else None)
+    return av.open(
+        sys.stdin.buffer if name == "-" else address if device in DEVICES else name,
+        format=format_,
+        container_options=options,
+        metadata_errors="replace",
+        timeout=_TIMEOUT if "://" in name else None,
+        hwaccel=hardware,
+    )
 
 
 def first_video(container: Any, name: str) -> Any:

@@ -88,12 +88,16 @@ def add_streams(output: Any, encoding: Encoding, other: Any) -> tuple[Any, dict[
     """(new video stream, copies by the index of their source, what cannot be copied), in the input's order."""
     if other is None:
         return encoding.add_stream(output), {}, []
+    from av.stream import Discard
+
     video, copies, notes = None, {}, []
     enhanced = first_video(other, other.name)
     for stream in other.streams:
         if stream.index == enhanced.index:
             video = encoding.add_stream(output)
             _describe(video, stream)
+        elif stream.discard == Discard.all:
+            continue  # QuickTime's chapter list, which is written anew
         elif reason := _why_not(stream, encoding.container):
             notes.append(
                 f"{stream.type} stream {stream.index} ({stream.name or 'unknown'}) is left out: {encoding.container} "

@@ -79,12 +79,16 @@ def planar(frame: Any) -> Any:
     """The same samples in a format that `split` reads: nv12 becomes yuv420p, bgr24 gbrp, p010 yuv420p10."""
     if any(known.match(frame.format.name) for known in (_YUV, _RGB, _GREY)):
         return frame
-    colour = colour_of(frame)
-    return frame.reformat(
-        format=planar_name(frame.format),
-        src_color_range=colour.range or 1,
-        dst_color_range=colour.range or 1,
-    )
+    return repacked(frame, planar_name(frame.format))
+
+
+def repacked(frame: Any, format_name: str) -> Any:
+    """The same samples in another order.
+
+    In one thread: with more, swscale of FFmpeg 8.1 now and then gets p010 wrong (4 of 3000 times).
+    """
+    span = int(frame.color_range) or 1
+    return frame.reformat(format=format_name, src_color_range=span, dst_color_range=span, threads=1)
 
 
 def planar_name(format_: Any) -> str:

@@ -20,7 +20,7 @@ from lldiffusion.errors import LLDiffusionError
 
 from .encoding import Encoding
 from .frame import Frame
-from .planes import join, planar_name
+from .planes import join, planar_name, repacked
 
 _ZERO = 1 << 24  # where the piece's first frame lies in its file: NUT has no negative timestamps, an encoder may
 
@@ -56,6 +56,8 @@ class SegmentWriter:
     def add(self, frame: Frame) -> None:
         """Encode one frame; timestamps must rise."""
         picture = join(frame.pixels, frame.origin, self._planar, self._encoding.colour)
+        if self._planar != self._encoding.format:
+            picture = repacked(picture, self._encoding.format)
         picture.pts, picture.time_base = self._shift(frame.pts), self._encoding.time_base
         self._duration = picture.duration = frame.origin.duration
         self._shown.append(frame.pts)
