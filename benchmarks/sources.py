@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import lldiffusion
-from lldiffusion.bundle import Bundle
-from lldiffusion.bundle.archive import cache_folder
+from lldiffusion.bundle import MANIFEST, Bundle
+from lldiffusion.bundle.archive import SUFFIX, cache_folder
 from lldiffusion.bundle.files import record
 from lldiffusion.config import PRESETS, Config, config_from_dict, load_config
-from lldiffusion.engines.locate import SHIPPED
+from lldiffusion.engines.locate import SHIPPED, find_model
 from lldiffusion.errors import LLDiffusionError
 
 SEED = 0  # of random weights
@@ -45,13 +45,16 @@ def find_source(given: str) -> Source:
     Raises LLDiffusionError for what is no checkpoint, bundle, shipped model or preset.
     """
     path = Path(given)
-    if path.suffix == ".lldiff" or (path / "manifest.json").is_file():
-        return _of_bundle(given)
     if path.is_dir() or given in SHIPPED:
-        from lldiffusion.model.checkpoint import read_info
+        from lldiffusion.model.checkpoint import read_info, resolve
 
-        info = read_info(given)
-        return Source(path.name or given, info.config, given, "", "")
+        folder = resolve(given)
+        graphs = str(folder) if (folder / MANIFEST).is_file() else ""
+        if not (folder / "config.json").is_file() and graphs:
+            return _of_bundle(given)
+        return Source(folder.name, read_info(given).config, given, "", graphs)
+    if path.suffix == SUFFIX:
+        return _of_bundle(given)
     if given in PRESETS:
         return Source(given, load_config(given), "", given, "")
     raise LLDiffusionError(
@@ -84,7 +87,7 @@ def load(checkpoint: str, preset: str, device: str) -> Any:
 
 def with_bundle(source: Source, precision: str, progress: Callable[[str], None]) -> Source:
     """The source with a bundle that holds `precision`, exported into the cache where there is none yet."""
-    if source.bundle:
+    if source.bundle and (not source.checkpoint or precision in Bundle.open(source.bundle).precisions):
         return source
     target = cache_folder() / "bench" / f"{source.name}-{precision}-{_key(source)}"
     if not (target / "manifest.json").is_file():
@@ -120,6 +123,5 @@ def _key(source: Source) -> str:
 
 
 def _weights(checkpoint: str) -> str:
-    from lldiffusion.model.checkpoint import resolve
 
-    return record(resolve(checkpoint) / "model.safetensors").sha256
+    return record(find_model(checkpoint) / "model.safetensors").sha256

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import resources
 from pathlib import Path
 
 from lldiffusion.bundle import Bundle
@@ -47,8 +48,9 @@ def open_engine(source: str, backend: str, device: str, precision: str) -> Opene
     Raises LLDiffusionError for an unknown source or option, and, saying why each backend cannot, when nothing here can.
     """
     choose(backend, ("auto", *BACKENDS), "backend")
-    if _is_bundle(source):
-        return open_bundle(Bundle.open(source), backend, device, precision)
+    path = find_model(source)
+    if _is_bundle(path) and not (backend == "torch" and _is_checkpoint(path)):
+        return open_bundle(Bundle.open(path), backend, device, precision)
     if backend not in ("auto", "torch"):
         raise LLDiffusionError(
             f"'{source}' is a checkpoint, which only the torch backend runs: "
@@ -64,8 +66,9 @@ def open_engine(source: str, backend: str, device: str, precision: str) -> Opene
 def open_bundle(bundle: Bundle, backend: str, device: str, precision: str) -> Opened:
     """Try the ways to run a bundle, fastest first; the first that works is used."""
     choose(precision, ("auto", *bundle.precisions), f"precision of '{bundle.source}'")
-    passed: dict[str, str] = {"torch": "runs checkpoints only"}
-    ways = list(_wanted(bundle, backend, device))
+    both = _is_checkpoint(bundle.folder)
+    passed: dict[str, str] = {} if both else {"torch": "runs checkpoints only"}
+    ways = [way for way in _wanted(bundle, backend, device) if both or way.backend != "torch"]
     for i, way in enumerate(ways):
         try:
             engine = way.open(bundle, _precision(bundle, way, precision), _device(way, device))
@@ -74,28 +77,41 @@ def open_bundle(bundle: Bundle, backend: str, device: str, precision: str) -> Op
             continue
         slower = {other.label: f"{way.label} comes first" for other in ways[i + 1 :]}
         return Opened(engine, bundle.config, passed | slower)
-    passed.pop("torch")
+    passed = {label: reason for label, reason in passed.items() if both or label != "torch"}
     if len(passed) == 1:
         raise LLDiffusionError(next(iter(passed.values())))
     reasons = "; ".join(f"{label}: {reason}" for label, reason in passed.items())
     raise LLDiffusionError(f"nothing here can run '{bundle.source}' (see lldiff doctor): {reasons}")
 
 
-def _is_bundle(source: str) -> bool:
+def find_model(source: str | Path) -> Path:
+    """A folder or `.lldiff` file given by path, or the folder of a shipped model given by name.
+
+    Raises LLDiffusionError when there is no such thing.
+    """
     path = Path(source)
-    if path.is_file():
-        if path.suffix != ".lldiff":
-            raise LLDiffusionError(
-                f"model '{source}' is a file that is no bundle: give a checkpoint folder, a bundle folder or a .lldiff "
-                "file (the authors' .pth files: lldiff convert)"
-            )
-        return True
-    if not path.is_dir() and source not in SHIPPED:
+    if path.is_file() and path.suffix != ".lldiff":
         raise LLDiffusionError(
-            f"model '{source}' does not exist: give a checkpoint folder, a bundle (folder or .lldiff file) "
-            f"or a shipped model ({', '.join(SHIPPED)})"
+            f"model '{source}' is a file that is no bundle: give a checkpoint folder, a bundle folder or a .lldiff "
+            "file (the authors' .pth files: lldiff convert)"
         )
-    return (path / "manifest.json").is_file()
+    if path.exists():
+        return path
+    if str(source) in SHIPPED:
+        return Path(str(resources.files("lldiffusion") / "weights" / str(source)))
+    raise LLDiffusionError(
+        f"model '{source}' does not exist: give a checkpoint folder, a bundle (folder or .lldiff file) "
+        f"or a shipped model ({', '.join(SHIPPED)})"
+    )
+
+
+def _is_bundle(path: Path) -> bool:
+    return path.is_file() or (path / "manifest.json").is_file()
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Models in the package are both: PyTorch trains on, exports and (on a GPU) runs what the graphs read."""
+    return (path / "config.json").is_file()
 
 
 def _wanted(bundle: Bundle, backend: str, device: str) -> Iterator[Way]:
@@ -157,6 +173,12 @@ def _tensorrt(flavour: str, bundle: Bundle, precision: str, device: str) -> Engi
     return TensorRtEngine(bundle, precision, flavour, device_index(device) or 0)
 
 
+def _torch(bundle: Bundle, precision: str, device: str) -> Engine:
+    from .backends.torch_eager import open_torch
+
+    return open_torch(str(bundle.folder), device)[0]
+
+
 def _no_bf16(precision: str, who: str) -> None:
     if precision == "bf16":
         raise LLDiffusionError(f"{who} does not run bfloat16 graphs here: they are for TensorRT; use --precision fp32")
@@ -168,6 +190,8 @@ WAYS = (
     Way("tensorrt", "cuda", partial(_tensorrt, "tensorrt")),
     Way("tensorrt-rtx", "cuda", partial(_tensorrt, "tensorrt-rtx")),
     Way("onnxruntime", "cuda", _onnx_runtime),
+    Way("torch", "cuda", _torch),
     Way("onnxruntime", "cpu", _onnx_runtime),
     Way("openvino", "cpu", _openvino),
+    Way("torch", "cpu", _torch),
 )

@@ -13,9 +13,10 @@ from lldiffusion.bundle import GRAPHS, PRECISIONS, Bundle, Draft, Manifest
 from lldiffusion.bundle.files import record
 from lldiffusion.config import ParityConfig, change_config
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
+from lldiffusion.engines.locate import find_model
 from lldiffusion.errors import LLDiffusionError, choose, require
 from lldiffusion.model import LLDiffusion, fold_spectral_norm, load_model
-from lldiffusion.model.checkpoint import read_info, resolve
+from lldiffusion.model.checkpoint import read_info
 
 from .bisect import every_value, first_bad_operator, traced_values
 from .graphs import ports, save, trace, write_graphs
@@ -27,6 +28,11 @@ from .sizes import sizes_to_judge
 Progress = Callable[[str, int, int], None]  # what has just been done, how many stages are done, how many there are
 TYPED = ("encoder", "denoiser")  # the colour map is float32 in every precision
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+
+
+def tool_versions() -> dict[str, str]:
+    """Package -> version of what had a part in a bundle."""
+    return {package: metadata.version(package) for package in TOOLS}
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def export_bundle(
     network = load_model(model)
     fold_spectral_norm(network)
     parse_profiles(settings.profiles, network.config.model.size_multiple)
-    weights = record(resolve(model) / "model.safetensors").sha256
+    weights = record(find_model(model) / "model.safetensors").sha256
     with Bundle.write(out, settings.overwrite) as draft:
         report = _Export(network, weights, settings, thresholds or network.config.parity, draft, progress).run()
     return Exported(Path(out), report)
@@ -239,5 +245,5 @@ class _Export:
             graphs=graphs,
             inputs={file: inputs for file, (inputs, _) in described.items()},
             outputs={file: outputs for file, (_, outputs) in described.items()},
-            tools={package: metadata.version(package) for package in TOOLS},
+            tools=tool_versions(),
         )

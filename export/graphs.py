@@ -179,7 +179,13 @@ def _quiet() -> Iterator[None]:
 
 
 def annotate(model: onnx.ModelProto, about: dict[str, str]) -> onnx.ModelProto:
-    """Add `about` to the file's metadata, replacing keys it has."""
+    """Add `about` to the file's metadata, replacing keys it has; drop the tracer's notes (paths of this machine)."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
     kept = {entry.key: entry.value for entry in model.metadata_props} | about
     del model.metadata_props[:]
     for key, value in kept.items():

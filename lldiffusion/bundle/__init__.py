@@ -4,8 +4,8 @@ A folder, or one `.lldiff` zip of it, with `manifest.json`, the ONNX graphs, `pa
 of TensorRT engines.  A bundle is a download: every file is checked against the manifest before anything reads it.
 """
 
-from .core import Bundle, Draft
+from .core import Bundle, Draft, finish
 from .engine_cache import EngineKey
-from .manifest import GRAPHS, PRECISIONS, SCHEMA, Manifest
+from .manifest import GRAPHS, MANIFEST, PRECISIONS, SCHEMA, Manifest
 
-__all__ = ["GRAPHS", "PRECISIONS", "SCHEMA", "Bundle", "Draft", "EngineKey", "Manifest"]
+__all__ = ["GRAPHS", "MANIFEST", "PRECISIONS", "SCHEMA", "Bundle", "Draft", "EngineKey", "Manifest", "finish"]

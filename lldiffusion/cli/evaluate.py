@@ -179,9 +179,9 @@ def _measure_model(
 def _weights_hash(source: str) -> str:
     import hashlib
 
-    from lldiffusion.model.checkpoint import resolve
+    from lldiffusion.engines.locate import find_model
 
-    with (resolve(source) / "model.safetensors").open("rb") as file:
+    with (find_model(source) / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

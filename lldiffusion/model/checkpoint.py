@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from lldiffusion import __version__
 from lldiffusion.atomic import new_path
 from lldiffusion.config import Config, config_from_dict
-from lldiffusion.engines.locate import SHIPPED
+from lldiffusion.engines.locate import find_model
 from lldiffusion.errors import LLDiffusionError
 
 from .network import LLDiffusion
@@ -51,7 +50,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LLDiffus
 
 def read_info(path: str | Path) -> CheckpointInfo:
     """Read `config.json` of a checkpoint without its weights."""
-    folder = resolve(path)
+    folder = find_model(path)
     try:
         record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         version, table = int(record["format"]), record["config"]
@@ -62,17 +61,6 @@ def read_info(path: str | Path) -> CheckpointInfo:
     if version > FORMAT:
         raise LLDiffusionError(f"'{path}' has format {version}, this version reads up to {FORMAT}: upgrade lldiffusion")
     return CheckpointInfo(folder, config_from_dict(table), bool(record.get("degrader")), record.get("notes", {}))
-
-
-def resolve(path: str | Path) -> Path:
-    """The folder of a checkpoint given by path, or by the name of a shipped model."""
-    folder = Path(path)
-    if folder.is_dir():
-        return folder
-    if str(path) in SHIPPED:
-        return Path(str(resources.files("lldiffusion") / "weights" / str(path)))
-    kind = "is a file" if folder.exists() else "does not exist"
-    raise LLDiffusionError(f"model '{path}' {kind}: give a checkpoint folder or a shipped model ({', '.join(SHIPPED)})")
 
 
 def save_checkpoint(
