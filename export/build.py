@@ -15,6 +15,7 @@ from lldiffusion.errors import choose
 
 from .engine_builder import INSTALL, BuildOptions, Toolchain, build_engine, installed, open_toolchain
 from .profiles import Profile, parse_profiles
+from .refit import donor_engine, refit_engine
 
 Progress = Callable[[str, float], None]  # graph, finished share of its engine
 
@@ -41,6 +42,7 @@ def build_engines(
     profiles: tuple[str, ...] = (),
     options: BuildOptions | None = None,
     force: bool = False,
+    like: Bundle | None = None,
     progress: Progress = lambda graph, share: None,
 ) -> list[Built]:
     """Build the engines of the three graphs; those that fit already are kept unless `force`.
@@ -48,6 +50,7 @@ def build_engines(
     Args:
         precision: of the graphs; default: the bundle's own.
         profiles: smallest:usual:largest picture sizes; empty: the default buckets.
+        like: a bundle of the same network with other weights, whose engines (built with `refit`) get the new weights.
     Raises LLDiffusionError when the flavour cannot build here or a graph is refused, KeyboardInterrupt on Ctrl-C;
     engines finished before that stay.
     """
@@ -60,6 +63,7 @@ def build_engines(
         for graph in GRAPHS:
             key = engine_key(bundle, graph, precision, tools, ranges, options)
             there = None if force else _find(bundle, key)
+            there = there or (None if like is None else _refit(bundle, like, key, tools))
             built.append(there or _build(bundle, key, tools, ranges, options, progress, cancelled))
             progress(graph, 1.0)
     return built
@@ -86,6 +90,17 @@ def _find(bundle: Bundle, key: EngineKey) -> Built | None:
         if engine.key == key and engine.trusted:
             return Built(key.graph, engine.path, engine.path.stat().st_size, 0.0)
     return None
+
+
+def _refit(bundle: Bundle, like: Bundle, key: EngineKey, tools: Toolchain) -> Built | None:
+    """The engine with the weights it has in another bundle, changed for this one's."""
+    start, donor = time.monotonic(), donor_engine(like, bundle, key)
+    if donor is None:
+        return None
+    blob = refit_engine(tools, donor.read_bytes(), bundle.graphs(key.precision)[key.graph])
+    seconds = time.monotonic() - start
+    path = bundle.add_engine(key, blob, {"refitted from": str(donor), "seconds": round(seconds, 1)})
+    return Built(key.graph, path, len(blob), seconds)
 
 
 def _build(

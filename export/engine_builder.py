@@ -112,7 +112,7 @@ def build_engine(
     Raises LLDiffusionError when the graph is not accepted or the build fails, KeyboardInterrupt when cancelled.
     """
     _check_options(tools, options)
-    trt, log = tools.module, _make_logger(tools.module)
+    trt, log = tools.module, make_logger(tools.module)
     builder = trt.Builder(log)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, log)
@@ -187,7 +187,7 @@ def _add_profiles(
             raise LLDiffusionError(f"profile {profile} does not fit the graph")
 
 
-def _make_logger(trt: Any) -> Any:
+def make_logger(trt: Any) -> Any:
     """A logger that keeps the last error instead of printing."""
 
     class Logger(trt.ILogger):

@@ -25,7 +25,8 @@ def build(
     ),
     level: int = typer.Option(3, min=0, max=5, help="Builder effort: 0 builds fastest, 5 runs fastest."),
     workspace: int = typer.Option(0, min=0, help="Scratch memory in MiB, 0 for no limit."),
-    refit: bool = typer.Option(False, "--refit", help="New weights without a new build (tensorrt)."),
+    refit: bool = typer.Option(False, "--refit", help="New weights need no new build: --like (tensorrt)."),
+    like: Path | None = typer.Option(None, help="Give the engines of this bundle the new weights: see --refit."),
     version_compatible: bool = typer.Option(False, help="Runs with other TensorRT versions (tensorrt)."),
     hardware_compatible: bool = typer.Option(False, help="Runs on every GPU since Ampere (tensorrt)."),
     force: bool = typer.Option(False, "--force", help="Build again what fits already."),
@@ -39,7 +40,8 @@ def build(
     options = BuildOptions(level, workspace, refit, version_compatible, hardware_compatible)
     flavour = default_flavour() if engine == "auto" else engine
     opened = Bundle.open(bundle)
-    build_with_progress(opened, flavour, precision=precision, profiles=tuple(profile), options=options, force=force)
+    arguments = {"precision": precision, "profiles": tuple(profile), "options": options, "force": force}
+    build_with_progress(opened, flavour, like=None if like is None else Bundle.open(like), **arguments)
 
 
 def build_with_progress(bundle: Bundle, flavour: str, **arguments: Any) -> None:
