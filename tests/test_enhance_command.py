@@ -123,3 +123,47 @@ def test_mistakes_are_one_line(
     assert words in error
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+def test_samples_are_averaged_and_their_spread_is_saved(model: str, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["enhance", str(photos / "two.png"), "-o", str(out), "--model", model, "--samples", "3", "--save-spread"]
+    assert run(command) == 0
+    with PIL.open(out / "two.spread.png") as spread, PIL.open(out / "two.png") as mean:
+        assert (spread.mode, spread.size) == ("L", (80, 64))
+        assert np.asarray(spread).max() > 0  # random weights do not agree with themselves
+        assert mean.mode == "RGBA"
+    (out / "two.png").unlink()
+    assert run(command) == 2  # the spread would be replaced
+
+
+def test_exposure_and_match_move_the_brightness(model: str, photos: Path, tmp_path: Path) -> None:
+    """Random weights make no picture, but what they make follows the level that they are given."""
+    seen = {}
+    PIL.new("RGB", (8, 8), (200, 200, 200)).save(tmp_path / "reference.png")
+    for name, options in {"as it is": [], "up": ["--exposure", "2"], "like": ["--match", "reference.png"]}.items():
+        options = [str(tmp_path / o) if o.endswith(".png") else o for o in options]
+        out = str(tmp_path / f"{name}.png")
+        assert run(["enhance", str(photos / "two.png"), "-o", out, "--model", model, *options]) == 0
+        with PIL.open(out) as picture:
+            seen[name] = np.asarray(picture)[..., :3].astype(float)
+    assert not np.array_equal(seen["as it is"], seen["up"])
+    assert not np.array_equal(seen["as it is"], seen["like"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--match", "{photo}", "--exposure", "1"], "exclude each other"),
+        (["--save-spread"], "--samples"),
+        (["--match", "nowhere.png"], "nowhere.png"),
+    ],
+)
+def test_wishes_that_cannot_be_met(
+    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    photo = str(photos / "two.png")
+    command = ["enhance", photo, "-o", str(tmp_path / "out"), "--model", model]
+    assert run([*command, *(option.format(photo=photo) for option in options)]) == 2
+    assert said in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "out").exists()
