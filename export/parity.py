@@ -166,8 +166,8 @@ class Judge:
 def probes(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """Steps to judge the denoiser alone on: the first and the last, with every coefficient made to count."""
     ends = (steps[0], steps[-1])
-    raised = {"exposure": 0.5} if ends[0].exposure is not None else {}
-    return tuple(replace(s, k_x=s.k_x or 0.1, a=s.a or 0.1, b=s.b or 0.1, c=s.c or -0.1, **raised) for s in ends)
+    raised = None if ends[0].exposure is None else 0.5
+    return tuple(replace(s, k_x=s.k_x or 0.1, a=s.a or 0.1, b=s.b or 0.1, c=s.c or -0.1, exposure=raised) for s in ends)
 
 
 def worst(rows: Iterable[Row]) -> list[Row]:
