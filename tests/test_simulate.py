@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage import color
 
 from lldiffusion.data.layouts import find_pairs
-from lldiffusion.data.simulate import LowLight, simulate
+from lldiffusion.data.simulate import LowLight, at_exposure, simulate
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import read_image
 
@@ -156,3 +156,11 @@ def test_resembles_real_pictures(shared: Path) -> None:
 def _describe(low: np.ndarray, flat: np.ndarray) -> list[float]:
     grain = low - ndimage.uniform_filter(low, (7, 7, 1))
     return [*low.mean(axis=(0, 1)), *(grain[flat].std(axis=0))]
+
+
+def test_a_picture_that_loses_no_light_stays_as_it_is() -> None:
+    normal = np.random.default_rng(0).random((8, 8, 3), dtype=np.float32).repeat(16, 0).repeat(16, 1)
+    same, dark = (simulate(normal, np.random.default_rng(1), at_exposure(stops)) for stops in (0.0, 6.0))
+    assert abs(same.mean() - normal.mean()) < 0.01 and np.abs(same - normal).mean() < 0.04
+    assert dark.mean() < 0.2 * normal.mean()
+    assert at_exposure(7.0) == LowLight(stops=(7.0, 7.0))

@@ -19,7 +19,7 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import list_images, read_image, to_uint8
 
 from .layouts import Pair, find_pairs, validate_pairs
-from .simulate import LowLight, simulate
+from .simulate import at_exposure, simulate
 
 Pixels = NDArray[np.float32]
 
@@ -93,8 +93,10 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         simulated = simulated or rng.random() < self.config.simulated_share
         window = _window(_cached(pair.normal).shape, self.config, rng)
         normal = _cut(pair.normal, window, self.config.crop)
-        dark = LowLight(stops=(self.config.stops[0], self.config.stops[1]))
-        low = simulate(normal, rng, dark) if simulated else _cut(pair.low, window, self.config.crop)
+        if simulated:
+            low = simulate(normal, rng, at_exposure(rng.uniform(*self.config.stops)))
+        else:
+            low = _cut(pair.low, window, self.config.crop)
         normal = self._expose_target(normal, rng)
         turn, flip = int(rng.integers(4)), bool(rng.integers(2))
         return _turn(self._expose(low, rng), turn, flip), _turn(normal, turn, flip)

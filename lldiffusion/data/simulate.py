@@ -36,7 +36,7 @@ correlation of neighbours, green         .21                .19
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -84,6 +84,20 @@ class LowLight:
                 _check(value[0] >= 0, field.name, value, "at least 0")
         for name in _LOG_UNIFORM:
             _check(getattr(self, name)[0] > 0, name, getattr(self, name), "above 0")
+
+
+def at_exposure(stops: float) -> LowLight:
+    """The settings for a picture that loses this much light: what goes with darkness goes with it.
+
+    From the 5.6 stops that the ranges were tuned from on they are the defaults; below, white balance, black level and
+    lost highlights shrink in proportion, so that a picture that lost nothing is itself with a little noise.
+    """
+    whole, share = LowLight(), min(1.0, stops / LowLight.stops[0])
+    shrunk = {
+        name: (getattr(whole, name)[0] * share, getattr(whole, name)[1] * share)
+        for name in ("headroom", "red", "blue", "floor")
+    }
+    return replace(whole, stops=(stops, stops), **shrunk)
 
 
 def _check(holds: bool, name: str, value: object, accepted: str) -> None:
