@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError, choose
 
-from .backends.base import Conditions, Engine, Floats, WholeLoop
+from .backends.base import Array, Conditions, Engine, Floats, WholeLoop
 from .locate import open_engine
-from .loop import Progress, make_noise, run_steps, sample
+from .loop import Progress, make_noise, run, run_steps, sample
 from .memory import SAFETY, peak_bytes, tile_side
 from .pixels import from_planes, pad_to_multiple, to_planes
 from .sampler import Step, exposed, plan_steps
@@ -131,6 +131,26 @@ class Enhancer:
             raise LLDiffusionError(f"brightness {brightness}: a mean between 0 (black) and 1 (white) is needed")
         level, _ = self.features(self.padded(self._ordered(to_planes(pixels))))[-1]
         return DISPLAY_GAMMA * float(np.log2(brightness) - level[:, 0].mean())
+
+    def enhance_planes(self, low: Array, noise: Array | None = None) -> Array:
+        """x_0 of planes in memory that the engine reads without a copy, as the engine's own array.
+
+        Args:
+            low: (N, 3, H, W) float32 RGB in [-1, 1], contiguous, sides multiples of the model's `size_multiple`.
+                TensorRT takes GPU arrays of PyTorch, CuPy, PyCUDA and others, and what it returns, they read (DLPack,
+                `__cuda_array_interface__`); ONNX Runtime takes DLPack where it runs and returns `OrtValue`s; PyTorch
+                takes and returns tensors.  NumPy arrays will always do.
+            noise: x_T of the same shape; default: from the seed, which is uploaded.
+        Values are not checked.  Raises LLDiffusionError for a shape that does not fit; never makes tiles.
+        """
+        shape = tuple(low.shape)
+        if len(shape) != 4 or shape[1] != 3 or any(s % self._multiple or s < 2 * self._multiple for s in shape[2:]):
+            raise LLDiffusionError(
+                f"planes of shape {shape}: (N, 3, H, W) is needed, H and W multiples of {self._multiple}, "
+                f"at least {2 * self._multiple} (Enhancer.padded reflects NumPy planes to such a size)"
+            )
+        x = self.noise(shape) if noise is None else noise
+        return run(self._engine, low, self.steps, x, np.zeros(shape, np.float32), None)
 
     def stream(
         self,

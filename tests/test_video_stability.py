@@ -74,6 +74,12 @@ def test_a_wobbling_exposure_flickers_less() -> None:
     assert changes[1] < changes[0] / 4
 
 
+def test_a_smoothed_picture_is_as_bright_as_the_smoothed_level() -> None:
+    enhancer, engine = level_enhancer()
+    done = run(VideoEnhancer(enhancer, smoothing=0.3), frames(flat(wobble(10))))
+    np.testing.assert_allclose([frame.pixels.mean() for frame in done], np.exp2(engine.levels), atol=1e-4)
+
+
 def test_a_feature_keeps_its_places() -> None:
     """Only the mean of a map is smoothed: a spot that moves leaves nothing behind."""
     enhancer, engine = level_enhancer()
@@ -87,7 +93,7 @@ def test_a_feature_keeps_its_places() -> None:
         seen.append(conditions.features[0][0, 0])
         return step(x, conditions, s, previous)
 
-    engine.step = spy  # type: ignore[method-assign]
+    engine.step = spy  # type: ignore[method-assign,assignment]
     run(VideoEnhancer(enhancer, smoothing=10), frames(pictures))
     np.testing.assert_allclose(seen[1][0, 0], seen[1][1, 0], atol=1e-6)  # where the spot was
     assert seen[1][-1, -1] - seen[1][-1, -2] > seen[0][-1, -1] - seen[0][-1, -2] + 0.015  # where it is
@@ -137,7 +143,7 @@ def test_states_go_through_a_file_and_others_are_refused(tmp_path: Any) -> None:
     video = VideoEnhancer(level_enhancer()[0], refresh=2, warm_start=0.5)
     assert video.state() == {}
     run(video, frames(flat([1.0, 1.1])))
-    np.savez(tmp_path / "state.npz", **video.state())
+    np.savez(tmp_path / "state.npz", **video.state())  # type: ignore[arg-type]
     with np.load(tmp_path / "state.npz") as loaded:
         video.restore(dict(loaded))
     with pytest.raises(LLDiffusionError, match="no state of a VideoEnhancer"):
@@ -189,6 +195,14 @@ def test_features_are_computed_every_kth_frame_and_at_cuts() -> None:
     assert engine.encoded == 2
     run(video, frames(flat([9.0] * 2)))
     assert engine.encoded == 3
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_between_refreshes_an_exposure_that_wobbles_is_evened_out_too(batch: int) -> None:
+    enhancer, engine = level_enhancer()
+    done = run(VideoEnhancer(enhancer, refresh=100, batch=batch), frames(flat(wobble(6))))
+    assert engine.encoded == 1
+    np.testing.assert_allclose([frame.pixels.mean() for frame in done], done[0].pixels.mean(), atol=1e-4)
 
 
 def test_a_frame_that_fails_changes_nothing() -> None:

@@ -105,11 +105,19 @@ class OnnxRuntimeEngine:
         return self._placed[conditions]
 
     def _value(self, graph: str, name: str, values: Array) -> Array:
-        """An OrtValue on the device: the array's own memory on a CPU, a copy on a GPU."""
-        if not isinstance(values, np.ndarray):
+        """An OrtValue on the device: the array's own memory on a CPU, on a GPU a copy; of DLPack its own memory."""
+        if isinstance(values, self._ort.OrtValue):
             return values
+        if not isinstance(values, np.ndarray):
+            return self._borrow(values)
         typed = np.ascontiguousarray(values, dtype=self._types[graph][name])
         return self._ort.OrtValue.ortvalue_from_numpy(typed, *self._where)
+
+    def _borrow(self, values: Array) -> Array:
+        """An array of another library, of type and place as the graph has them; its producer has it ready."""
+        if not hasattr(values, "__dlpack__"):
+            raise LLDiffusionError(f"a NumPy array or one with DLPack is needed, not {type(values).__name__}")
+        return self._ort.OrtValue.from_dlpack(values.__dlpack__())
 
     def _run(self, graph: str, feeds: dict[str, Array]) -> list[Array]:
         session = self._sessions[graph]

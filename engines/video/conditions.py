@@ -11,7 +11,7 @@ from ..backends.base import Floats
 from ..tiles import Features
 from .memory import Memory
 from .scenes import is_cut
-from .smoothing import follow, means_of, with_means
+from .smoothing import follow, means_of, with_brightness, with_means
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +21,7 @@ class Glance:
     thumbnail: Floats
     size: tuple[int, int]  # height and width
     time: float  # seconds
+    brightness: float  # log2 of the mean over pixels and channels, in [0, 1]
 
 
 def begins_shot(memory: Memory | None, now: Glance) -> bool:
@@ -53,14 +54,14 @@ def follow_frames(
             memory = _computed(None if begins[i] else memory, now, fresh[i], smoothing)
         else:
             assert memory is not None
-            memory = replace(memory, thumbnail=now.thumbnail, age=memory.age + 1)
+            memory = _kept(memory, now)
         after.append(memory)
     return after
 
 
 def _seen(glance: Glance) -> Memory:
     """Enough of a memory to tell whether the next frame begins a shot."""
-    return Memory(glance.thumbnail, glance.size, glance.time, 0, ())
+    return Memory(glance.thumbnail, glance.size, glance.brightness, glance.time, 0, ())
 
 
 def _due(memory: Memory | None, begins: list[bool], refresh: int) -> list[int]:
@@ -76,7 +77,14 @@ def _due(memory: Memory | None, begins: list[bool], refresh: int) -> list[int]:
 def _computed(before: Memory | None, now: Glance, features: Features, smoothing: float) -> Memory:
     own = means_of(features)
     means = own if before is None else follow(before.means, own, now.time - before.time, smoothing)
-    return Memory(now.thumbnail, now.size, now.time, 0, means, with_means(features, own, means))
+    smooth = with_means(features, own, means)
+    return Memory(now.thumbnail, now.size, now.brightness, now.time, 0, means, smooth)
+
+
+def _kept(before: Memory, now: Glance) -> Memory:
+    features = with_brightness(before.features, now.brightness - before.brightness)
+    seen = {"thumbnail": now.thumbnail, "brightness": now.brightness, "age": before.age + 1}
+    return replace(before, features=features, **seen)  # type: ignore[arg-type]
 
 
 def joined(features: list[Features]) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,6 +24,7 @@ from .scenes import thumbnail
 from .warm import WarmStart
 
 Result = TypeVar("Result")
+BLACK = 2.0**-10  # mean below which a frame counts as black
 
 
 class VideoEnhancer:
@@ -116,7 +118,7 @@ class VideoEnhancer:
         """Enhance frames of one size that follow each other; the memory changes only when all went well."""
         planes = np.concatenate([to_planes(frame.pixels) for frame in frames])  # (N, 3, h, w)
         low = self._enhancers[0].padded(planes)  # (N, 3, H, W)
-        glances = [Glance(thumbnail(plane), plane.shape[1:], frame.time) for plane, frame in zip(planes, frames)]
+        glances = [_glance(plane, frame) for plane, frame in zip(planes, frames, strict=True)]
         begins = begins_shot(self._memory, glances[0])
         compute = partial(self._compute, low)
         memories = follow_frames(self._memory, glances, compute, self._smoothing, self._refresh)
@@ -151,6 +153,12 @@ class VideoEnhancer:
         if self._pool is None:
             return [call(enhancer, part) for enhancer, part in parts]
         return list(self._pool.map(lambda both: call(*both), parts))
+
+
+def _glance(plane: Floats, frame: Frame) -> Glance:
+    """`plane`: (3, H, W) in [-1, 1]."""
+    mean = max(float((plane.mean(dtype=np.float64) + 1) / 2), BLACK)
+    return Glance(thumbnail(plane), plane.shape[1:], frame.time, math.log2(mean))
 
 
 def _check(holds: bool, message: str) -> None:

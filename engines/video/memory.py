@@ -24,6 +24,7 @@ class Memory:
 
     thumbnail: Floats  # of the last frame, see `scenes`
     size: tuple[int, int]  # its height and width
+    brightness: float  # its log2 mean
     time: float  # seconds: when the conditions were last computed
     age: int  # frames since then
     means: Means  # smoothed
@@ -34,6 +35,7 @@ class Memory:
     def to_arrays(self) -> State:
         """As named arrays, for a file (`numpy.savez`)."""
         state: State = {"thumbnail": self.thumbnail, "size": np.array(self.size, np.int64)}
+        state |= {"brightness": np.array([self.brightness], np.float64)}
         state |= {"time": np.array([self.time], np.float64), "age": np.array([self.age], np.int64)}
         state |= {f"mean_{i}": mean for i, mean in enumerate(self.means)}
         state |= {f"feature_{i}": feature for i, (feature, _) in enumerate(self.features)}
@@ -49,8 +51,9 @@ class Memory:
             features = tuple((state[f"feature_{i}"], stride) for i, stride in enumerate(strides))
             means = tuple(state[f"mean_{i}"] for i in range(sum(name.startswith("mean_") for name in state)))
             kept = (state.get("low"), state.get("result"))
-            (height, width), time, age = state["size"], float(state["time"][0]), int(state["age"][0])
-            return cls(state["thumbnail"], (int(height), int(width)), time, age, means, features, *kept)
+            (height, width), brightness = state["size"], float(state["brightness"][0])
+            time, age = float(state["time"][0]), int(state["age"][0])
+            return cls(state["thumbnail"], (int(height), int(width)), brightness, time, age, means, features, *kept)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             known = ", ".join(field.name for field in fields(cls))
             raise LLDiffusionError(

@@ -17,19 +17,18 @@ import math
 
 import numpy as np
 
-from lldiffusion.errors import LLDiffusionError
-
 from ..backends.base import Floats
+from ..pixels import NotFiniteError
 from ..tiles import Features
 
 Means = tuple[Floats, ...]  # (1, C, 1, 1) of every feature
 
 
 def means_of(features: Features) -> Means:
-    """The means over the picture.  Raises LLDiffusionError when they are not finite: they would spoil what follows."""
+    """The means over the picture.  Raises NotFiniteError when they are not finite: they would spoil what follows."""
     means = tuple(feature.mean(axis=(2, 3), keepdims=True) for feature, _ in features)
     if not all(np.isfinite(mean).all() for mean in means):
-        raise LLDiffusionError("the network produced NaN or infinity for this frame: use float32, or report the frame")
+        raise NotFiniteError("the network produced NaN or infinity for this frame: use float32, or report the frame")
     return means
 
 
@@ -45,6 +44,12 @@ def with_means(features: Features, own: Means, wanted: Means) -> Features:
         (_level(feature, m) if feature.shape[2:] == (1, 1) else feature + (m - mean), stride)
         for (feature, stride), mean, m in zip(features, own, wanted, strict=True)
     )
+
+
+def with_brightness(features: Features, change: float) -> Features:
+    """Features kept for a frame that is brighter than theirs: log2 of the ratio of the means, for the level."""
+    shift = np.array([0, change], np.float32)[None, :, None, None]  # (1, 2, 1, 1)
+    return tuple((f + shift if f.shape[1:] == (2, 1, 1) else f, stride) for f, stride in features)
 
 
 def _level(feature: Floats, wanted: Floats) -> Floats:

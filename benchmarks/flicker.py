@@ -1,0 +1,187 @@
+"""How much flicker the smoothed pipeline has of frame-by-frame enhancement, and what it costs in PSNR.
+
+    python -m lldiffusion.benchmarks.flicker CLIP... [--model tiny] [--frames 60] [-o flicker.json]
+
+Real footage is darkened with the project's simulator: one draw of the camera (exposure, white balance, noise level) for
+the whole clip, fresh noise in every frame; then again with an exposure that wobbles from frame to frame, as cameras'
+and lamps' do.  Both are enhanced frame by frame and smoothed, and measured against the original clip
+(`lldiffusion.evaluation.video`).  Quality depends on neither the machine nor its load.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from numpy.random import Generator
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from lldiffusion.atomic import write_text
+from lldiffusion.data.simulate import LowLight, simulate
+from lldiffusion.engines import DEFAULT_MODEL, Enhancer
+from lldiffusion.engines.allocator import keep_freed_memory
+from lldiffusion.engines.video.enhancer import VideoEnhancer
+from lldiffusion.engines.video.frame import Frame
+from lldiffusion.engines.video.source import VideoSource
+from lldiffusion.errors import LLDiffusionError
+from lldiffusion.evaluation.video import ClipScore, measure_video
+
+Pixels = NDArray[np.float32]  # (H, W, 3) RGB in [0, 1]
+MEMORY = 0.9  # of the wobble from one frame to the next (an AR(1) process): it takes 10 frames to forget
+WOBBLES = {"steady": 0.0, "wobbling": 0.1}  # standard deviation of the exposure over time, in stops
+FRAME_BY_FRAME: dict[str, Any] = {"smoothing": 0.0}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One way to enhance one dark clip."""
+
+    clip: str
+    exposure: str  # a key of WOBBLES
+    way: str
+    frames: int
+    score: ClipScore
+
+
+def camera(rng: Generator) -> LowLight:
+    """One draw of everything but the noise itself: settings whose ranges are single values."""
+    drawn: dict[str, Any] = {"jpeg": 0.0}
+    for field in fields(LowLight):
+        if field.name not in ("jpeg", "quality"):
+            low, high = getattr(LowLight(), field.name)
+            drawn[field.name] = (rng.uniform(low, high),) * 2
+    return LowLight(**drawn)
+
+
+def darken(frames: list[Pixels], seed: int, wobble: float) -> list[Pixels]:
+    """What a camera would have taken of the same scene with little light; `wobble` in stops."""
+    rng = np.random.default_rng(seed)
+    settings, drift, low = camera(rng), 0.0, []
+    for pixels in frames:
+        stops = settings.stops[0] + drift
+        low.append(simulate(pixels, rng, replace(settings, stops=(stops, stops))))
+        drift = MEMORY * drift + wobble * (1 - MEMORY**2) ** 0.5 * rng.standard_normal()
+    return low
+
+
+def enhance(enhancer: Enhancer, frames: list[Frame], low: list[Pixels], options: dict[str, Any]) -> Iterator[Pixels]:
+    """The dark frames at the times of `frames`, enhanced."""
+    video = VideoEnhancer(enhancer, **options)
+    for frame, pixels in zip(frames, low, strict=True):
+        yield from (done.pixels for done in video.enhance(replace(frame, pixels=pixels)))
+    yield from (done.pixels for done in video.flush())
+
+
+def run_clip(enhancer: Enhancer, path: Path, count: int, seed: int, ways: dict[str, dict[str, Any]]) -> list[Result]:
+    """Every way on both exposures of one clip."""
+    frames = read(path, count)
+    original, results = [frame.pixels for frame in frames], []
+    for exposure, wobble in WOBBLES.items():
+        low = darken(original, seed, wobble)
+        for way, options in ways.items():
+            bright = track(enhance(enhancer, frames, low, options), f"{path.stem}, {exposure}, {way}", len(frames))
+            clips = {"result": iter(bright), "reference": iter(original)}
+            results.append(Result(path.stem, exposure, way, len(frames), measure_video(clips).clips["result"]))
+    return results
+
+
+def read(path: Path, count: int) -> list[Frame]:
+    """The first frames of a clip."""
+    source = VideoSource(str(path))
+    try:
+        return list(islice(source.frames(), count))
+    finally:
+        source.close()
+
+
+def show(results: list[Result], console: Console) -> None:
+    """A table, and for each exposure how the smoothed pipeline compares with frame by frame."""
+    table = Table("clip", "exposure", "way")
+    for head in (
+        "change\n1/255",
+        "flicker\n1/255",
+        "AB(Var)\n(1/255)²",
+        "warping\n1e-3",
+        "static std\n1/255",
+        "PSNR\ndB",
+    ):
+        table.add_column(head, justify="right")
+    for result in results:
+        s = result.score
+        numbers = (s.change, s.flicker, s.ab_var, (s.warping_error or 0) * 1e3, s.static_std, s.psnr)
+        table.add_row(result.clip, result.exposure, result.way, *("-" if n is None else f"{n:.2f}" for n in numbers))
+    console.print(table)
+    for line in compare(results):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def compare(results: list[Result]) -> list[str]:
+    """Means over the clips, against frame by frame."""
+    lines = []
+    for exposure in WOBBLES:
+        here = [result for result in results if result.exposure == exposure]
+        base = [result.score for result in here if result.way == next(iter(ways_of(here)))]
+        for way in ways_of(here)[1:]:
+            other = [result.score for result in here if result.way == way]
+            change, flicker = (_ratio(other, base, name) for name in ("change", "flicker"))
+            loss = np.mean([a.psnr - b.psnr for a, b in zip(base, other, strict=True)])  # type: ignore[operator]
+            lines.append(
+                f"{exposure}: {way} has {change:.2f} of the brightness change of frame by frame, {flicker:.2f} of the "
+                f"flicker against the original, and {-loss:+.2f} dB of PSNR"
+            )
+    return lines
+
+
+def ways_of(results: list[Result]) -> list[str]:
+    """In the order they were run; the first is the one to compare with."""
+    return list(dict.fromkeys(result.way for result in results))
+
+
+def _ratio(other: list[ClipScore], base: list[ClipScore], name: str) -> float:
+    return float(sum(getattr(s, name) or 0 for s in other) / max(sum(getattr(s, name) or 0 for s in base), 1e-9))
+
+
+def main(
+    clips: list[Path] = typer.Argument(..., metavar="CLIP...", help="Ordinary footage; small clips are quick."),
+    model: str = typer.Option(DEFAULT_MODEL, help="Checkpoint folder, bundle or shipped model."),
+    frames: int = typer.Option(60, min=2, help="Frames of each clip."),
+    seed: int = typer.Option(1, min=0, help="Of the simulated camera and its noise."),
+    smoothing: list[float] = typer.Option([0.5], help="Time constants in seconds to try (repeat the option)."),
+    refresh: list[int] = typer.Option([], help="Also try features on every k-th frame only (repeat the option)."),
+    warm_start: list[float] = typer.Option([], help="Also try warm starts, shares of the noise (repeat the option)."),
+    out: Path | None = typer.Option(None, "-o", "--out", help="JSON to write."),
+) -> None:
+    """Darken clips, enhance them frame by frame and smoothed, and compare flicker and PSNR."""
+    keep_freed_memory()
+    first = smoothing[0]
+    ways = {"frame by frame": FRAME_BY_FRAME}
+    ways |= {f"smoothed {seconds:g} s": {"smoothing": seconds} for seconds in smoothing}
+    ways |= {f"smoothed {first:g} s, every {k} frames": {"smoothing": first, "refresh": k} for k in refresh}
+    ways |= {f"smoothed {first:g} s, warm {w:g}": {"smoothing": first, "warm_start": w} for w in warm_start}
+    with Enhancer.open(model) as enhancer:
+        results = [result for clip in clips for result in run_clip(enhancer, clip, frames, seed, ways)]
+        about = enhancer.info()
+    show(results, Console())
+    typer.echo(f"model {model}: {', '.join(f'{name} {value}' for name, value in list(about.items())[:6])}; seed {seed}")
+    if out is not None:
+        document = {"schema": 1, "model": about, "seed": seed, "results": [asdict(result) for result in results]}
+        write_text(out, json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    try:
+        app()
+    except LLDiffusionError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from error
