@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from lldiffusion.benchmarks.record import Machine, Measurement, Result
-from lldiffusion.benchmarks.report.against import group, main_group
+from lldiffusion.benchmarks.report.against import group, main_group, ordered
+from lldiffusion.benchmarks.report.columns import EVERY
 from lldiffusion.benchmarks.report.facts import verdicts
 from lldiffusion.benchmarks.report.markdown import to_markdown
 from lldiffusion.benchmarks.report.sheet import to_csv
@@ -90,6 +92,20 @@ def test_the_fastest_and_those_level_with_it_are_marked() -> None:
     assert verdict.winner == "a fp32" and verdict.details == ("b fp32 level with it",)
 
 
+def test_rows_of_the_same_work_stand_together() -> None:
+    slow = replace(ROW, seconds=(2.0,), backend="slow")
+    classical = replace(ROW, model="classical", backend="gamma", steps=0)
+    rows = (classical, replace(ROW, steps=1), replace(ROW, width=64), slow, ROW)
+    found = ordered(group(rows), rows)
+    assert [(m.width, m.steps, m.backend) for m in found] == [
+        (64, 4, "onnxruntime"),
+        (600, 4, "onnxruntime"),
+        (600, 4, "slow"),
+        (600, 1, "onnxruntime"),
+        (600, 0, "gamma"),
+    ]
+
+
 def test_the_verdict_is_about_the_work_with_most_backends() -> None:
     few = replace(ROW, steps=25, seconds=(5.0,))
     rows = (few, ROW, replace(ROW, backend="eager-authors", seconds=(3.0,)))
@@ -132,12 +148,13 @@ def test_a_hostile_name_stays_text(form: object) -> None:
     if form is to_markdown:
         rendered = MarkdownIt("commonmark").enable("table").render(text)
         assert "<script>" not in rendered and "<em>" not in rendered and "<code>" not in rendered
-        assert all(len(row) == len(html_cells(text)[0]) for row in html_cells(text))
+        assert plain(HOSTILE, 60) in [cell for row in html_cells(text) for cell in row]  # one whole cell
     if form is to_csv:
         cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
         assert "'=cmd()" in cells and not any(cell.startswith("=") for cell in cells)
     if form is on_terminal:
-        assert "[red]x[/]" in text.replace("\n", " ")
+        wide = on_terminal(replace(EMPTY, measurements=rows), 400)
+        assert wide.count("[red]x[/]") >= len(rows) and "[red]x[/]" in text.replace("\n", " ")
 
 
 @pytest.mark.parametrize("result", [EMPTY, replace(EMPTY, measurements=(replace(ROW, seconds=(), psnr=12.0),))])
@@ -164,3 +181,8 @@ def test_numbers_have_three_digits_and_one_unit() -> None:
     assert with_unit("seconds", 0.0123) == "12.3 ms" and with_unit("bytes", 3 << 30) == "3.00 GiB"
     assert unit_for("levels", [])(0.25) == "+0.250" and unit_for("number", [])(float("nan")) == "-"
     assert plain("a\x00b" + "c" * 300, 10) == "a�bcccccc…"
+
+
+def test_the_documentation_explains_every_column(root: Path) -> None:
+    rows = html_cells((root / "docs" / "bench.md").read_text(encoding="utf-8"))
+    assert rows == [["column", "means"], *([column.head, column.about] for column in EVERY)]

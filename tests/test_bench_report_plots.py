@@ -120,6 +120,7 @@ def test_a_backend_keeps_its_colour() -> None:
 HOSTILE = '<script>x</script> $a^$ & "q" \x1b\x00' + "w" * 100
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("change", ["names", "zero", "one", "sizes"])
 def test_odd_records_are_drawn(change: str) -> None:
     rows = FULL.measurements[::17]

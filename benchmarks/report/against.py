@@ -16,7 +16,7 @@ class Comparison:
     """How many times as fast as something else."""
 
     factor: float
-    noise: float | None  # relative: what repeating either measurement changed; None: not measured
+    noise: float | None  # relative, of both measurements together; None: not measured
     itself: bool = False
 
     @property
@@ -48,7 +48,7 @@ class Group:
 def compare(row: Measurement, other: Measurement) -> Comparison:
     """How many times as fast `row` is as `other`, by their medians."""
     known = [m.noise for m in (row, other) if m.noise is not None]
-    return Comparison(other.p50 / row.p50 if row.p50 else math.inf, max(known) if len(known) == 2 else None)
+    return Comparison(other.p50 / row.p50 if row.p50 else math.inf, math.hypot(*known) if len(known) == 2 else None)
 
 
 def work_of(row: Measurement) -> Work:

@@ -60,7 +60,12 @@ SPEED = (
     _percentile(99, "One call in a hundred takes longer; with fewer samples than that, close to the slowest."),
     _field("mean", "mean", "seconds", "Mean time of a call; above p50 when a few calls are slow."),
     Column("samples", "n", "count", "Timed calls. None is left out.", lambda m, _: float(len(m.seconds))),
-    _field("noise", "noise", "share", "How far two measurements of this same thing lay apart; less is no difference."),
+    _field(
+        "noise",
+        "noise",
+        "share",
+        "How uncertain the median is, as measuring this same thing twice shows; less is no difference.",
+    ),
     _field("images_per_second", "img/s", "number", "Pictures a second at the median time."),
     _against(
         "eager-authors",

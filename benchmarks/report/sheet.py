@@ -7,10 +7,9 @@ import io
 
 from ..record import Measurement, Result
 from .against import Comparison, Group, group, work_of
-from .columns import COST, IDENTITY, QUALITY, SPEED, STAGES, Column
+from .columns import EVERY, Column
 from .units import plain
 
-COLUMNS = (*IDENTITY, *SPEED, *QUALITY, *COST, *STAGES)
 FORMULA = ("=", "+", "-", "@", "\t")  # a spreadsheet would compute a cell that starts so
 
 
@@ -19,9 +18,9 @@ def to_csv(result: Result) -> str:
     groups = group(result.measurements)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*(column.key for column in COLUMNS), "derived", "note"])
+    writer.writerow([*(column.key for column in EVERY), "derived", "note"])
     for row in result.measurements:
-        values = [_value(column, row, groups[work_of(row)]) for column in COLUMNS]
+        values = [_value(column, row, groups[work_of(row)]) for column in EVERY]
         writer.writerow([*values, int(row.derived), _words(row.note)])
     return out.getvalue()
 
