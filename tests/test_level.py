@@ -103,6 +103,7 @@ def test_targets_are_lit_otherwise_half_the_time(pairs: tuple[Pair, ...]) -> Non
 def test_exposure_reaches_the_denoiser_through_the_loop(tiny: LLDiffusion) -> None:
     """Zero offset and unit gain: the picture is y brightened, so its mean is the level's."""
     config, net = tiny.config, tiny.denoiser.net
+    assert net.conv_out.bias is not None
     torch.nn.init.zeros_(net.conv_out.weight)
     torch.nn.init.zeros_(net.conv_out.bias)
     net.conv_out.bias.data.view(2, -1)[1] = 1  # channels: offsets, then gains, four pixels each

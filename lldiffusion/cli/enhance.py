@@ -52,8 +52,17 @@ def enhance(
     from lldiffusion.engines.allocator import keep_freed_memory
 
     keep_freed_memory()
-    engine = {"device": device, "backend": backend, "precision": precision}
-    with Enhancer.open(model, **engine, steps=steps, sampler=sampler, seed=seed, tile=_tile(tile)) as enhancer:
+    opened = Enhancer.open(
+        model,
+        backend=backend,
+        device=device,
+        precision=precision,
+        steps=steps,
+        sampler=sampler,
+        seed=seed,
+        tile=_tile(tile),
+    )
+    with opened as enhancer:
         failed = _run(enhancer, jobs, wishes)
     done = len(jobs) - len(failed)
     typer.echo(f"{done} enhanced in {out}" if done != 1 else f"enhanced: {next(o for i, o in jobs if i not in failed)}")

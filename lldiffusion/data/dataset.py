@@ -94,7 +94,7 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         window = _window(_cached(pair.normal).shape, self.config, rng)
         normal = _cut(pair.normal, window, self.config.crop)
         if simulated:
-            low = simulate(normal, rng, at_exposure(rng.uniform(*self.config.stops)))
+            low = simulate(normal, rng, at_exposure(rng.uniform(self.config.stops[0], self.config.stops[1])))
         else:
             low = _cut(pair.low, window, self.config.crop)
         normal = self._expose_target(normal, rng)

@@ -93,11 +93,9 @@ def at_exposure(stops: float) -> LowLight:
     lost highlights shrink in proportion, so that a picture that lost nothing is itself with a little noise.
     """
     whole, share = LowLight(), min(1.0, stops / LowLight.stops[0])
-    shrunk = {
-        name: (getattr(whole, name)[0] * share, getattr(whole, name)[1] * share)
-        for name in ("headroom", "red", "blue", "floor")
-    }
-    return replace(whole, stops=(stops, stops), **shrunk)
+    names = ("headroom", "red", "blue", "floor")
+    headroom, red, blue, floor = ((low * share, high * share) for low, high in (getattr(whole, n) for n in names))
+    return replace(whole, stops=(stops, stops), headroom=headroom, red=red, blue=blue, floor=floor)
 
 
 def _check(holds: bool, name: str, value: object, accepted: str) -> None:

@@ -72,10 +72,10 @@ class Denoiser(nn.Module):
         toned = base = tone(y, self.tone)
         seen = [x_t, toned, c]
         if self.level:
-            *features, level = features
-            base = brighten(y, level, exposure)
+            base = brighten(y, features[-1], exposure)
+            features = features[:-1]
             seen.append(base)
-        prediction = self.net(torch.cat(seen, dim=1), tuple(features), t)
+        prediction = self.net(torch.cat(seen, dim=1), features, t)
         if not self.gain:
             return prediction
         offset, gain = prediction.chunk(2, dim=1)
