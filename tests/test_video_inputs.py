@@ -227,7 +227,7 @@ def test_an_unknown_hardware_decoder_is_named(tmp_path: Path) -> None:
 
 def test_hardware_that_is_not_there_is_named(tmp_path: Path) -> None:
     clip = clips.plain(tmp_path / "in.mp4")
-    try:
-        assert len(list(VideoSource(str(clip), hwaccel="cuda").frames())) == 25  # there is one
-    except LLDiffusionError as error:
-        assert "cannot decode on 'cuda' here" in str(error)
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is an NVIDIA GPU: decoding on it works")
+    with pytest.raises(LLDiffusionError, match="cannot decode on 'cuda' here"):
+        VideoSource(str(clip), hwaccel="cuda")

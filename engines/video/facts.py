@@ -8,6 +8,11 @@ from fractions import Fraction
 from .colour import Colour
 
 
+def as_written(seconds: float) -> Fraction:
+    """A time as a person wrote it: 0.4 is two fifths, not the binary fraction a little above it."""
+    return Fraction(str(seconds))
+
+
 @dataclass(frozen=True)
 class Facts:
     """The picture's size, format and timing; what the output takes over."""

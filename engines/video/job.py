@@ -19,7 +19,7 @@ from lldiffusion.errors import LLDiffusionError
 from . import pipeline
 from .careful import Careful, Open, Tile
 from .damage import Damage
-from .facts import Facts
+from .facts import Facts, as_written
 from .frame import Frame
 from .interrupts import Interrupts
 from .journal import Journal
@@ -130,8 +130,8 @@ class _Run:
             frames = self._source.frames(job.start, job.end, self.journal.frames)
             if not facts.again:  # a camera: Ctrl-C is its end
                 frames = _until(frames, interrupts.asked)
-            zero = facts.start * facts.time_base + Fraction(job.start)
-            for part in pieces(frames, zero, Fraction(job.piece)):
+            zero = facts.start * facts.time_base + as_written(job.start)
+            for part in pieces(frames, zero, as_written(job.piece)):
                 if interrupts.asked.is_set() and facts.again:
                     raise KeyboardInterrupt
                 self._piece(part, watched, work)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +10,7 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import FORMATS, list_images
 
 from .encoding import Encoding
-from .facts import Facts
+from .facts import Facts, as_written
 from .frame import Frame
 from .inputs import open_input
 from .mux import Cut, assemble, unkept
@@ -79,7 +78,7 @@ class FileOutput:
     def _cut(self, first: Segment) -> Cut:
         """The whole keeps its timestamps; a part begins at 0 with its first frame."""
         unit = self.facts.time_base
-        end = None if self.end is None else self.facts.start * unit + Fraction(self.end)
+        end = None if self.end is None else self.facts.start * unit + as_written(self.end)
         return Cut(first.first * unit if self.start > 0 else None, end)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from lldiffusion.errors import LLDiffusionError
 
 from .damage import Damage, Lost
-from .facts import Facts
+from .facts import Facts, as_written
 from .frame import Frame
 from .inputs import first_video, may_be_read_again, open_input
 from .planes import Origin, bits_of, colour_of, matrix_of, split
@@ -58,8 +58,8 @@ class VideoSource:
         """
         unit, zero = self.facts.time_base, self.facts.start * self.facts.time_base
         last = None
-        for last in self._from(-int(-(zero + Fraction(start)) // unit)):
-            if end is not None and last.pts * unit >= zero + Fraction(end):
+        for last in self._from(-int(-(zero + as_written(start)) // unit)):
+            if end is not None and last.pts * unit >= zero + as_written(end):
                 return
             if skip > 0:
                 skip -= 1

@@ -18,7 +18,7 @@ from lldiffusion.images import IMAGE_SUFFIXES, Image, list_images, read_image, w
 
 from .colour import BT709, FULL, RGB, Colour
 from .damage import Damage
-from .facts import Facts
+from .facts import Facts, as_written
 from .frame import Frame
 from .planes import Origin
 from .segment import Segment
@@ -65,10 +65,10 @@ class StillsSource:
     def frames(self, start: float = 0.0, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
         """As `VideoSource.frames`."""
         for pts in range(len(self._paths)):
-            time = float(pts * self.facts.time_base)
-            if end is not None and time >= end:
+            time = pts * self.facts.time_base
+            if end is not None and time >= as_written(end):
                 return
-            if time < start:
+            if time < as_written(start):
                 continue
             if skip > 0:
                 skip -= 1
