@@ -39,6 +39,7 @@ Pixels = NDArray[np.float32]  # (H, W, 3) RGB in [0, 1]
 MEMORY = 0.9  # of the wobble from one frame to the next (an AR(1) process): it takes 10 frames to forget
 WOBBLES = {"steady": 0.0, "wobbling": 0.1}  # standard deviation of the exposure over time, in stops
 FRAME_BY_FRAME: dict[str, Any] = {"smoothing": 0.0}
+HEADS = ("change", "flicker", "AB(Var)", "warp 1e-3", "static", "PSNR")  # in 1/255, (1/255)^2 and dB
 
 
 @dataclass(frozen=True)
@@ -104,24 +105,24 @@ def read(path: Path, count: int) -> list[Frame]:
 
 
 def show(results: list[Result], console: Console) -> None:
-    """A table, and for each exposure how the smoothed pipeline compares with frame by frame."""
-    table = Table("clip", "exposure", "way")
-    for head in (
-        "change\n1/255",
-        "flicker\n1/255",
-        "AB(Var)\n(1/255)²",
-        "warping\n1e-3",
-        "static std\n1/255",
-        "PSNR\ndB",
-    ):
-        table.add_column(head, justify="right")
-    for result in results:
-        s = result.score
-        numbers = (s.change, s.flicker, s.ab_var, (s.warping_error or 0) * 1e3, s.static_std, s.psnr)
-        table.add_row(result.clip, result.exposure, result.way, *("-" if n is None else f"{n:.2f}" for n in numbers))
-    console.print(table)
+    """A table for each clip and exposure, and how every way compares with frame by frame in the mean."""
+    for clip, exposure in dict.fromkeys((result.clip, result.exposure) for result in results):
+        here = [result for result in results if (result.clip, result.exposure) == (clip, exposure)]
+        table = Table(title=f"{clip}, {exposure} exposure, {here[0].frames} frames", title_justify="left")
+        table.add_column("way", no_wrap=True)
+        for head in HEADS:
+            table.add_column(head, justify="right")
+        for result in here:
+            table.add_row(result.way, *_numbers(result.score))
+        console.print(table)
     for line in compare(results):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _numbers(score: ClipScore) -> list[str]:
+    warping = None if score.warping_error is None else score.warping_error * 1e3
+    values = (score.change, score.flicker, score.ab_var, warping, score.static_std, score.psnr)
+    return ["-" if value is None else f"{value:.2f}" for value in values]
 
 
 def compare(results: list[Result]) -> list[str]:
