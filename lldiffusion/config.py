@@ -16,7 +16,7 @@ from typing import Any
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.tables import build, merge, override
 
-PRESETS = ("tiny", "paper", "paper-v2")
+PRESETS = ("tiny", "fast", "paper", "paper-v2")
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ class DataConfig:
     cast: float = 0.0  # random gain of each channel of the low image, in [1 - cast, 1 + cast]
     gamma: float = 0.0  # random gamma of the low image, exponent in [1 - gamma, 1 + gamma]
     stops: tuple[float, ...] = (5.6, 7.3)  # light that simulated low images lose, in stops: (least, most)
+    rough: float = 0.0  # extra noise of half the low images: standard deviation up to this many 1/255, by photons too
     target_expose: float = 0.0  # random exposure change of half the normal images, +- this many stops (model.level)
 
     def __post_init__(self) -> None:

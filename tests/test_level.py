@@ -158,3 +158,16 @@ def test_a_picture_is_matched(tiny: LLDiffusion) -> None:
     other = Enhancer(TorchEngine(LLDiffusion(without)), without)
     with pytest.raises(LLDiffusionError, match="no level"):
         other.exposure_to_match(dark, 0.5)
+
+
+def test_half_of_the_low_images_are_rougher(pairs: tuple[Pair, ...]) -> None:
+    config = DataConfig(crop=32)
+    plain, rough = (
+        PairCrops([Source(pairs, False)], c, seed=2, length=40) for c in (config, replace(config, rough=4.0))
+    )
+    added = [float((rough[i]["low"] - plain[i]["low"]).std()) * 127.5 for i in range(40)]
+    assert 8 < sum(value < 0.01 for value in added) < 32
+    assert 3 < max(added) < 4 * 1.4 * 4  # strength, channel and photons at their most
+    assert all(torch.equal(rough[i]["normal"], plain[i]["normal"]) for i in range(40))
+    levels = (rough[int(np.argmax(added))]["low"] + 1) * 127.5
+    assert torch.allclose(levels, levels.round(), atol=1e-3)  # 8 bits

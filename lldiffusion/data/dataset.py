@@ -99,7 +99,7 @@ class PairCrops(Dataset[dict[str, Tensor]]):
             low = _cut(pair.low, window, self.config.crop)
         normal = self._expose_target(normal, rng)
         turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-        return _turn(self._expose(low, rng), turn, flip), _turn(normal, turn, flip)
+        return _turn(self._roughen(self._expose(low, rng), rng), turn, flip), _turn(normal, turn, flip)
 
     def _expose_target(self, normal: Pixels, rng: Generator) -> Pixels:
         """Half of the targets are lit otherwise, so that the level is obeyed whatever it is."""
@@ -107,6 +107,23 @@ class PairCrops(Dataset[dict[str, Tensor]]):
             return normal
         stops = rng.uniform(-self.config.target_expose, self.config.target_expose)
         return np.minimum(normal * np.float32(2 ** (stops / 2.2)), 1)
+
+    def _roughen(self, low: Pixels, rng: Generator) -> Pixels:
+        """Half of the low images get more noise than their camera made: another's has more.
+
+        The same standard deviation everywhere plus a part that grows with the root of the light, each channel with its
+        own share, spread a little to neighbours as cameras do; rounded to 8 bits.
+        """
+        if not self.config.rough or rng.random() < 0.5:
+            return low
+        strength = rng.uniform(0, self.config.rough) * rng.uniform(0.7, 1.4, size=3).astype(np.float32)
+        noise = rng.standard_normal(low.shape, dtype=np.float32)
+        spread = np.float32(rng.uniform(0, 0.35))
+        for axis in (0, 1):
+            noise = noise + spread * np.roll(noise, 1, axis)
+        noise /= 1 + spread * spread
+        photons = 1 + np.float32(rng.uniform(0, 3)) * np.sqrt(low)
+        return np.clip(np.round(low * 255 + strength * noise * photons), 0, 255) * np.float32(1 / 255)
 
     def _expose(self, low: Pixels, rng: Generator) -> Pixels:
         """Random exposure (stops, through a 2.2 gamma), colour cast and gamma of the low image alone."""
