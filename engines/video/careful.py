@@ -87,6 +87,12 @@ class Careful:
         if self._exact is not None:
             self._exact.close()
 
+    def lines(self) -> list[str]:
+        """What happened to frames whose result was not finite, for the report at the end."""
+        said = [f"{self.recomputed} frames computed again in float32: their result was not finite"]
+        said += [f"{self.given_up} frames stood in for: their result was not finite, in float32 neither"]
+        return [line for line in said if not line.startswith("0 ")]
+
     def _again(self, frame: Frame) -> list[Frame]:
         """A frame whose result was not finite, in float32."""
         try:

@@ -34,6 +34,20 @@ class Facts:
     again: bool = True  # whether it can be read a second time: a file can, a camera or a pipe cannot
     rgb: bool = False  # pixels are stored as R'G'B'
 
+    def oddities(self) -> list[str]:
+        """What cannot be done justice to, one line each."""
+        said = []
+        if self.interlaced:
+            said.append(f"'{self.name}' is interlaced and enhanced as it is: deinterlace it first for a better result")
+        if self.alpha:
+            said.append(f"'{self.name}' has an alpha channel, which is not kept")
+        return said
+
+    @property
+    def alpha(self) -> bool:
+        """Whether the pixel format has an alpha channel."""
+        return self.format.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya"))
+
     @property
     def seconds_a_frame(self) -> float:
         """On average."""

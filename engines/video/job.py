@@ -89,7 +89,7 @@ def run_job(job: Job, source: Source, output: Output, journal: Journal, watcher:
     LLDiffusionError; both say how to go on where something is finished.
     """
     clock = time.monotonic()
-    for line in output.lost():
+    for line in [*source.facts.oddities(), *output.lost()]:
         watcher.say(line)
     run = _Run(job, source, output, journal, watcher)
     with run.kept():
@@ -120,6 +120,7 @@ class _Run:
             self._enhance(work)
         finally:
             work.close()
+        self.summary.notes += work.lines()
         self.summary.frames, self.summary.slowest = self._progress.written, self._progress.slowest
 
     def _enhance(self, work: Careful) -> None:
@@ -223,6 +224,8 @@ def run_stream(job: Job, source: Source, write: Callable[[Frame], None], watcher
     clock, summary, progress = time.monotonic(), Summary(), pipeline.Progress()
     work = Careful(job.open_work, job.tile, watcher.say)
     watched = Watched(work.enhance, summary, job.preview, source.facts.matrix)
+    for line in source.facts.oddities():
+        watcher.say(line)
     watcher.begin(job.total(source.facts), 0)
 
     def passed_on(frame: Frame) -> None:
@@ -237,6 +240,6 @@ def run_stream(job: Job, source: Source, write: Callable[[Frame], None], watcher
     if not progress.written:
         raise LLDiffusionError(_nothing(job, source.facts))
     summary.frames, summary.slowest = progress.written, progress.slowest
-    summary.notes += source.damage.lines()
+    summary.notes += work.lines() + source.damage.lines()
     summary.seconds = time.monotonic() - clock
     return summary
