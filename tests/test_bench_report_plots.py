@@ -132,8 +132,10 @@ def test_odd_records_are_drawn(change: str) -> None:
         rows = rows[:1]
     else:
         rows = tuple(replace(rows[0], width=64 * n, height=64) for n in range(1, 9))
-    fits = tuple(replace(fit, model=HOSTILE, points=fit.points[:1]) for fit in FULL.scaling[:1])
-    made = plots(replace(EMPTY, measurements=rows, scaling=fits))
+    first = FULL.scaling[0]
+    fits = [replace(first, model=HOSTILE, points=first.points[:1]), replace(first, points=())]
+    fits += [replace(first, of="planets", points=((0.0, 1.0), (2.0, 0.0)))]
+    made = plots(replace(EMPTY, measurements=rows, scaling=tuple(fits)))
     assert len(made) >= 3
     for plot in made:
         assert "<script" not in plot.svg

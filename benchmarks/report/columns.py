@@ -31,7 +31,7 @@ def _percentile(share: int, about: str) -> Column:
 
 
 def _stage(name: str, head: str, about: str) -> Column:
-    return Column(name, head, "seconds", about, lambda m, _: getattr(m.stages, name))
+    return Column(name, head, "milliseconds", about, lambda m, _: getattr(m.stages, name))
 
 
 def _against(backend: str, key: str, head: str, about: str) -> Column:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..record import Result, Scaling
 from .axes import label_bytes, label_numbers, label_pixels, label_seconds
@@ -17,12 +18,12 @@ WORDS = {"seconds": "time", "host_memory": "memory", "device_memory": "GPU memor
 
 def scaling_plots(result: Result) -> list[Plot]:
     """One for each quantity against each cause."""
-    kinds = dict.fromkeys((fit.of, fit.against) for fit in result.scaling)
-    return [_plot(number, of, against, _having(result, of, against)) for number, (of, against) in enumerate(kinds)]
-
-
-def _having(result: Result, of: str, against: str) -> list[Scaling]:
-    return [fit for fit in result.scaling if (fit.of, fit.against) == (of, against) and fit.points]
+    groups: dict[tuple[str, str], list[Scaling]] = {}
+    for fit in result.scaling:
+        points = tuple((x, y) for x, y in fit.points if x > 0 and y > 0)  # others have no place on these axes
+        if points:
+            groups.setdefault((fit.of, fit.against), []).append(replace(fit, points=points))
+    return [_plot(number, of, against, fits) for number, ((of, against), fits) in enumerate(groups.items())]
 
 
 def _plot(number: int, of: str, against: str, fits: Sequence[Scaling]) -> Plot:
@@ -50,9 +51,7 @@ def _paint(canvas: Canvas, fits: Sequence[Scaling]) -> None:
 
 def fitted_line(fit: Scaling, exponent: float) -> tuple[list[float], list[float]]:
     """From the middle of the fitted points (the larger half) to both of its ends, with this slope."""
-    points = [(x, y) for x, y in fit.points[len(fit.points) // 2 :] if x > 0 and y > 0]
-    if not points:
-        return [], []
+    points = fit.points[len(fit.points) // 2 :]
     x0, y0 = (math.exp(sum(map(math.log, values)) / len(points)) for values in zip(*points))
     ends = [points[0][0], points[-1][0]]
     return ends, [y0 * (x / x0) ** exponent for x in ends]

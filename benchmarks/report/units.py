@@ -44,6 +44,7 @@ def _operations(largest: float) -> Unit:
 
 KINDS: dict[str, Callable[[float], Unit]] = {
     "seconds": _seconds,
+    "milliseconds": lambda _: Unit("ms", 1e-3),
     "bytes": _bytes,
     "operations": _operations,
     "count": lambda _: Unit(decimals=0),
