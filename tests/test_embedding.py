@@ -21,8 +21,8 @@ from lldiffusion.errors import LLDiffusionError
 
 
 def test_the_runtime_is_imported_in_under_0_3_seconds() -> None:
-    """Its own share of it: NumPy's import is taken off.  The best of three, since a busy machine is slow."""
-    code = "import numpy, time; t = time.perf_counter(); import lldiffusion.engines; print(time.perf_counter() - t)"
+    """All of it, NumPy too, in processor time: a busy machine makes the clock slow, not the import."""
+    code = "import time; t = time.process_time(); import lldiffusion.engines; print(time.process_time() - t)"
     times = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
     assert min(times) < 0.3
 
@@ -31,7 +31,7 @@ def test_the_runtime_is_imported_in_under_0_3_seconds() -> None:
 def test_threads_share_an_enhancer(backend: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     source = "tiny" if backend == "torch" else toy_bundle(tmp_path_factory.mktemp(backend) / "toy")
     pytest.importorskip(backend)
-    sizes = [(64, 64), (64, 96), (96, 64), (70, 90)] * 2
+    sizes = [(64, 64), (64, 96), (70, 90)] * 2
     pictures = [dark(photograph(height=h, width=w)) + np.float32(i / 100) for i, (h, w) in enumerate(sizes)]
     with Enhancer.open(source, backend=backend) as enhancer:
         alone = [enhancer(picture) for picture in pictures]
