@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -245,3 +248,67 @@ def test_what_is_odd_is_said(tmp_path: Path) -> None:
     assert "has an alpha channel, which is not kept" in listener.said[0]
     assert clips.stream(tmp_path / "opaque.mkv")["pix_fmt"] == "yuv420p"
     assert np.array_equal(clips.samples(clear, "yuv420p"), clips.samples(tmp_path / "opaque.mkv", "yuv420p"))
+
+
+def test_sound_that_can_be_read_only_once_is_kept(tmp_path: Path) -> None:
+    source, target = clips.plain(tmp_path / "in.ts"), tmp_path / "out.ts"
+    code = (
+        "from pathlib import Path\n"
+        "from passing import Listener, PassThrough\n"
+        "from lldiffusion.engines.video.encoding import choose_encoding\n"
+        "from lldiffusion.engines.video.job import Job, run_job\n"
+        "from lldiffusion.engines.video.journal import Journal\n"
+        "from lldiffusion.engines.video.outputs import SPOOL, FileOutput, parts_folder\n"
+        "from lldiffusion.engines.video.source import VideoSource\n"
+        f"target = Path({str(target)!r})\n"
+        "folder = parts_folder(str(target))\n"
+        "source = VideoSource('-', spool=folder / SPOOL)\n"
+        "encoding = choose_encoding(source.facts, target, 'libx264', 0, threads=1)\n"
+        "output = FileOutput(target, source.facts, encoding)\n"
+        "job = Job(lambda tile, exact: PassThrough(), piece=0.4)\n"
+        "print(run_job(job, source, output, Journal({}, 1, folder=folder), Listener()).frames)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with source.open("rb") as file:
+        command = ["sh", "-c", 'cat | "$0" -c "$1"', sys.executable, code]
+        done = subprocess.run(command, stdin=file, capture_output=True, env=environment)
+    assert done.stdout.split() == [b"25"], done.stderr.decode()
+    assert clips.times(target) == clips.times(source)
+    assert np.array_equal(clips.samples(target, "yuv420p"), clips.samples(source, "yuv420p"))
+    assert clips.packets(target, "a:0") == clips.packets(source, "a:0")
+
+
+def test_a_stream_from_the_network(tmp_path: Path) -> None:
+    clip = clips.plain(tmp_path / "in.ts")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    command = [
+        clips.program("ffmpeg"),
+        "-v",
+        "error",
+        "-i",
+        str(clip),
+        "-c",
+        "copy",
+        "-f",
+        "mpegts",
+        f"{address}?listen",
+    ]
+    with subprocess.Popen([*sender, f"{address}?listen"], stdin=subprocess.DEVNULL) as server:
+        source = _connected(address)
+        assert not source.facts.again
+        assert len(list(source.frames())) == 25
+        source.close()
+        server.kill()
+
+
+def _connected(address: str) -> VideoSource:
+    for _ in range(100):
+        try:
+            return VideoSource(address)
+        except LLDiffusionError as error:
+            if "refused" not in str(error):
+                raise
+            time.sleep(0.1)
+    raise AssertionError(f"nobody listens at {address}")

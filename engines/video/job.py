@@ -38,6 +38,9 @@ class Source(Protocol):
     def frames(self, start: float = 0.0, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
         """Frames between two times, the first few left out."""
 
+    def close(self) -> None:
+        """Let go of the input."""
+
 
 class Watcher(Protocol):
     """Is told how a job goes, from any thread."""
@@ -94,9 +97,10 @@ def run_job(job: Job, source: Source, output: Output, journal: Journal, watcher:
     run = _Run(job, source, output, journal, watcher)
     with run.kept():
         run.enhance()
-        output.finish(run.journal.folder, run.journal.segments)
+        source.close()  # what it kept of the other streams is complete
+        lost = output.finish(run.journal.folder, run.journal.segments)
     remove(run.journal.folder)
-    run.summary.notes += source.damage.lines()
+    run.summary.notes += source.damage.lines() + ([] if source.facts.again else lost)
     run.summary.seconds = time.monotonic() - clock
     return run.summary
 

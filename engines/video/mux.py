@@ -91,9 +91,11 @@ def add_streams(output: Any, encoding: Encoding, other: Any) -> tuple[Any, dict[
     from av.stream import Discard
 
     video, copies, notes = None, {}, []
-    enhanced = first_video(other, other.name)
+    enhanced = enhanced_stream(other)
+    if enhanced is None:
+        video = encoding.add_stream(output)
     for stream in other.streams:
-        if stream.index == enhanced.index:
+        if stream.index == enhanced:
             video = encoding.add_stream(output)
             _describe(video, stream)
         elif stream.discard == Discard.all:
@@ -107,6 +109,14 @@ def add_streams(output: Any, encoding: Encoding, other: Any) -> tuple[Any, dict[
             copies[stream.index] = output.add_stream_from_template(stream, opaque=True)
             _describe(copies[stream.index], stream)
     return video, copies, notes
+
+
+def enhanced_stream(other: Any) -> int | None:
+    """Index of the stream that the new video replaces; none in a spool, which holds the others only."""
+    from av.stream import Disposition
+
+    real = [stream for stream in other.streams.video if not stream.disposition & Disposition.attached_pic]
+    return first_video(other, other.name).index if real else None
 
 
 def _why_not(stream: Any, container: str) -> str | None:

@@ -17,6 +17,8 @@ from .mux import Cut, assemble, unkept
 from .segment import Segment, SegmentWriter
 from .stills import StillsWriter, folder_of, gather, is_stills, pattern_of
 
+SPOOL = "others.nut"  # in a job's folder: the other streams of an input that cannot be read twice
+
 
 class Piece(Protocol):
     """Some seconds of output on their way to the disk: `SegmentWriter` or `StillsWriter`."""
@@ -40,8 +42,8 @@ class Output(Protocol):
     def piece(self, folder: Path, segments: tuple[Segment, ...]) -> Piece:
         """The piece that follows `segments`."""
 
-    def finish(self, folder: Path, segments: tuple[Segment, ...]) -> None:
-        """Put the whole in its place."""
+    def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
+        """Put the whole in its place; returns what of the input could not be kept."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ class FileOutput:
         """As `Output.piece`."""
         return SegmentWriter(folder, f"piece-{len(segments):05d}.nut", self.encoding)
 
-    def finish(self, folder: Path, segments: tuple[Segment, ...]) -> None:
+    def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
         """As `Output.finish`."""
-        cut = self._cut(segments[0])
-        if self.streams is None:
-            assemble(self.target, folder, list(segments), self.encoding, None, cut)
-            return
-        with open_input(self.streams, {}, None) as other:
-            assemble(self.target, folder, list(segments), self.encoding, other, cut)
+        cut, spool = self._cut(segments[0]), folder / SPOOL
+        streams = str(spool) if spool.exists() else self.streams
+        if streams is None:
+            return assemble(self.target, folder, list(segments), self.encoding, None, cut)
+        with open_input(streams, {}, None) as other:
+            return assemble(self.target, folder, list(segments), self.encoding, other, cut)
 
     def _cut(self, first: Segment) -> Cut:
         """The whole keeps its timestamps; a part begins at 0 with its first frame."""
@@ -103,9 +105,10 @@ class FolderOutput:
         number = sum(segment.frames for segment in segments)
         return StillsWriter(folder, f"piece-{len(segments):05d}", self.target, self.facts, number)
 
-    def finish(self, folder: Path, segments: tuple[Segment, ...]) -> None:
+    def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
         """As `Output.finish`."""
         gather(self.target, folder, list(segments))
+        return []
 
 
 def check_target(target: str, source: str, overwrite: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from lldiffusion.errors import LLDiffusionError
@@ -15,6 +16,7 @@ from .facts import Facts, as_written
 from .frame import Frame
 from .inputs import first_video, may_be_read_again, open_input
 from .planes import Origin, bits_of, colour_of, matrix_of, split
+from .spool import Spool
 
 _MISSING = 0.5  # seconds that may lack at the end without being called damage
 
@@ -36,11 +38,16 @@ class VideoSource:
         name: a file, a URL, `-` for standard input, or `v4l2:/dev/video0` and the like for a camera.
         options: for FFmpeg's reader, e.g. {"video_size": "640x480"}; `format` names the container.
         hwaccel: "cuda", "vaapi", "qsv" ...: decode there where the codec allows it, else on the CPU.
+        spool: file for the packets of the other streams, where the input cannot be read again.
     Raises LLDiffusionError for what is no video, has no frames, or has colours that are not supported.
     """
 
-    def __init__(self, name: str, options: dict[str, str] | None = None, hwaccel: str | None = None) -> None:
+    def __init__(
+        self, name: str, options: dict[str, str] | None = None, hwaccel: str | None = None, spool: Path | None = None
+    ) -> None:
         self._name, self._how = name, (dict(options or {}), hwaccel)
+        self._spool_path = spool
+        self.spool: Spool | None = None
         self.damage = Damage()
         self._open()
         first = next(self._decoded, None)
@@ -56,6 +63,8 @@ class VideoSource:
 
         What is skipped is decoded, so that the rest is what it would have been.  Call this once.
         """
+        if self.spool is not None:
+            self.spool.begin()
         unit, zero = self.facts.time_base, self.facts.start * self.facts.time_base
         last = None
         for last in self._from(-int(-(zero + as_written(start)) // unit)):
@@ -70,12 +79,17 @@ class VideoSource:
 
     def close(self) -> None:
         """Let go of the file."""
+        if self.spool is not None:
+            self.spool.close()
         self._container.close()
 
     def _open(self) -> None:
         self._container = open_input(self._name, *self._how)
         self._stream = first_video(self._container, self._name)
         self._stream.thread_type = "AUTO"
+        others = [stream for stream in self._container.streams if stream.index != self._stream.index]
+        if others and self._spool_path is not None and not may_be_read_again(self._name):
+            self.spool = Spool(others, self._spool_path)
         self._decoded = self._decode()
 
     def _frame(self, shown: Shown) -> Frame:
@@ -130,7 +144,14 @@ class VideoSource:
         import av
 
         try:
-            yield from self._container.demux(self._stream)
+            if self.spool is None:
+                yield from self._container.demux(self._stream)
+                return
+            for packet in self._container.demux():
+                if packet.stream.index == self._stream.index:
+                    yield packet
+                else:
+                    self.spool.add(packet)
         except (av.error.FFmpegError, OSError) as error:
             self.damage.ended = f"the input stopped early: {getattr(error, 'strerror', None) or error}"
             flush = av.Packet()

@@ -214,6 +214,7 @@ def _to_pipe(wishes: Wishes, kind: str, tile: str | int) -> Summary:
 def _source(wishes: Wishes) -> Iterator[Source]:
     """The input, opened; what is odd about it is said."""
     from lldiffusion.engines.allocator import keep_freed_memory
+    from lldiffusion.engines.video.outputs import SPOOL, parts_folder
     from lldiffusion.engines.video.pipes import raw_options
     from lldiffusion.engines.video.source import VideoSource
     from lldiffusion.engines.video.stills import StillsSource, is_stills
@@ -224,7 +225,8 @@ def _source(wishes: Wishes) -> Iterator[Source]:
     if is_stills(wishes.source):
         source = StillsSource(wishes.source, Fraction(fps).limit_denominator(100_000))
     else:
-        source = VideoSource(wishes.source, raw_options(raw) if raw else None, hwaccel)
+        spool = None if wishes.target == "-" or is_stills(wishes.target) else parts_folder(wishes.target) / SPOOL
+        source = VideoSource(wishes.source, raw_options(raw) if raw else None, hwaccel, spool)
     try:
         yield source
     finally:
