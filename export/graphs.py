@@ -9,9 +9,10 @@ The last feature of a model with a level is that level, (N, 2, 1, 1); its denois
 Batch, height and width are dynamic, height and width as multiples of `size_multiple`.  Nothing in a graph depends on
 the step: the timestep and the five coefficients (see `engines.sampler`) come in as inputs.
 
-The first convolution's share of y and C(y) does not depend on the step either.  It stays in the denoiser: it is 4 %
-of a step's multiplications in the model `tiny` and 0.3 % in `paper`, and handing it over instead would cost reading
-as many bytes again.
+The first convolution's share of y, C(y) and brightened y does not depend on the step either.  It stays in the
+denoiser: it is a few per cent of a step's multiplications in the model `tiny` and 0.3 % in `paper`, handing it over
+instead would cost reading as many bytes again, and y is needed all the same (python -m
+lldiffusion.benchmarks.first_convolution measures both ways).
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _name_sizes(graph: onnx.GraphProto, model: LLDiffusion) -> None:
 def trace(model: LLDiffusion, graph: str, opset: int = 21) -> Any:
     """The `torch.onnx.ONNXProgram` of one graph, constants folded."""
     module, arguments, shapes, inputs, outputs = _example(model, graph)
-    with _quiet(), torch.inference_mode(False), torch.no_grad():
+    with quiet(), torch.inference_mode(False), torch.no_grad():
         return torch.onnx.export(
             module,
             arguments,
@@ -166,7 +167,7 @@ def _shape(tensor: Tensor, height: int, multiple: int) -> dict[int, Any]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Tracing reports every stage, and warns of torchvision's absence."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
