@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,8 @@ def find_pairs(data: Path | None, most: int) -> list[Pair]:
     if data is None:
         from lldiffusion.data.photographs import dark_photographs
 
-        made = [Pair(name, as_float(dark), as_float(original)) for name, original, dark in dark_photographs()]
-        return made[:most]
+        photographs = islice(dark_photographs(), most)
+        return [Pair(name, as_float(dark), as_float(original)) for name, original, dark in photographs]
     from lldiffusion.data.layouts import find_pairs as find
     from lldiffusion.data.layouts import validate_pairs
     from lldiffusion.images import read_image

@@ -69,7 +69,9 @@ def measure(peers: dict[str, Timed], steps: list[int], seconds: float, say: Say 
     return outcome
 
 
-def warm_up(peers: dict[str, Timed], seconds: float, outcome: Outcome, say: Say) -> dict[str, Sample]:
+def warm_up(
+    peers: dict[str, Timed], seconds: float, outcome: Outcome, say: Say = lambda text: None
+) -> dict[str, Sample]:
     """Call each peer with one step until two calls in a row agree; returns its last call."""
     last: dict[str, Sample] = {}
     each = WARMUP_SHARE * seconds / max(len(peers), 1)

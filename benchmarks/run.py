@@ -32,6 +32,7 @@ from .statistics import differ
 
 # Shares of the budget; what a phase leaves over goes to the later ones.
 CEILINGS, QUALITY, SCALING = 0.02, 0.1, 0.2
+LEAST = 0.3  # of the first group, whatever the others took
 DEFAULT = Settings()
 LINEAR = 1.1  # exponent above which the responsible operator is looked for
 Report = Callable[[str, float], None]  # what is being done, and the share of the budget that is used
@@ -158,6 +159,8 @@ class _Run:
         for i, group in enumerate(groups):
             weights = [_weight(one) for one in groups[i:]]
             left = self.end - later - time.monotonic()
+            if i == 0:  # is always measured: a budget that all went into preparing would tell nothing
+                left = max(left, LEAST * self.settings.budget)
             if left <= 0:
                 self.bench.note(f"{group.label}: not measured, the budget of {self.settings.budget:g} s was used up")
                 continue

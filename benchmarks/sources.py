@@ -46,9 +46,9 @@ def find_source(given: str) -> Source:
     """
     path = Path(given)
     if path.is_dir() or given in SHIPPED:
-        from lldiffusion.model.checkpoint import read_info, resolve
+        from lldiffusion.model.checkpoint import read_info
 
-        folder = resolve(given)
+        folder = find_model(given)
         graphs = str(folder) if (folder / MANIFEST).is_file() else ""
         if not (folder / "config.json").is_file() and graphs:
             return _of_bundle(given)
@@ -117,11 +117,11 @@ def _key(source: Source) -> str:
     digest = hashlib.sha256(f"{lldiffusion.__version__} {json.dumps(source.config.to_dict())}".encode())
     digest.update((_weights(source.checkpoint) if source.checkpoint else str(SEED)).encode())
     package = Path(lldiffusion.__file__).parent
-    for path in sorted([*package.glob("export/*.py"), *package.glob("model/*.py")]):
+    makers = [package / "export" / name for name in ("graphs.py", "precision.py")]
+    for path in [*makers, *sorted(package.glob("model/*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _weights(checkpoint: str) -> str:
-
     return record(find_model(checkpoint) / "model.safetensors").sha256
