@@ -82,8 +82,8 @@ def coloured(path: Path, pixels: str, matrix: str, full: bool, codec: str = "ffv
     convert = (
         f"scale=out_color_matrix={matrix.removesuffix('nc')}:out_range={'pc' if full else 'tv'}:flags=accurate_rnd"
     )
-    tags = ("-colorspace", matrix, "-color_trc", transfer, "-color_primaries", primaries)
-    tags += ("-color_range", "pc" if full else "tv")
+    tags = ["-colorspace", matrix, "-color_trc", transfer, "-color_primaries", primaries]
+    tags += ["-color_range", "pc" if full else "tv"]
     options = ("-preset", "ultrafast") if codec.startswith("libx") else ()
     quiet = ("-x265-params", "log-level=none") if codec == "libx265" else ()
     ffmpeg(*VIDEO, "-vf", f"{convert},format={pixels}", "-c:v", codec, *options, *quiet, *tags, path)

@@ -283,18 +283,7 @@ def test_a_stream_from_the_network(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    command = [
-        clips.program("ffmpeg"),
-        "-v",
-        "error",
-        "-i",
-        str(clip),
-        "-c",
-        "copy",
-        "-f",
-        "mpegts",
-        f"{address}?listen",
-    ]
+    sender = [clips.program("ffmpeg"), "-v", "error", "-i", str(clip), "-c", "copy", "-f", "mpegts"]
     with subprocess.Popen([*sender, f"{address}?listen"], stdin=subprocess.DEVNULL) as server:
         source = _connected(address)
         assert not source.facts.again

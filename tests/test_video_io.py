@@ -16,7 +16,7 @@ from lldiffusion.engines.video.planes import Origin, colour_of, join, planar, sp
 from lldiffusion.engines.video.source import VideoSource  # noqa: E402
 from lldiffusion.errors import LLDiffusionError  # noqa: E402
 
-LOSSLESS = {"codec": "libx264", "crf": 0}
+LOSSLESS: dict[str, Any] = {"codec": "libx264", "crf": 0}
 BT709, BT601, BT2020 = 1, 6, 9
 FORMATS = ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv420p10le", "yuv444p12le", "nv12"]
 FORMATS += ["p010le", "yuyv422", "rgb24", "bgr0", "gbrp10le", "gray", "gray10le"]
