@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,21 @@ def test_another_number_of_steps_is_another_graph(engine: TensorRtEngine, cuda: 
         ours, oracle = sample(engine, low, steps, low), sample(ToyEngine(), low, steps, low)
         assert np.abs(ours - oracle).max() < 1e-5
     assert cuda.captures == 2
+
+
+def test_other_numbers_in_the_steps_are_the_same_graph(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
+    """Another exposure or solver with as many steps: its numbers are uploaded, nothing is captured again."""
+    low = dark((1, 3, 64, 64))
+    other = tuple(replace(step, k_x=0.3, b=0.7, c=-0.2) for step in STEPS)
+    for steps in (STEPS, other, other, STEPS):
+        ours, oracle = sample(engine, low, steps, low), sample(ToyEngine(), low, steps, low)
+        assert np.abs(ours - oracle).max() < 1e-5
+    assert cuda.captures == 1
+    before = len(cuda.blocks)
+    for stops in range(200):  # step by step, as tiles are: what was planned long ago is dropped
+        planned = (replace(STEPS[0], a=0.01 * stops),)
+        sample_tiled(engine, dark((1, 3, 160, 160)), planned, dark((1, 3, 160, 160)), 128, 32)
+    assert len(cuda.blocks) < before + 600
 
 
 def test_tiles_run_step_by_step(engine: TensorRtEngine) -> None:

@@ -97,8 +97,9 @@ class TensorRtEngine:
             pairs = zip(low, noise, ticks, strict=True)
             return np.concatenate([self.sample(y[None], steps, x[None], tick) for y, x, tick in pairs])
         lane = self._lane()
-        session = self._session(("loop", low.shape, steps), low.shape)
-        session.steps, lane.current = steps, session
+        session = self._session(("loop", low.shape, len(steps)), low.shape)
+        hand_over(session, steps)
+        lane.current = session
         try:
             if session.graph is None:
                 return self._first(lane, session, low, noise, progress)
@@ -129,6 +130,7 @@ class TensorRtEngine:
         return plain
 
     def _loop(self, session: Session, progress: Progress | None) -> None:
+        session.position = 0
         session.output = run(self, session.low, session.steps, session.noise, session.zeros, progress)
 
     def _replay(self, lane: Lane, session: Session, low: Floats, noise: Floats, progress: Progress | None) -> Floats:
@@ -185,9 +187,10 @@ class TensorRtEngine:
 
     def _coefficients(self, step: Step) -> dict[str, DeviceArray]:
         lane = self._lane()
-        if step not in lane.steps:
-            lane.steps[step] = {name: lane.pool.put(value) for name, value in step_inputs(step).items()}
-        return lane.steps[step]
+        if lane.current is None:
+            return lane.numbers.get(step, lambda: {name: lane.pool.put(v) for name, v in step_inputs(step).items()})
+        lane.current.position += 1
+        return lane.current.numbers[lane.current.position - 1]
 
     # -- contexts
 
@@ -241,6 +244,19 @@ class TensorRtEngine:
         if engine is None:
             raise LLDiffusionError(f"TensorRT cannot load engine '{name}': {self._log.last}; rebuild it (lldiff build)")
         return engine
+
+
+def hand_over(session: Session, steps: tuple[Step, ...]) -> None:
+    """Put the steps' numbers where the captured loop reads them: another exposure needs no new capture."""
+    if session.steps == steps:
+        return
+    for i, step in enumerate(steps):
+        if i == len(session.numbers):
+            session.numbers.append({name: session.pool.put(value) for name, value in step_inputs(step).items()})
+        else:
+            for name, value in step_inputs(step).items():
+                fill(session.numbers[i][name], value)
+    session.steps = steps
 
 
 def _batch(feeds: dict[str, Array]) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ from ..lru import Lru
 from ..sampler import Step
 from .device_memory import DeviceArray, Pool
 
-SESSIONS = 4  # image sizes (and step plans) kept ready in each thread
+SESSIONS = 4  # image sizes (and numbers of steps) kept ready in each thread
+PLANNED = 64  # steps whose numbers stay on the GPU while no loop is captured
 
 
 @dataclass(eq=False)
@@ -26,7 +27,9 @@ class Session:
 
     contexts: dict[str, Any]
     pool: Pool
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Step, ...] = ()  # of the loop, and their numbers, which the captured loop reads in order
+    numbers: list[dict[str, DeviceArray]] = field(default_factory=list)
+    position: int = 0  # of the step that comes next
     ready: set[str] = field(default_factory=set)  # graphs whose shapes are set
     low: DeviceArray | None = None  # the captured loop's inputs and output
     noise: DeviceArray | None = None
@@ -42,7 +45,7 @@ class Lane:
         self.stream = Stream(gpu)
         self.pool = Pool(self.stream)  # of coefficients, and of arrays that belong to no session
         self.scratch: DeviceArray | None = None
-        self.steps: dict[Step, dict[str, DeviceArray]] = {}  # never dropped: captured loops read them
+        self.numbers: Lru[dict[str, DeviceArray]] = Lru(PLANNED)  # of single steps
         self.sessions: Lru[Session] = Lru(SESSIONS, partial(_close, self.stream))
         weakref.finalize(self, self.sessions.clear).atexit = False  # when its thread ends
         self.current: Session | None = None  # of the loop that is running
