@@ -24,6 +24,7 @@ from lldiffusion.engines.video.job import Job, run_job, run_stream  # noqa: E402
 from lldiffusion.engines.video.journal import Journal  # noqa: E402
 from lldiffusion.engines.video.outputs import FolderOutput  # noqa: E402
 from lldiffusion.engines.video.pipes import PipeWriter, raw_options  # noqa: E402
+from lldiffusion.engines.video.planes import _turn  # noqa: E402
 from lldiffusion.engines.video.source import VideoSource  # noqa: E402
 from lldiffusion.engines.video.stills import StillsSource, upright  # noqa: E402
 from lldiffusion.errors import LLDiffusionError  # noqa: E402
@@ -301,3 +302,20 @@ def _connected(address: str) -> VideoSource:
                 raise
             time.sleep(0.1)
     raise AssertionError(f"nobody listens at {address}")
+
+
+def test_a_motion_jpeg_with_exif_is_read(tmp_path: Path) -> None:
+    write_image(tmp_path / "shot.jpg", Image(np.full((32, 48, 3), 0.5, np.float32)))  # libvips adds EXIF
+    assert b"Exif" in (tmp_path / "shot.jpg").read_bytes()
+    source = VideoSource(str(tmp_path / "shot.jpg"))
+    assert source.facts.matrix is None
+    assert abs(next(source.frames()).pixels.mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_the_matrix_of_a_turn_is_ffmpegs(turn: int, tmp_path: Path) -> None:
+    flat, source = clips.plain(tmp_path / "flat.mp4", "-frames:v", "1"), tmp_path / "in.mp4"
+    clips.ffmpeg("-i", flat, "-c", "copy", "-metadata:s:v:0", f"rotate={turn}", source)
+    opened = VideoSource(str(source))
+    with av.open(str(source)) as container:
+        assert _turn(next(container.decode(video=0)).rotation)[:5] == (opened.facts.matrix or ())[:5]

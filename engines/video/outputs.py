@@ -116,7 +116,8 @@ def check_target(target: str, source: str, overwrite: bool) -> None:
     path, stills = Path(target), is_stills(target)
     home = folder_of(target) if stills else path.parent
     if not (home.is_dir() or (stills and home.parent.is_dir())):
-        raise LLDiffusionError(f"cannot write '{target}': the folder '{home}' does not exist; make it first")
+        missing = home.parent if stills else home
+        raise LLDiffusionError(f"cannot write '{target}': the folder '{missing}' does not exist; make it first")
     if stills and home.is_dir() and Path(source).is_dir() and home.samefile(source):
         raise LLDiffusionError(f"the output would replace the input '{source}': name another folder")
     if path.is_file() and Path(source).exists() and path.samefile(source):

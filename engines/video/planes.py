@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,8 +65,17 @@ def colour_of(frame: Any) -> Colour:
 
 def matrix_of(frame: Any) -> tuple[int, ...] | None:
     """The display matrix (nine numbers) that a PyAV frame carries, if it does."""
-    held = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        held = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV 18 knows no name for some other side data of the frame, EXIF for one
+        return _turn(frame.rotation) if frame.rotation else None
     return None if held is None else tuple(int(value) for value in np.frombuffer(bytes(held), np.int32)[:9])
+
+
+def _turn(degrees: int) -> tuple[int, ...]:
+    """The display matrix of a turn, counter-clockwise; 16.16 fixed point, the last number 2.30."""
+    cos, sin = (round(f(math.radians(degrees)) * 65536) for f in (math.cos, math.sin))
+    return cos, -sin, 0, sin, cos, 0, 0, 0, 1 << 30
 
 
 def bits_of(format_name: str) -> int:
