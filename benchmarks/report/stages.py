@@ -66,9 +66,8 @@ def _paint(canvas: Canvas, rows: Sequence[Measurement]) -> None:
             canvas.tip(bar, f"{_name(row)}, {name}: {with_unit('seconds', part.get(name, 0))}")
         starts = [start + width for start, width in zip(starts, widths)]
     for place, (end, row) in enumerate(zip(starts, rows)):
-        canvas.axes.annotate(
-            with_unit("seconds", row.p50), (end, place), (4, 0), textcoords="offset points", va="center"
-        )
+        total = with_unit("seconds", row.p50)
+        canvas.axes.annotate(total, (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
     canvas.axes.set_yticks(range(len(rows)), [_name(m) for m in rows])
     canvas.axes.set(xlabel=f"time in {unit.name}", xlim=(0, max(starts) * 1.22 or 1))
     canvas.axes.grid(axis="y", visible=False)
