@@ -11,7 +11,7 @@ from lldiffusion.engines.memory import bytes_per_pixel, host_memory
 from lldiffusion.export.sizes import attention_pixels
 
 from .cost import count
-from .peers import Job, Peer
+from .peers import Job, Peer, label
 from .pictures import dark_picture
 from .quality import SAME, Quality, against, middle
 from .record import Ceilings, Measurement, Stages
@@ -131,11 +131,6 @@ def too_large(bench: Bench, group: Group, peer: Peer, needed: float, free: float
     return ""
 
 
-def label(peer: Peer, precision: str) -> str:
-    """A peer's name in a group; the precision where it is not the usual one."""
-    return peer.name if precision == "fp32" else f"{peer.name}:{precision}"
-
-
 def compare_pictures(
     bench: Bench, group: Group, remotes: dict[str, Remote], outcome: Outcome, seconds: float
 ) -> dict[tuple[str, int], tuple[float, float]]:
@@ -146,7 +141,8 @@ def compare_pictures(
     found: dict[tuple[str, int], tuple[float, float]] = {}
     for run in dict.fromkeys(series.run for series in outcome.series):
         wanted = None
-        for who, remote in remotes.items():  # the reference is the first
+        for who in sorted(remotes, key=lambda who: who != REFERENCE):
+            remote = remotes[who]
             if who in outcome.failed:
                 continue
             bench.say(f"comparing pictures: {who}, {run} steps")

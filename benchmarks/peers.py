@@ -168,5 +168,10 @@ def choose_peers(given: str, device: str) -> list[tuple[Peer, str]]:
     return chosen
 
 
+def label(peer: Peer, precision: str) -> str:
+    """A peer's name; with the precision where that is not the usual one."""
+    return peer.name if precision == "fp32" or peer.name in HALF else f"{peer.name}:{precision}"
+
+
 def _default(peer: Peer, kind: str) -> str:
     return "fp16" if peer.name in HALF or (kind == "cuda" and "fp16" in peer.precisions) else "fp32"

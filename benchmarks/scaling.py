@@ -51,8 +51,7 @@ def measure_scaling(
         seconds, memory, note = walk(remote, points, folder, end, say)
         for of, measured in (("seconds", seconds), ("host_memory", memory)):
             if len(measured) >= 3 and (of, against) != ("host_memory", "steps"):
-                base = measured[0][1] if of == "host_memory" else 0.0  # the program itself takes memory too
-                exponent = fit([(x, y - base) for x, y in measured if y > base])
+                exponent = fit(growth(measured) if of == "host_memory" else measured)
                 if math.isfinite(exponent):
                     yield Scaling(model, remote.peer.name, against, of, tuple(measured), exponent, note)
 
@@ -86,6 +85,12 @@ def fit(points: Sequence[tuple[float, float]]) -> float:
     mean_x, mean_y = (sum(values) / len(logs) for values in zip(*logs, strict=True))
     below = sum((x - mean_x) ** 2 for x, _ in logs)
     return sum((x - mean_x) * (y - mean_y) for x, y in logs) / below
+
+
+def growth(points: Sequence[tuple[float, float]]) -> Points:
+    """What is added to the smallest point: the program itself takes memory too, which does not grow."""
+    x0, y0 = points[0]
+    return [(x - x0, y - y0) for x, y in points if y > y0]
 
 
 def steepest(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:

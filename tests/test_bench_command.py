@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bench_models import micro_source
+from pictures import write_pairs
 
 from lldiffusion.benchmarks import run as run_module
 from lldiffusion.benchmarks.peers import PEERS, choose_peers
@@ -24,10 +25,11 @@ def small(**more: object) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[tuple[str, int], Measurement]:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Measurement]:
     """(backend, steps) -> measurement, of one run with a fast and a slow peer."""
     said: list[tuple[str, float]] = []
-    settings = small(backends="onnxruntime,eager-authors,eager", budget=14, scaling=False)
+    data = write_pairs(tmp_path_factory.mktemp("pairs"), count=1)
+    settings = small(backends="onnxruntime,eager-authors,eager", budget=14, scaling=False, data=data)
     result = benchmark(settings, lambda text, share: said.append((text, share)))
     assert result.complete and not result.scaling
     assert all(0 <= share <= 1 for _, share in said)

@@ -1,0 +1,96 @@
+"""Frames per second of `lldiff video`'s pipeline, decoding and encoding included, and the share of each stage."""
+
+from __future__ import annotations
+
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lldiffusion.engines.video.encoding import choose_encoding
+from lldiffusion.engines.video.job import Job, run_job
+from lldiffusion.engines.video.journal import Journal
+from lldiffusion.engines.video.opening import opener
+from lldiffusion.engines.video.outputs import FileOutput
+from lldiffusion.engines.video.pipeline import Progress
+from lldiffusion.engines.video.source import VideoSource
+from lldiffusion.errors import require
+
+from .pictures import dark_picture
+
+Table = dict[str, Any]
+SIZE, FRAMES, RATE = (1920, 1080), 120, 30
+SMALL_SIZE, SMALL_FRAMES = (64, 64), 4
+
+
+class Watcher:
+    """Keeps the last progress."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+
+    def begin(self, total: int | None, done: int) -> None:
+        """Nothing to show."""
+
+    def wrote(self, progress: Progress) -> None:
+        """One frame more."""
+        self.progress = progress
+
+    def say(self, line: str) -> None:
+        """For the log."""
+        print(f"  {line}", flush=True)
+
+
+def run(plan: Any) -> Table:
+    """Measure every encoder that is here: H.264 on the CPU, and on the GPU."""
+    require("av", "video", "measuring video")
+    size, frames = (SMALL_SIZE, SMALL_FRAMES) if plan.rehearse else (SIZE, FRAMES)
+    with tempfile.TemporaryDirectory() as folder:
+        clip = make_clip(Path(folder), size, frames)
+        codecs = (None,) if plan.rehearse else (None, "h264_nvenc")
+        rows = [measure(plan, clip, Path(folder), codec) for codec in codecs]
+    return {"clip": f"{size[0]}x{size[1]}, {frames} frames, H.264", "rows": rows}
+
+
+def make_clip(folder: Path, size: tuple[int, int], frames: int) -> Path:
+    """A dark clip that pans over a photograph."""
+    import av
+
+    width, height = size
+    wide = np.load(dark_picture(width + 4 * frames, height, folder))
+    path = folder / "dark.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.time_base = Fraction(1, RATE)
+        for number in range(frames):
+            pixels = (wide[:, 4 * number : 4 * number + width] * 255 + 0.5).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def measure(plan: Any, clip: Path, folder: Path, codec: str | None) -> Table:
+    """One run, model opened and all."""
+    watcher, target = Watcher(), folder / f"bright-{codec or 'default'}.mp4"
+    about: Table = {"encoder": codec or "default"}
+    source = VideoSource(str(clip))
+    try:
+        encoding = choose_encoding(source.facts, target, codec, None)
+        output = FileOutput(target, source.facts, encoding, str(clip))
+        job = Job(opener(plan.models[0], {"device": plan.device}, {}))
+        journal = Journal({"clip": str(clip)}, 1, folder=folder / f"{target.name}.parts")
+        summary = run_job(job, source, output, journal, watcher)
+    except Exception as error:  # an encoder that is not here; the other rows still count
+        return about | {"status": "not possible here", "reason": " ".join(str(error).split())[:300]}
+    finally:
+        source.close()
+    busy = watcher.progress.busy
+    total = sum(busy.values()) or 1.0
+    rate = summary.frames / summary.seconds
+    shares = {f"share of {stage}": seconds / total for stage, seconds in busy.items()}
+    return about | {"status": "done", "frames": summary.frames, "frames per second": rate, **shares}

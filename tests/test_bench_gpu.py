@@ -1,0 +1,96 @@
+"""The GPU script rehearsed on the CPU: every part runs, says what is missing, and calls wrong what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from bench_models import micro_source
+
+from lldiffusion.benchmarks import gpu
+from lldiffusion.benchmarks.gpu import PARTS, Plan, main, run_part
+from lldiffusion.benchmarks.gpu_correctness import examine
+from lldiffusion.engines.driver import driver
+from lldiffusion.errors import LLDiffusionError
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """part -> its JSON, from one rehearsal."""
+    out = tmp_path_factory.mktemp("gpu")
+    with pytest.raises(typer.Exit) as left:
+        main([], out, "cuda:0", str(micro_source()), budget=8, rehearse=True)
+    assert left.value.exit_code == 0
+    assert {path.name for path in out.iterdir()} == {f"{part}.json" for part in PARTS}
+    return {part: json.loads((out / f"{part}.json").read_text()) for part in PARTS}
+
+
+def test_every_part_runs_and_is_marked_as_a_rehearsal(found: dict[str, Any]) -> None:
+    for part, table in found.items():
+        assert table["status"] == "done", (part, table.get("reason"))
+        assert table["rehearsal"] is True
+        assert table["machine"]["cpu"]
+
+
+def test_correctness_comes_first_and_names_what_is_missing(found: dict[str, Any]) -> None:
+    assert list(PARTS)[:2] == ["versions", "correctness"]
+    rows = {row["way"]: row for row in found["correctness"]["rows"]}
+    assert rows["eager"]["status"] == rows["onnxruntime"]["status"] == "right"
+    assert min(rows["onnxruntime"]["psnr"]) > 90
+    if driver().problem:
+        assert rows["cuda-graph"]["status"] == rows["tensorrt-rtx"]["status"] == "missing"
+
+
+def test_video_and_training_have_rates(found: dict[str, Any]) -> None:
+    video = found["video"]["rows"][0]
+    assert video["frames"] == 4 and video["frames per second"] > 0
+    shares = [video[f"share of {stage}"] for stage in ("decode", "enhance", "encode")]
+    assert sum(shares) == pytest.approx(1) and all(share > 0 for share in shares)
+    assert found["training"]["rows"][0]["steps per second"] > 0
+    assert found["ceilings"]["work"][0]["step GFLOP"] > 0
+
+
+class Drifting:
+    """Answers rightly once, and a little brighter every time."""
+
+    def __init__(self, by: float) -> None:
+        self.by, self.calls = by, 0
+
+    def __call__(self, picture: Any) -> Any:
+        self.calls += 1
+        return picture + self.by * (self.calls - 1)
+
+    def info(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.mark.parametrize(("by", "status"), [(0.0, "right"), (0.001, "wrong")])
+def test_a_replay_that_drifts_is_called_wrong(by: float, status: str) -> None:
+    pictures = [np.full((8, 8, 3), value) for value in (0.2, 0.4)]
+    assert examine(Drifting(by), pictures, pictures, 40.0, 5)["status"] == status  # type: ignore[arg-type]
+
+
+def test_wrong_pictures_are_called_wrong() -> None:
+    pictures = [np.full((8, 8, 3), 0.2)]
+    assert examine(Drifting(0.0), pictures, [pictures[0] + 0.1], 40.0, 2)["status"] == "wrong"  # type: ignore[arg-type]
+
+
+def test_a_part_that_breaks_is_kept_and_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(plan: Plan) -> dict[str, Any]:
+        raise ValueError("the moon is full")
+
+    monkeypatch.setitem(PARTS, "video", broken)
+    assert run_part("video", Plan(tmp_path, "cpu", ("tiny",), rehearse=True)) is False
+    assert json.loads((tmp_path / "video.json").read_text())["reason"] == "ValueError: the moon is full"
+
+
+def test_bad_input_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LLDiffusionError, match="did you mean 'video'"):
+        main(["vidio"], tmp_path, "cuda:0", "tiny", 5, rehearse=True)
+    monkeypatch.setattr(gpu, "driver", lambda: type("D", (), {"problem": "no NVIDIA driver is installed"}))
+    with pytest.raises(LLDiffusionError, match="no GPU to measure"):
+        main([], tmp_path, "cuda:0", "tiny", 5, rehearse=False)
