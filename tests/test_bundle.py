@@ -15,7 +15,7 @@ import onnx
 import pytest
 from bundles import graph_bytes, manifest, refused, write_bundle
 
-from lldiffusion.bundle import GRAPHS, Bundle
+from lldiffusion.bundle import GRAPHS, SCHEMA, Bundle
 from lldiffusion.bundle.lock import only_builder
 from lldiffusion.config import load_config
 from lldiffusion.errors import LLDiffusionError
@@ -173,8 +173,8 @@ def test_a_link_is_refused(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_says_upgrade(folder: Path) -> None:
-    edit_manifest(folder, schema=2, lldiffusion="3.1")
-    refused(folder, "schema 2", "3.1", "upgrade")
+    edit_manifest(folder, schema=SCHEMA + 1, lldiffusion="3.1")
+    refused(folder, f"schema {SCHEMA + 1}", "3.1", "upgrade")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": "1"}', '{"schema": 1}', "[" * 100_000, "\xff"])

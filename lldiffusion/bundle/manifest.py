@@ -11,7 +11,7 @@ from lldiffusion import __version__
 from lldiffusion.config import config_from_dict
 from lldiffusion.errors import LLDiffusionError, choose
 
-SCHEMA = 1  # raised when an older reader would misread a newer bundle
+SCHEMA = 2  # raised when an older reader would misread a newer bundle; 2: models with a level, parity in the config
 MANIFEST = "manifest.json"
 LARGEST = 16 << 20  # bytes of a manifest: a real one has a few thousand
 GRAPHS = ("encoder", "color_map", "denoiser")
