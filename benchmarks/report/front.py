@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ..record import Measurement, Result
 from .axes import label_seconds
@@ -12,14 +12,13 @@ from .style import COLOURS, MARKERS, Look, looks
 from .units import plain, steps_in_words, with_unit
 
 LINE, LETTER = 0.06, 0.016  # height of a line and width of a letter, as shares of the axes
-Quality = Callable[[Measurement], float | None]
 
 
-def front(rows: Sequence[Measurement], quality: Quality) -> list[Measurement]:
-    """Those that nothing beats in both: quickest first, each better than all quicker ones."""
+def front(rows: Sequence[Measurement]) -> list[Measurement]:
+    """Those that nothing beats in both time and PSNR: quickest first, each better than all quicker ones."""
     best: list[Measurement] = []
-    for m in sorted(rows, key=lambda m: (m.p50, -(quality(m) or 0))):
-        if not best or (quality(m) or 0) > (quality(best[-1]) or 0):
+    for m in sorted(rows, key=lambda m: (m.p50, -_quality(m))):
+        if not best or _quality(m) > _quality(best[-1]):
             best.append(m)
     return best
 
@@ -35,14 +34,15 @@ def front_plots(result: Result) -> list[Plot]:
     return [draw("front", f"Quality against time ({size})", about, lambda canvas: _paint(canvas, chosen))]
 
 
-def _quality(row: Measurement) -> float | None:
+def _quality(row: Measurement) -> float:
+    assert row.psnr is not None
     return row.psnr
 
 
 def _paint(canvas: Canvas, rows: Sequence[Measurement]) -> None:
     look = looks([m.backend for m in rows])
     shapes = dict(zip(dict.fromkeys(m.model for m in rows), MARKERS * len(rows)))
-    best = front(rows, _quality)
+    best = front(rows)
     times, heights = [m.p50 for m in best], [_quality(m) for m in best]
     canvas.axes.step(times, heights, where="post", color=COLOURS["muted"][0], linewidth=1, zorder=1)
     for m in rows:
