@@ -116,6 +116,7 @@ class Subject:
         self._engine, self._config, self._pixels, self._tile = engine, config, pixels, tile
         self._settle, self._watch, self._marks = settle, watch, Marks()
         self._marked = Marked(engine, self._marks, settle or (lambda: None))
+        self._enhancers: dict[tuple[int, int], Enhancer] = {}  # as a user keeps one: (its engine's id, steps)
 
     def enhance(self, pixels: Pixels, steps: int) -> Pixels:
         """The plain call."""
@@ -145,8 +146,10 @@ class Subject:
         return Sample(end - start, self._marks.stages(start, end), bare)
 
     def _enhancer(self, engine: Engine, steps: int) -> Enhancer:
-        sampling = replace(self._config.sampling, steps=steps)
-        return Enhancer(engine, replace(self._config, sampling=sampling), tile=self._tile)
+        if (id(engine), steps) not in self._enhancers:
+            config = replace(self._config, sampling=replace(self._config.sampling, steps=steps))
+            self._enhancers[id(engine), steps] = Enhancer(engine, config, tile=self._tile)
+        return self._enhancers[id(engine), steps]
 
 
 def as_batch(pixels: Pixels, batch: int) -> Pixels:

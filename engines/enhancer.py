@@ -53,6 +53,7 @@ class Enhancer:
         self.bgr = choose(channels, ("rgb", "bgr"), "channel order") == "bgr"
         self._engine, self.config, self.seed, self._tile = engine, config, seed, tile
         self._passed_over = passed_over or {}
+        self._drawn: tuple[tuple[int, ...], Floats] = (), np.empty(0, np.float32)  # (seed and shape, x_T)
         self.steps = plan_steps(config, exposure)
         self.gain = 0.0 if config.model.level else exposure  # stops, applied to the result
         self._multiple = config.model.size_multiple
@@ -201,7 +202,11 @@ class Enhancer:
 
     def noise(self, shape: tuple[int, ...]) -> Floats:
         """x_T from this enhancer's seed, the same for every image of the batch."""
-        return np.repeat(make_noise(self.seed, (1, *shape[1:])), shape[0], axis=0)
+        key, (kept, values) = (self.seed, *shape[1:]), self._drawn
+        if kept != key:  # drawing takes longer than everything else around the engine: the last one is kept
+            values = make_noise(self.seed, (1, *shape[1:]))
+            self._drawn = key, values
+        return np.repeat(values, shape[0], axis=0)
 
     def info(self) -> dict[str, str]:
         """What really runs: model, backend, version, device, precision, sampler, steps, seed; why not the others."""

@@ -52,6 +52,14 @@ def test_seed_noise_and_steps(checkpoint: Path) -> None:
     assert not np.array_equal(one, other)
     noise = np.random.default_rng(1).standard_normal((1, 3, 64, 64), dtype=np.float32)  # what seed 1 draws
     np.testing.assert_array_equal(Enhancer.open(checkpoint)(low, noise=noise[0].transpose(1, 2, 0)), one)
+    drawn = Enhancer.open(checkpoint, seed=1)
+    for shape in ((1, 3, 64, 64), (2, 3, 64, 64), (1, 3, 64, 96), (1, 3, 64, 64)):  # the last one is kept, not others'
+        alone = np.random.default_rng(1).standard_normal((1, *shape[1:]), dtype=np.float32)
+        given = drawn.noise(shape)
+        np.testing.assert_array_equal(given, alone.repeat(shape[0], axis=0))
+        given += 1  # is the caller's own
+    drawn.seed = 2
+    assert not np.array_equal(drawn.noise((1, 3, 64, 64)), noise)
     calls: list[int] = []
     enhancer = Enhancer.open(checkpoint, steps=3, sampler="dpm++")
     enhancer(low, progress=lambda: calls.append(1))
