@@ -139,7 +139,8 @@ class _Run:
         with self._first_open(source, pairs[0]) as remote:
             if remote is None:
                 return
-            for steps in sorted(self.steps(source)):
+            own, *others = self.steps(source)
+            for steps in (own, *sorted(others)):
                 self.say(f"quality of {source.name} with {steps} steps")
                 start = time.monotonic()
                 self.bench.quality[source.name, steps] = judge(pairs, partial(self._enhance, remote, steps))

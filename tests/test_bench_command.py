@@ -10,7 +10,7 @@ import pytest
 from bench_models import micro_source
 from pictures import write_pairs
 
-from lldiffusion.benchmarks import run as run_module
+from lldiffusion.benchmarks import group
 from lldiffusion.benchmarks.peers import PEERS, choose_peers
 from lldiffusion.benchmarks.record import Measurement, load_result
 from lldiffusion.benchmarks.run import benchmark
@@ -70,7 +70,7 @@ def test_the_authors_way_computes_conditions_at_every_step(rows: dict[tuple[str,
 
 def test_a_peer_that_fails_is_a_note_and_all_failing_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = small(backends="tensorrt:fp32", device="cuda:0", budget=5, scaling=False, pictures=0)
-    monkeypatch.setattr(run_module, "measure_ceilings", lambda *arguments: None)
+    monkeypatch.setattr("lldiffusion.benchmarks.run.measure_ceilings", lambda *arguments: None)
     with pytest.raises(LLDiffusionError, match=r"nothing could be measured: .*tensorrt.* left out"):
         benchmark(broken)
 
@@ -78,14 +78,14 @@ def test_a_peer_that_fails_is_a_note_and_all_failing_an_error(monkeypatch: pytes
 def test_ctrl_c_keeps_what_was_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    groups = iter([run_module.run_group])
+    groups = iter([group.run_group])
 
     def interrupted(*arguments: Any) -> Any:
-        for group in groups:
-            return group(*arguments)
+        for measure in groups:
+            return measure(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "run_group", interrupted)
+    monkeypatch.setattr("lldiffusion.benchmarks.run.run_group", interrupted)
     text = "--backends onnxruntime --sizes 64x64,96x64 --steps 1 --pictures 0 --budget 20"
     options = text.split()
     assert run(["bench", str(micro_source()), *options, "-o", str(tmp_path / "out")]) == 130

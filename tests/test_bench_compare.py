@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from bench_models import micro_source
 
-from lldiffusion.benchmarks import subject as subject_module
 from lldiffusion.benchmarks.compare import FASTER, SAME, SLOWER, WORSE, compare
 from lldiffusion.benchmarks.record import Machine, Measurement, Result
 from lldiffusion.benchmarks.subject import Subject
@@ -104,7 +103,7 @@ def test_a_really_timed_slow_down_is_caught_and_really_timed_noise_is_not(
 ) -> None:
     """Timed in processor time of this thread, so that what else the machine does is no matter."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(subject_module.time, "perf_counter", time.thread_time)
+    monkeypatch.setattr("lldiffusion.benchmarks.subject.time.perf_counter", time.thread_time)
     bundle = Bundle.open(micro_source())
     engine, pixels = OnnxRuntimeEngine(bundle.graphs("fp32"), "fp32"), np.full((128, 128, 3), 9, np.uint8)
     subjects = {
