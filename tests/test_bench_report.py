@@ -16,7 +16,7 @@ from rich.console import Console
 from lldiffusion.benchmarks.record import Machine, Measurement, Result
 from lldiffusion.benchmarks.report.against import group, main_group, ordered
 from lldiffusion.benchmarks.report.columns import EVERY
-from lldiffusion.benchmarks.report.facts import verdicts
+from lldiffusion.benchmarks.report.facts import peers, verdicts
 from lldiffusion.benchmarks.report.markdown import to_markdown
 from lldiffusion.benchmarks.report.sheet import to_csv
 from lldiffusion.benchmarks.report.tables import tables
@@ -113,6 +113,12 @@ def test_the_verdict_is_about_the_work_with_most_backends() -> None:
     assert verdict.what == "600x400, 4 steps" and verdict.details == ("3.00 times as fast as the authors' way",)
     chosen = main_group(group(rows), "tiny")
     assert chosen is not None and chosen.rows == rows[1:]
+
+
+def test_known_backends_are_explained() -> None:
+    told = dict(peers(FULL))
+    assert set(told) == {m.backend for m in FULL.measurements} - {"gamma", "clahe"}
+    assert "encoder" in told["eager-authors"] and "ONNX Runtime" in told["onnxruntime"]
 
 
 def test_markdown_tables_are_whole() -> None:
