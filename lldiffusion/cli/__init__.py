@@ -32,6 +32,7 @@ VERBS = {
     "enhance": ("enhance", "Brighten images: files, folders and globs."),
     "video": ("video", "Brighten a video; sound, timestamps and colours are kept."),
     "train": ("train", "Train both stages on pairs, or resume a run."),
+    "distill": ("distill", "Teach a model of few steps what another does in many."),
     "eval": ("evaluate", "Measure a model, or any method's results, under named protocols."),
     "data": ("data", "Check training and test images; simulate low-light pairs."),
     "convert": ("convert", "Convert the authors' checkpoint files."),

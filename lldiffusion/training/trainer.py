@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ from .state import checkpoints, load_state, save_state
 from .validate import validate
 
 STAGES = ("joint", "enhance")
+PLACES = (*STAGES, "distill")  # a stage's place in this list goes into its random numbers
 
 
 class Stopped(Exception):
@@ -61,11 +62,12 @@ class Trainer:
 
     Args:
         config: the resolved configuration.
-        stage: "joint" or "enhance".
+        stage: "joint", "enhance" or "distill".
         model: its starting weights; for "enhance", those of stage 1.
         sources, held_out: what `find_sources` returned.
         folder: where this stage's checkpoints go.
         accelerator, journal: shared by both stages.
+        make_objective: what is minimised, from model, configuration and stage.
     """
 
     def __init__(
@@ -78,11 +80,12 @@ class Trainer:
         folder: Path,
         accelerator: Accelerator,
         journal: Journal,
+        make_objective: Callable[[LLDiffusion, Config, str], Objective] = Objective,
     ) -> None:
         self.config, self.stage, self.folder, self.held_out = config, stage, folder, held_out
         self.accelerator, self.journal = accelerator, journal
         self.total = config.train.joint_steps if stage == "joint" else config.train.enhance_steps
-        self.objective = Objective(model, config, stage).to(accelerator.device)
+        self.objective = make_objective(model, config, stage).to(accelerator.device)
         self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(self.objective.model, config.train.ema)
         self.sources = sources
@@ -124,7 +127,7 @@ class Trainer:
         train, data = self.config.train, self.config.data
         size = train.batch * data.crops_per_image
         each = size * train.accumulate * self.accelerator.num_processes  # samples an optimiser step, all processes
-        dataset = PairCrops(self.sources, data, seed=train.seed + STAGES.index(self.stage), length=self.total * each)
+        dataset = PairCrops(self.sources, data, seed=train.seed + PLACES.index(self.stage), length=self.total * each)
         sampler = _Offset(dataset, self.step * each)
         workers: dict[str, Any] = {"num_workers": train.workers, "worker_init_fn": _leave_signals_to_the_trainer}
         workers |= {"multiprocessing_context": "forkserver"} if train.workers else {}  # libvips cannot be forked
@@ -169,7 +172,7 @@ class Trainer:
 
     def _noise(self, normal: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Noise and timesteps as a function of (seed, stage, step, batch, process)."""
-        place = (self.config.train.seed, STAGES.index(self.stage), self.step, number, self.accelerator.process_index)
+        place = (self.config.train.seed, PLACES.index(self.stage), self.step, number, self.accelerator.process_index)
         generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
         )
