@@ -13,7 +13,7 @@ from .scenes import LUMA
 
 Flow = NDArray[np.float32]  # (H, W, 2): pixel (x, y) of the one frame is at (x + f[..., 0], y + f[..., 1]) in the other
 Grey = NDArray[np.uint8]  # (H, W)
-SMALLEST = 16  # pixels a side: below, DIS has no patches to compare
+SMALLEST = 32  # pixels a side: with less, OpenCV 5.0's DIS crashes or answers NaN
 STRENGTH = 100.0  # of the tone curve log(1 + a u): the darks get most of the levels
 BLUR = 1.0  # standard deviation in pixels: against the noise, which would be taken for motion
 
