@@ -224,12 +224,15 @@ def test_a_long_table_starts_with_the_main_work(page: Browser) -> None:
 
 def test_a_hostile_record_does_not_run(browser: Browser, tmp_path: Path) -> None:
     rows = tuple(replace(m, model=HOSTILE, backend=HOSTILE, note=HOSTILE) for m in FULL.measurements[:4])
+    rows += FULL.measurements[4:8]
     machine = Machine(HOSTILE, HOSTILE, 2, 1, HOSTILE, 1, {HOSTILE: HOSTILE})
     fits = tuple(replace(fit, note=HOSTILE, model=HOSTILE) for fit in FULL.scaling[:2])
     result = Result(machine, {HOSTILE: HOSTILE}, HOSTILE, HOSTILE, HOSTILE, (HOSTILE,), (), rows, fits, (HOSTILE,))
     page = write_report(result, tmp_path)[0]
+    browser.resize(400)
     browser.open(page)
     assert browser.run("return window.pwned") is None
+    assert browser.run("return document.documentElement.scrollWidth") == 400
     assert browser.problems() == [] and browser.requests() == [page.as_uri()]
     assert browser.run("return document.scripts.length + document.images.length") == 1  # the page's own script
     assert HOSTILE in browser.run("return document.body.innerText")

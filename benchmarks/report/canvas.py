@@ -13,6 +13,8 @@ from .inline_svg import for_page
 from .style import DOTS, RULES, SIZE
 from .units import plain
 
+LETTERS, HANDLE = 62, 5  # of a legend's line across the figure; of the coloured mark before a name
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -38,8 +40,10 @@ class Canvas:
         artist.set_gid(f"{self.name}-{len(self.tips)}")
         self.tips.append(text)
 
-    def legend(self, columns: int = 3) -> None:
-        """Below the axes: it grows without covering anything."""
+    def legend(self) -> None:
+        """Below the axes, where it grows without covering anything, in as many columns as its names leave room for."""
+        _, names = self.axes.get_legend_handles_labels()
+        columns = min(max(LETTERS // (max(map(len, names), default=0) + HANDLE), 1), 3)
         self.figure.legend(loc="outside lower left", ncols=columns, handlelength=1.6, columnspacing=1.2)
 
 

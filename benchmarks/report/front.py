@@ -60,10 +60,10 @@ def _paint(canvas: Canvas, rows: Sequence[Measurement]) -> None:
 def _explain(canvas: Canvas, look: dict[str, Look], models: Sequence[str], shapes: dict[str, str]) -> None:
     """Colours are backends; shapes are models, when there are several."""
     for backend in look:
-        canvas.axes.plot([], [], linewidth=5, color=look[backend].colour, label=plain(backend, 24))
+        canvas.axes.plot([], [], linewidth=5, color=look[backend].colour, label=plain(backend, 20))
     for model in models if len(models) > 1 else ():
         grey = COLOURS["muted"][0]
-        canvas.axes.plot([], [], linestyle="none", marker=shapes[model], color=grey, label=plain(model, 24))
+        canvas.axes.plot([], [], linestyle="none", marker=shapes[model], color=grey, label=plain(model, 20))
 
 
 def _name(canvas: Canvas, best: Sequence[Measurement]) -> None:
@@ -74,7 +74,7 @@ def _name(canvas: Canvas, best: Sequence[Measurement]) -> None:
     to_axes = axes.transData + axes.transAxes.inverted()
     taken: list[tuple[float, float]] = []  # (right end, height) of the names so far, as shares of the axes
     for m in best:
-        text = f"{plain(m.model, 16)} {steps_in_words(m.steps)}" if m.steps else plain(m.backend, 16)
+        text = f"{plain(m.model, 12)} {steps_in_words(m.steps)}" if m.steps else plain(m.backend, 16)
         x, y = to_axes.transform((m.p50, _quality(m)))
         end, height = max(x - 0.012, len(text) * LETTER), y + 0.03
         while any(abs(height - other) < LINE and end - len(text) * LETTER < right for right, other in taken):

@@ -21,7 +21,7 @@ def latency_plots(result: Result) -> list[Plot]:
         assert chosen is not None
         _, _, _, batch, steps = chosen.work
         rows = [m for m in result.measurements if (m.model, m.batch, m.steps) == (model, batch, steps) and m.seconds]
-        plots.append(_plot(f"latency-{number}", plain(model, 30), rows))
+        plots.append(_plot(f"latency-{number}", plain(model, 16), rows))
     return plots
 
 
@@ -55,11 +55,10 @@ def _bars(canvas: Canvas, rows: Sequence[Measurement]) -> None:
 def _paint(canvas: Canvas, rows: Sequence[Measurement]) -> None:
     look = looks([m.backend for m in rows])
     kinds = list(dict.fromkeys((m.backend, m.precision) for m in rows))
-    alone = len({precision for _, precision in kinds}) == 1
     for backend, precision in kinds:
         points = sorted((m for m in rows if (m.backend, m.precision) == (backend, precision)), key=lambda m: m.pixels)
         style = {"color": look[backend].colour, "marker": look[backend].marker, "ls": DASHES.get(precision, "-")}
-        name = plain(backend if alone else f"{backend} {precision}", 24)
+        name = plain(backend if precision == "fp32" else f"{backend} {precision}", 22)
         canvas.axes.plot([m.pixels for m in points], [m.p50 for m in points], label=name, **style)
         for m in points:
             _point(canvas, m, look[backend].colour)

@@ -46,7 +46,7 @@ def _paint(canvas: Canvas, fits: Sequence[Scaling]) -> None:
             (dot,) = canvas.axes.plot(x, y, shapes[fit.model], color=colour)
             canvas.tip(dot, plain(f"{label}, {fit.against} {x:g}: {with_unit(value_kind(fit), y)}"))
     _label(canvas, fits)
-    canvas.legend(2)
+    canvas.legend()
 
 
 def fitted_line(fit: Scaling, exponent: float) -> tuple[list[float], list[float]]:

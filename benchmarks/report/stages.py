@@ -46,7 +46,7 @@ def _plot(name: str, rows: Sequence[Measurement]) -> Plot:
     row = rows[0]
     return draw(
         name,
-        f"{plain(row.model, 20)}: where the time goes ({row.size}, {steps_in_words(row.steps)})",
+        f"{plain(row.model, 14)}: stages at {row.size}, {steps_in_words(row.steps)}",
         "Seconds of each stage of a call; decoding is not part of it.",
         lambda canvas: _paint(canvas, rows),
         (SIZE[0], SIZE[1] + BAR * max(len(rows) - 6, 0)),
@@ -71,7 +71,7 @@ def _paint(canvas: Canvas, rows: Sequence[Measurement]) -> None:
     canvas.axes.set_yticks(range(len(rows)), [_name(m) for m in rows])
     canvas.axes.set(xlabel=f"time in {unit.name}", xlim=(0, max(starts) * 1.22 or 1))
     canvas.axes.grid(axis="y", visible=False)
-    canvas.legend(len(PARTS) // 2)
+    canvas.legend()
 
 
 def _name(row: Measurement) -> str:
