@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from lldiffusion.bundle import GRAPHS, PRECISIONS, Bundle, Draft, Manifest
+from lldiffusion.bundle.core import check_target
 from lldiffusion.bundle.files import record
 from lldiffusion.config import ParityConfig, change_config
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
@@ -19,7 +20,7 @@ from lldiffusion.model import LLDiffusion, fold_spectral_norm, load_model
 from lldiffusion.model.checkpoint import read_info
 
 from .bisect import every_value, first_bad_operator, traced_values
-from .graphs import ports, save, trace, write_graphs
+from .graphs import check_opset, ports, save, trace, write_graphs
 from .parity import LOOP, Judge, Report, Row
 from .precision import Island, check_islands, to_half
 from .profiles import parse_profiles
@@ -79,15 +80,21 @@ def export_bundle(
     Raises LLDiffusionError for an unknown model or option, an existing output, and when a graph does not answer like
     the model (naming it): nothing is written then.
     """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        require(package, "export", "exporting")
-    network = load_model(model)
-    fold_spectral_norm(network)
-    parse_profiles(settings.profiles, network.config.model.size_multiple)
+    check_export(model, out, settings)
+    network = fold_spectral_norm(load_model(model))
     weights = record(find_model(model) / "model.safetensors").sha256
     with Bundle.write(out, settings.overwrite) as draft:
         report = _Export(network, weights, settings, thresholds or network.config.parity, draft, progress).run()
     return Exported(Path(out), report)
+
+
+def check_export(model: str | Path, out: str | Path, settings: Settings) -> None:
+    """Raise LLDiffusionError for every mistake that can be seen before the work begins."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        require(package, "export", "exporting")
+    check_opset(settings.opset)
+    parse_profiles(settings.profiles, read_info(model).config.model.size_multiple)
+    check_target(Path(out), settings.overwrite)
 
 
 def read_thresholds(model: str | Path, file: Path | None, overrides: list[str] | tuple[str, ...]) -> ParityConfig:

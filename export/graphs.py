@@ -82,14 +82,19 @@ def write_graphs(
     Raises LLDiffusionError for an opset outside 18..22.
     """
     require("onnxscript", "export", "exporting")
-    if not OPSETS[0] <= opset <= OPSETS[1]:
-        raise LLDiffusionError(f"opset {opset}: {OPSETS[0]} to {OPSETS[1]} are accepted (21 is the tested one)")
+    check_opset(opset)
     paths = {}
     for graph in GRAPHS:
         paths[graph] = folder / f"{graph}.onnx"
         write_graph(model, graph, paths[graph], opset, metadata)
         progress(graph)
     return paths
+
+
+def check_opset(opset: int) -> None:
+    """Raise LLDiffusionError for an opset that is not accepted."""
+    if not OPSETS[0] <= opset <= OPSETS[1]:
+        raise LLDiffusionError(f"opset {opset}: {OPSETS[0]} to {OPSETS[1]} are accepted (21 is the tested one)")
 
 
 def write_graph(

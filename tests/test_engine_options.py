@@ -99,7 +99,7 @@ def test_what_rtx_does_not_have_is_refused_in_one_line(
 
     bundle = toy_bundle(tmp_path / "toy")
     assert run(["build", str(bundle), "--engine", "tensorrt-rtx", option]) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
+    (error,) = capsys.readouterr().err.strip().splitlines()
     assert error == f"error: {option}: only --engine tensorrt has this, tensorrt-rtx does not"
 
 

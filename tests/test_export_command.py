@@ -154,6 +154,7 @@ def test_export_and_build_make_engines(checkpoint: Path, tmp_path: Path, capsys:
     [
         (("--fp16", "--bf16"), "--fp16 and --bf16 exclude each other"),
         (("--no-fp32",), "leaves nothing to write"),
+        (("--opset", "23"), "opset 23: 18 to 22 are accepted"),
         (("--engine", "tensort"), "did you mean 'tensorrt'"),
         (("--profile", "64x64:100x64:128x96"), "100 is not a multiple of 32"),
         (("--set", "parity.fp16=50"), "unknown configuration key in [parity] 'fp16'"),
@@ -167,7 +168,7 @@ def test_bad_options_answer_in_one_line(
     checkpoint: Path, tmp_path: Path, options: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export(checkpoint, tmp_path / "bundle", *options) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]  # what stands before it is the progress bar
+    (error,) = capsys.readouterr().err.strip().splitlines()
     assert error.startswith("error: ") and words in error
     assert not (tmp_path / "bundle").exists()
 

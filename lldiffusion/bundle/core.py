@@ -65,7 +65,7 @@ class Bundle:
         Raises LLDiffusionError when the target exists (and `overwrite` is False), is no bundle, or is being written.
         """
         path = Path(target)
-        _check_target(path, overwrite)
+        check_target(path, overwrite)
         with only_builder(path), new_path(path) as temporary:
             zipped = path.suffix == SUFFIX
             folder = temporary.with_name(temporary.name + ".d") if zipped else temporary
@@ -125,8 +125,8 @@ class Bundle:
                         )
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
-    """Nothing but a bundle or an empty folder is ever replaced."""
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raise LLDiffusionError when something stands at `path` that may not be replaced: only a bundle ever is."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not overwrite:

@@ -53,15 +53,21 @@ def build_with_progress(bundle: Bundle, flavour: str, **arguments: Any) -> None:
     from lldiffusion.export.build import build_engines
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True))
+    tasks = {graph: bar.add_task(f"{flavour} {graph}", total=1.0) for graph in GRAPHS}
+
+    def progress(graph: str, share: float) -> None:
+        bar.start()  # only now: a refusal stays one line
+        bar.update(tasks[graph], completed=share)
+
     try:
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            tasks = {graph: bar.add_task(f"{flavour} {graph}", total=1.0) for graph in GRAPHS}
-            built = build_engines(
-                bundle, flavour, progress=lambda graph, share: bar.update(tasks[graph], completed=share), **arguments
-            )
+        built = build_engines(bundle, flavour, progress=progress, **arguments)
     except KeyboardInterrupt as stop:
         hint = f"lldiff build {bundle.source} --engine {flavour}"
         raise KeyboardInterrupt(f"stopped; finished engines are kept, continue with  {hint}") from stop
+    finally:
+        if bar.live.is_started:
+            bar.stop()
     for engine in built:
         how = f"built in {engine.seconds:.0f} s" if engine.seconds else "there already"
         typer.echo(f"{engine.graph}: {engine.path} ({engine.bytes / 1e6:.1f} MB, {how})")

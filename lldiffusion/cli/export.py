@@ -46,10 +46,11 @@ def export(
     if no_fp32 and precision == "fp32":
         raise LLDiffusionError("--no-fp32 leaves nothing to write: add --fp16 or --bf16")
     require("torch", "export", "exporting")
-    from lldiffusion.export.exporter import Settings, read_thresholds
+    from lldiffusion.export.exporter import Settings, check_export, read_thresholds
 
     thresholds = read_thresholds(model, config, set_)
     settings = Settings(precision, not no_fp32, opset, tuple(profile), verify, bisect, budget, overwrite)
+    check_export(model, out, settings)
     exported = _export(model, out, settings, thresholds)
     if exported.report is not None:
         show_report(exported.report)
