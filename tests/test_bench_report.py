@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +137,18 @@ def test_what_all_rows_share_is_said_once() -> None:
     assert speed.shared == ("fp32", "batch 1", "2 threads")
     assert {"model", "size", "steps"} <= {head.text for head in speed.heads}
     assert not {"precision", "batch", "threads"} & {head.text for head in speed.heads}
+
+
+def test_what_was_put_together_is_named() -> None:
+    notes = tables(FULL)[0].notes
+    assert "Put together from timed stages, not run whole: eager-authors on paper, 600x400, 25 steps." in notes
+
+
+def test_the_terminal_needs_no_plots() -> None:
+    code = "import sys, lldiffusion.benchmarks.report; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "lldiffusion.benchmarks.report.page" in loaded
+    assert not {"matplotlib", "jinja2", "skimage", "torch"} & set(loaded)
 
 
 def test_the_terminal_fits_80_columns() -> None:

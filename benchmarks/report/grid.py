@@ -163,6 +163,6 @@ def _notes(rows: Sequence[Measurement], shown: Sequence[Column]) -> tuple[str, .
     if "times_authors" in keys or "times_eager" in keys:
         notes.append('"same": the difference is not more than the noise; "?": noise was not measured.')
     if "p50" in keys and any(m.derived for m in rows):
-        names = dict.fromkeys(plain(f"{m.backend} {m.size} {steps_in_words(m.steps)}", 80) for m in rows if m.derived)
-        notes.append(f"Put together from timed stages, not run whole: {', '.join(names)}.")
+        names = dict.fromkeys(f"{plain(m.backend, 40)} on {work_label(m)}" for m in rows if m.derived)
+        notes.append(f"Put together from timed stages, not run whole: {'; '.join(names)}.")
     return tuple(notes)
