@@ -42,6 +42,24 @@ def test_a_bundle(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str])
     assert len(table["files"]) == 3
 
 
+def test_parity_is_shown_by_its_worst_and_written_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"precision": "fp16", "how": "onnxruntime", "graph": "denoiser", "max_error": 0.01}
+    rows = [row | {"size": size, "psnr": psnr} for size, psnr in (("64x64", 80.0), ("96x64", 61.25), ("128x96", 70.0))]
+    islands = {"denoiser.fp16.onnx": [{"node": f"n{i}", "operator": "Mul", "reason": "step"} for i in range(7)]}
+    parity = {"rows": rows, "thresholds": {}, "notes": [], "islands": islands, "wrong_islands": {}, "passed": True}
+    with Bundle.write(tmp_path / "b") as draft:
+        source = Bundle.open(toy_bundle(tmp_path / "toy"))
+        for name in source.manifest.files:
+            (draft.folder / name).write_bytes((source.folder / name).read_bytes())
+        (draft.folder / "parity.json").write_text(json.dumps(parity))
+        draft.manifest = source.manifest
+    assert inspected(tmp_path / "b", capsys)["parity"] == parity
+    run(["inspect", str(tmp_path / "b")])
+    text = capsys.readouterr().out
+    assert "fp16 denoiser (onnxruntime)  dB 61.2, largest error 1.0e-02, at 96x64" in text
+    assert "step 7" in text and "80.0" not in text and "n3" not in text
+
+
 def test_a_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = inspected(toy_bundle(tmp_path / "toy", "fp16") / "encoder.onnx", capsys)
     assert table["kind"] == "onnx"

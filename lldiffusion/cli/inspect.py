@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,24 @@ def inspect(
     from lldiffusion.engines.describe import describe
 
     table = describe(path)
-    typer.echo(json.dumps(table, indent=1) if as_json else "\n".join(lines(table)))
+    typer.echo(json.dumps(table, indent=1) if as_json else "\n".join(lines(brief(table))))
+
+
+def brief(table: dict[str, Any]) -> dict[str, Any]:
+    """For the screen: of a bundle's parity the worst size of every graph, and how many nodes stay float32 and why."""
+    parity = table.get("parity")
+    if not parity:
+        return table
+    worst: dict[str, dict[str, Any]] = {}
+    for row in sorted(parity["rows"], key=lambda row: -float(row["psnr"])):  # the lowest comes last and stays
+        worst[f"{row['precision']} {row['graph']} ({row['how']})"] = row
+    shown = {
+        name: {"dB": f"{row['psnr']:.1f}", "largest error": f"{row['max_error']:.1e}", "at": row["size"]}
+        for name, row in worst.items()
+    }
+    islands = {file: dict(Counter(node["reason"] for node in nodes)) for file, nodes in parity["islands"].items()}
+    rest = {"passed": parity["passed"], "thresholds": parity["thresholds"], "notes": parity["notes"]}
+    return table | {"parity": rest | {"worst": dict(sorted(shown.items())), "float32 nodes": islands}}
 
 
 def lines(table: dict[str, Any], indent: str = "") -> Iterator[str]:
