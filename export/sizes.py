@@ -9,6 +9,7 @@ from .profiles import Profile
 
 ODD = (133, 197)  # width, height: standing, and padded to multiples before anything sees it
 SHARE = 0.25  # of the free memory that attention's matrix may take (ONNX Runtime stores it whole)
+LEAST = 4  # multiples a side, however little time there is
 COPIES = 3  # of that matrix alive at once
 Size = tuple[int, int]
 
@@ -45,11 +46,11 @@ def sizes_to_judge(
 
 
 def shrink(size: Size, pixels: float, multiple: int) -> Size:
-    """A size of the same shape with at most `pixels` pixels, in multiples, two of them at least."""
+    """A size of the same shape with at most `pixels` pixels, in multiples; LEAST of them a side are always judged."""
     scale = min(1.0, (pixels / (size[0] * size[1])) ** 0.5)
     if scale == 1.0:
         return size
-    width, height = (max(2, int(side * scale) // multiple) * multiple for side in size)
+    width, height = (max(int(side * scale) // multiple * multiple, min(side, LEAST * multiple)) for side in size)
     return width, height
 
 

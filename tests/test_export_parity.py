@@ -155,5 +155,7 @@ def test_sizes_follow_the_profiles_the_budget_and_the_memory() -> None:
     assert sizes == [(64, 64), (197, 133), (416, 608), (1088, 1920)] and notes == []
     sizes, notes = sizes_to_judge(profiles, model, 1e-4, 60)
     assert sizes[3] == (384, 704) and "largest size 1920x1088 judged at 704x384: the budget of 60 s" in notes[1]
+    sizes, _ = sizes_to_judge(profiles, model, 1.0, 60)
+    assert sizes == [(64, 64), (197, 133), (128, 128)]  # a machine that is too busy still judges something
     fine = ModelConfig(denoiser=UNetConfig(attention_down=(0,)))
     assert attention_pixels(fine, 12 * 1000**2) == pytest.approx(1000)
