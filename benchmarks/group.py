@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lldiffusion.engines.memory import bytes_per_pixel, host_memory
-from lldiffusion.export.sizes import attention_pixels
+from lldiffusion.engines.memory import host_memory, peak_bytes
 
 from .cost import count
 from .peers import Job, Peer, label
@@ -20,6 +20,9 @@ from .rounds import Outcome, Say, Series, measure
 from .sources import Source
 from .statistics import noise
 
+CALLS = 6  # of each peer at least: opening, warm-up, three rounds, comparing pictures
+COMPILING = 0.3  # share of a group's time that a peer may take to prepare itself for the size
+SHORTEST = 40.0  # seconds below which that is not tried
 SHARE_OF_MEMORY = 0.8  # that all peers of a group may take together
 REFERENCE = "eager"  # whose float32 pictures the others are compared with
 
@@ -34,7 +37,18 @@ class Group:
     batch: int
     steps: tuple[int, ...]
     peers: tuple[tuple[Peer, str], ...]  # with precision
-    cold: bool = False  # also measure cold starts, with the model's own steps
+    first: bool = False  # of its model: cold starts are measured here
+
+    @property
+    def cold(self) -> bool:
+        """Whether to measure cold starts, with the model's own steps: of models that are used."""
+        return self.first and self.source.trained
+
+    def least_seconds(self, ceilings: dict[str, Ceilings]) -> float:
+        """What one step of every peer takes in all calls that cannot be avoided, at the machine's ceilings."""
+        cost = count(json.dumps(self.source.config.to_dict()), self.height, self.width, self.batch)
+        known = [(ceilings.get(precision), peer) for peer, precision in self.peers]
+        return CALLS * sum(cost.limit(1, found) for found, _ in known if found is not None)
 
     @property
     def label(self) -> str:
@@ -93,8 +107,8 @@ def open_peers(bench: Bench, group: Group, seconds: float, stack: ExitStack) -> 
     free = SHARE_OF_MEMORY * host_memory()
     for peer, precision in group.peers:
         name = label(peer, precision)
-        needed = group.batch * group.width * group.height * bytes_per_pixel(group.source.config.model)
-        problem = too_large(bench, group, peer, needed, free)
+        needed = _needed(bench, group, peer)
+        problem = _obstacle(peer, needed, free, seconds)
         if problem:
             bench.note(f"{group.label}: {name} left out: {problem}")
             continue
@@ -106,7 +120,7 @@ def open_peers(bench: Bench, group: Group, seconds: float, stack: ExitStack) -> 
             continue
         stack.callback(remote.close)
         remotes[name] = remote
-        free -= needed if bench.device == "cpu" else 0
+        free -= needed
     return remotes
 
 
@@ -116,18 +130,27 @@ def _open(bench: Bench, group: Group, peer: Peer, precision: str, seconds: float
     memory = int(0.9 * host_memory()) if bench.device == "cpu" else 0
     picture = dark_picture(group.width, group.height, bench.folder)
     job = bench.job(source, peer, precision)
-    return Remote(peer, job, bench.folder, picture, group.batch, own, bench.cpus, memory, patience=max(60, seconds / 2))
+    return Remote(peer, job, bench.folder, picture, group.batch, own, bench.cpus, memory, _patience(peer, seconds))
 
 
-def too_large(bench: Bench, group: Group, peer: Peer, needed: float, free: float) -> str:
-    """Why a peer cannot take this size in memory, or nothing."""
+def _patience(peer: Peer, seconds: float) -> float:
+    """Seconds that a peer may take to open in a group of so many."""
+    return COMPILING * seconds if peer.per_size else max(60, seconds / 2)
+
+
+def _needed(bench: Bench, group: Group, peer: Peer) -> float:
+    """Bytes of this machine's memory that a peer will take, about."""
     if bench.device != "cpu":
-        return ""
+        return 0.0
+    return group.batch * peak_bytes(group.source.config.model, group.width * group.height, peer.name)
+
+
+def _obstacle(peer: Peer, needed: float, free: float, seconds: float) -> str:
+    """Why a peer is not even opened, or nothing."""
     if needed > free:
         return f"about {needed / 2**30:.1f} GiB needed, {max(free, 0) / 2**30:.1f} GiB free"
-    most = attention_pixels(group.source.config.model, int(free)) if peer.from_bundle else float("inf")
-    if group.batch * group.width * group.height > most:
-        return f"its attention matrix would not fit in {free / 2**30:.1f} GiB"
+    if peer.per_size and COMPILING * seconds < SHORTEST:
+        return f"preparing for a size takes long, and of {seconds:.0f} s there is no time for it (--budget)"
     return ""
 
 
@@ -222,8 +245,6 @@ def _largest(values: list[int | None]) -> int | None:
 
 
 def _with_cost(bench: Bench, group: Group, row: Measurement) -> Measurement:
-    import json
-
     cost = count(json.dumps(group.source.config.to_dict()), group.height, group.width, group.batch)
     ceilings = bench.ceilings.get(row.precision)
     return replace(

@@ -33,6 +33,7 @@ from .statistics import differ
 # Shares of the budget; what a phase leaves over goes to the later ones.
 CEILINGS, QUALITY, SCALING = 0.02, 0.1, 0.2
 LEAST = 0.3  # of the first group, whatever the others took
+MOST = 0.5  # that a group may need for single steps
 DEFAULT = Settings()
 LINEAR = 1.1  # exponent above which the responsible operator is looked for
 Report = Callable[[str, float], None]  # what is being done, and the share of the budget that is used
@@ -155,7 +156,7 @@ class _Run:
         return remote.enhance(file, steps)
 
     def groups(self, sources: list[Source]) -> None:
-        groups = list(self._groups(sources))
+        groups = [group for group in self._groups(sources) if self._can(group)]
         later = SCALING * self.settings.budget if self.settings.scaling else 0
         for i, group in enumerate(groups):
             weights = [_weight(one) for one in groups[i:]]
@@ -166,6 +167,17 @@ class _Run:
                 self.bench.note(f"{group.label}: not measured, the budget of {self.settings.budget:g} s was used up")
                 continue
             self.measurements += run_group(self.bench, group, left * weights[0] / sum(weights))
+
+    def _can(self, group: Group) -> bool:
+        """Whether single steps of all its peers fit in half of the budget, going by the machine's ceilings."""
+        least = group.least_seconds(self.bench.ceilings)
+        if least <= MOST * self.settings.budget:
+            return True
+        self.bench.note(
+            f"{group.label}: not measured, its single steps alone would take {least:.0f} s or more of the budget of "
+            f"{self.settings.budget:g} s"
+        )
+        return False
 
     def scale(self, source: Source) -> None:
         """Curves of the backend that `auto` would take, and the operator that bends them."""
@@ -246,8 +258,9 @@ class _Run:
             for source in sources:
                 for j, batch in enumerate(self.settings.batches):
                     first = i == j == 0
-                    peers = tuple(pair for pair in self.peers if first or not pair[0].per_size)
-                    yield Group(source, *size, batch, self.steps(source), peers, first and source.trained)
+                    compiled = first and (source.trained or len(sources) == 1)
+                    peers = tuple(pair for pair in self.peers if compiled or not pair[0].per_size)
+                    yield Group(source, *size, batch, self.steps(source), peers, first)
 
     def _first_open(self, source: Source, pair: Pair | None) -> Any:
         """A worker of the first peer that opens, bundle peers before eager ones; a context manager."""
@@ -268,8 +281,10 @@ class _Run:
 
 
 def _weight(group: Group) -> float:
-    """A group's share of the time: the first size counts twice, and cold starts take time too."""
-    return 2.0 if group.cold or not group.source.trained else 1.0
+    """A group's share of the time: the first size has the cold starts, a model with random weights is a large one."""
+    if not group.first:
+        return 1.0
+    return 2.5 if group.source.trained else 3.5
 
 
 def _auto_order(peers: list[Peer]) -> list[Peer]:
