@@ -173,6 +173,20 @@ def test_bad_options_answer_in_one_line(
     assert not (tmp_path / "bundle").exists()
 
 
+def test_ctrl_c_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pressed(*arguments: object) -> dict[str, Path]:
+        copy_graphs(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lldiffusion.export.exporter.write_graphs", pressed)
+    for name in ("bundle", "bundle.lldiff"):
+        assert export(checkpoint, tmp_path / name) == 130
+        assert capsys.readouterr().err.strip().splitlines()[-1] == "stopped; nothing was written"
+    assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
+
+
 def test_thresholds_come_from_the_configuration(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,7 +80,10 @@ def _export(model: str, out: Path, settings: Settings, thresholds: ParityConfig)
         def progress(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        return export_bundle(model, out, settings=settings, thresholds=thresholds, progress=progress)
+        try:
+            return export_bundle(model, out, settings=settings, thresholds=thresholds, progress=progress)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt("stopped; nothing was written") from stop
 
 
 def show_report(report: Report) -> None:
