@@ -237,3 +237,17 @@ def test_a_part_begins_at_zero_and_in_sync(tmp_path: Path) -> None:
     kept = clips.packets(target, "a:0")
     assert len(kept) >= 18
     assert all(sound[data] - float(time) == pytest.approx(float(shown[0]), abs=1e-3) for time, data in kept)
+
+
+@pytest.mark.parametrize(("suffix", "precision"), [(".mkv", 5.1e-4), (".mov", 1e-6), (".ts", 1.2e-5)])
+def test_into_another_container(suffix: str, precision: float, tmp_path: Path) -> None:
+    source, target = clips.plain(tmp_path / "in.mp4"), tmp_path / f"out{suffix}"
+    pass_through(source, target, codec="libx264", crf=20)
+    before, after = (np.array([float(time) for time in clips.times(path)]) for path in (source, target))
+    late = after[0] - before[0]
+    assert 0 < late < 0.09 if suffix == ".ts" else late == 0  # it has no negative times: reordering delays everything
+    assert np.abs(after - late - before).max() < precision
+    sound, copied = clips.packets(source, "a:0"), clips.packets(target, "a:0")
+    assert abs(float(copied[-1][0]) - float(sound[-1][0]) - late) < 2e-3
+    if suffix != ".ts":  # which wraps AAC in frames of its own
+        assert [data for _, data in copied] == [data for _, data in sound]

@@ -28,7 +28,7 @@ class Fussy(PassThrough):
         self._largest = largest
 
     def enhance(self, frame: Frame) -> list[Frame]:
-        if self._side > self._largest:
+        if self._side > self._largest and frame.pts >= 2:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
         if frame.pts == 3 and (self._hopeless or not self._exact):
             raise NotFiniteError("the network produced NaN")
@@ -62,18 +62,18 @@ def test_a_frame_that_never_gets_finite_is_stood_in_for() -> None:
 def test_too_little_memory_means_smaller_tiles_said_once() -> None:
     work, said = careful(largest=128)
     plain = PassThrough(memory=0.5)
-    for pts in range(3):
+    for pts in range(5):
         assert np.array_equal(
             work.enhance(frame(pts / 10, pts))[0].pixels, plain.enhance(frame(pts / 10, pts))[0].pixels
         )
     assert work.tile == 128
-    assert said == ["memory ran out at 0.00 s: going on with tiles of 128 pixels"]
+    assert said == ["memory ran out at 0.08 s: going on with tiles of 128 pixels"]
 
 
 def test_no_tile_is_small_enough() -> None:
     work, _ = careful(largest=64)
     with pytest.raises(LLDiffusionError, match="not enough memory, even for tiles of 128 pixels"):
-        work.enhance(frame())
+        work.enhance(frame(pts=2))
 
 
 def test_another_failure_is_not_swallowed() -> None:

@@ -147,13 +147,13 @@ def _fresh(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _options(container: str, other: Any) -> dict[str, str]:
-    """Same bytes from same input; timestamps as they are; playable before it is loaded whole."""
-    options = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+    """Same bytes from same input; playable before it is loaded whole."""
+    options = {"fflags": "+bitexact"}
+    if container != "mpegts":  # which has no negative times: all of it comes a little later there
+        options["avoid_negative_ts"] = "disabled"
     if container in ("mp4", "mov"):
         apple = other is not None and any(key.startswith(_APPLE) for key in other.metadata)
         options["movflags"] = "+faststart" + "+use_metadata_tags" * apple
-    if container == "mpegts":
-        options["mpegts_copyts"] = "1"
     return options
 
 
