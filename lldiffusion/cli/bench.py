@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 from lldiffusion.errors import LLDiffusionError
 
 if TYPE_CHECKING:
-    from lldiffusion.benchmarks.compare import Comparison
-    from lldiffusion.benchmarks.record import Result
+    from lldiffusion.benchmarks.compare import Change, Comparison
+    from lldiffusion.benchmarks.record import Measurement, Result
     from lldiffusion.benchmarks.settings import Settings
 
 RESULT = "bench.json"
@@ -31,7 +31,11 @@ class MeasureByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(add_completion=False, cls=MeasureByDefault, help="Measure engines, compare runs, remake reports.")
+app = typer.Typer(
+    add_completion=False,
+    cls=MeasureByDefault,
+    help="`lldiff bench [MODEL]...` measures (as `bench run`, whose help lists the options); or one of these:",
+)
 
 
 @app.command()
@@ -160,24 +164,44 @@ def _comparisons(compare_pictures: Callable[..., Any]) -> Any:
 
 def _show_comparison(comparison: Comparison) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
+    from rich.table import Column, Table
 
-    table = Table("model", "backend", "size", "batch", "steps", "old", "new", "change", "counts from", "verdict")
+    table = Table(Column("backend", no_wrap=True), box=None, header_style="bold")
+    for head in ("old ms", "new ms", "change", "counts from"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    work = None
     for change in comparison.changes:
         row = change.new
-        backend = row.backend if row.precision == "fp32" else f"{row.backend}:{row.precision}"
-        work = (row.model, backend, row.size, str(row.batch), str(row.steps))
-        times = ("", "", "", "")
-        if row.seconds and change.old.seconds:
-            moved, needed = f"{100 * (change.ratio - 1):+.1f} %", f"{100 * change.needed:.0f} %"
-            times = (f"{1e3 * change.old.p50:.4g} ms", f"{1e3 * row.p50:.4g} ms", moved, needed)
-        table.add_row(*work, *times, change.verdict)
+        if work != (work := _work(row)):
+            table.add_row(f"[dim]{escape(work)}[/dim]")
+        table.add_row(*_cells(change))
     console = Console()
     console.print(table)
     for note in comparison.notes:
         console.print(f"note: {note}", markup=False)
     worse = len(comparison.regressions)
     console.print(f"{worse} of {len(comparison.changes)} became slower or worse" if worse else "nothing became slower")
+
+
+def _work(row: Measurement) -> str:
+    batch = f", batch {row.batch}" if row.batch > 1 else ""
+    return f"{row.model}, {row.size}{batch}, {row.steps} step{'s' * (row.steps != 1)}"
+
+
+def _cells(change: Change) -> tuple[str, ...]:
+    """One line of the comparison; without times where there are none."""
+    from rich.markup import escape
+
+    row = change.new
+    name = escape(row.backend if row.precision == "fp32" else f"{row.backend}:{row.precision}")
+    if not row.seconds or not change.old.seconds:
+        return (name, "", "", "", "", change.verdict)
+    moved, needed = f"{100 * (change.ratio - 1):+.1f} %", f"{100 * change.needed:.0f} %"
+    colour = {"slower": "red", "worse pictures": "red", "faster": "green"}.get(change.verdict, "default")
+    verdict = f"[{colour}]{change.verdict}[/{colour}]"
+    return (name, f"{1e3 * change.old.p50:.4g}", f"{1e3 * row.p50:.4g}", moved, needed, verdict)
 
 
 @contextmanager
