@@ -62,7 +62,7 @@ def test_a_frame_that_never_gets_finite_is_stood_in_for() -> None:
 def test_too_little_memory_means_smaller_tiles_said_once() -> None:
     work, said = careful(largest=128)
     plain = PassThrough(memory=0.5)
-    for pts in range(5):
+    for pts in range(3):
         assert np.array_equal(
             work.enhance(frame(pts / 10, pts))[0].pixels, plain.enhance(frame(pts / 10, pts))[0].pixels
         )
