@@ -66,7 +66,7 @@ def policy(settings: Settings, device: str) -> tuple[str, ...]:
         "Noise: every second call against the others, two interleaved measurements of the same thing, or the "
         "bootstrap's 95 % interval of the median where that is wider. Differences below it are none.",
         "Calls that would not fit in the time are put together from calls of one step (marked): the rest plus so many "
-        "steps.",
+        "steps; their pictures are compared after one step.",
         "eager-authors and eager-cached run with the stock allocator, all others keep freed memory, as the lldiff "
         "command does.",
         "Overhead is the share of a call outside the bare engine (the sessions' runs, the networks' forward passes), "

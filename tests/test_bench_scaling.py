@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exported import micro_config
 
 from lldiffusion.benchmarks.peers import PEERS
 from lldiffusion.benchmarks.record import Scaling, Stages
 from lldiffusion.benchmarks.remote import PeerError
-from lldiffusion.benchmarks.scaling import SMALL_PIXELS, Point, measure_scaling, walk
+from lldiffusion.benchmarks.run import _Run
+from lldiffusion.benchmarks.scaling import PIXELS, SMALL_PIXELS, Point, fit, measure_scaling, walk
+from lldiffusion.benchmarks.settings import Settings
+from lldiffusion.benchmarks.sources import Source
 from lldiffusion.benchmarks.subject import Sample
 
 
@@ -57,6 +61,23 @@ def test_what_fails_ends_the_curve_and_is_said(tmp_path: Path) -> None:
     seconds, memory, note = walk(Fake(64 * 64), points, tmp_path, time.monotonic() + 60, print)  # type: ignore[arg-type]
     assert [x for x, _ in seconds] == [x for x, _ in memory] == [32 * 32, 64 * 64]
     assert note == f"stopped at {96 * 96}: memory is full"
+
+
+def test_the_operator_that_bends_the_curve_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def culprits(bundle: str, small: Any, large: Any) -> str:
+        asked.append((small, large))
+        return "MatMul did it"
+
+    monkeypatch.setattr("lldiffusion.benchmarks.run.culprits", culprits)
+    run = _Run(Settings(device="cpu"), tmp_path, lambda text, share: None)
+    source = Source("micro", micro_config(), "", "tiny", "a bundle")
+    for exponent, note in ((1.02, ""), (1.6, "MatMul did it")):
+        points = tuple((float(w * h), float(w * h) ** exponent) for w, h in PIXELS)
+        curve = Scaling("micro", "onnxruntime", "pixels", "seconds", points, fit(points))
+        assert run._explain(source, PEERS["onnxruntime"], curve).note == note
+    assert len(asked) == 1 and asked[0][1] in PIXELS[:-1]  # a profile of 4K would take too long
 
 
 def test_no_time_left_is_said(tmp_path: Path) -> None:
