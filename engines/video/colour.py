@@ -71,18 +71,22 @@ class Colour:
 
 
 def to_rgb(y: Codes, cb: Codes, cr: Codes, bits: int, colour: Colour) -> NDArray[np.float32]:
-    """Code values, chroma of any subsampling, to (H, W, 3), not clipped."""
+    """Code values, chroma of any subsampling, to (H, W, 3), not clipped: a view of planes, which engines want."""
     height, width = y.shape
     kr, kb = colour.weights(height)
+    kg = 1 - kr - kb
     offset, luma, chroma = _scale(bits, colour.full)
     blue, red = (_grow((c.astype(np.float32) - np.float32(2 ** (bits - 1))) / chroma, height, width) for c in (cb, cr))
-    rgb = np.empty((height, width, 3), np.float32)
-    grey = (y.astype(np.float32) - offset) / luma
-    rgb[..., 0] = grey + np.float32(2 * (1 - kr)) * red
-    rgb[..., 2] = grey + np.float32(2 * (1 - kb)) * blue
-    kg = 1 - kr - kb
-    rgb[..., 1] = grey - np.float32(2 * kb * (1 - kb) / kg) * blue - np.float32(2 * kr * (1 - kr) / kg) * red
-    return rgb
+    grey = y.astype(np.float32)
+    grey -= offset
+    grey /= luma
+    planes = np.empty((3, height, width), np.float32)
+    np.multiply(red, np.float32(2 * (1 - kr)), out=planes[0])
+    np.multiply(blue, np.float32(2 * (1 - kb)), out=planes[2])
+    np.multiply(planes[0], np.float32(-kr / kg), out=planes[1])
+    planes[1] -= planes[2] * np.float32(kb / kg)
+    planes += grey
+    return planes.transpose(1, 2, 0)
 
 
 def from_rgb(
@@ -129,15 +133,19 @@ def _grow(plane: Plane, height: int, width: int) -> Plane:
 
 
 def _double(plane: Plane, axis: int) -> Plane:
-    """Twice the samples: s -> (s - d, s + d), d an eighth of the difference of its neighbours, 0 at an extremum."""
+    """Twice the samples: s -> (s - d, s + d), d a quarter of the smaller step to a neighbour, 0 at an extremum."""
     lines = np.moveaxis(plane, axis, 0)
     step = np.diff(lines, axis=0, prepend=lines[:1], append=lines[-1:])
     before, after = step[:-1], step[1:]
-    slope = np.where(before * after > 0, (before + after) / 8, np.float32(0))
-    limit = np.minimum(np.abs(before), np.abs(after)) / 2
-    slope = np.clip(slope, -limit, limit)
-    doubled = np.stack([lines - slope, lines + slope], axis=1).reshape(-1, lines.shape[1])
-    return np.moveaxis(doubled, 0, axis)
+    slope = np.maximum(np.minimum(before, after), 0) + np.minimum(np.maximum(before, after), 0)  # "minmod"
+    slope *= np.float32(0.25)
+    shape = list(plane.shape)
+    shape[axis] *= 2
+    doubled = np.empty(shape, np.float32)
+    pairs = np.moveaxis(doubled, axis, 0)
+    np.subtract(lines, slope, out=pairs[0::2])
+    np.add(lines, slope, out=pairs[1::2])
+    return doubled
 
 
 def _shrink(plane: Plane, size: tuple[int, int]) -> Plane:
@@ -146,4 +154,7 @@ def _shrink(plane: Plane, size: tuple[int, int]) -> Plane:
     pads = [(0, want * factor - have) for have, want, factor in zip(plane.shape, size, factors)]
     if any(after for _, after in pads):
         plane = np.pad(plane, pads, mode="edge")
-    return plane.reshape(size[0], factors[0], size[1], factors[1]).mean(axis=(1, 3))
+    down, across = factors
+    rows = sum((plane[i::down] for i in range(1, down)), plane[0::down])
+    total = sum((rows[:, i::across] for i in range(1, across)), rows[:, 0::across])
+    return total * np.float32(1 / (down * across))

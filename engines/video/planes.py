@@ -17,7 +17,8 @@ from .colour import Codes, Colour, from_rgb, quantise, to_rgb
 _YUV = re.compile(r"^yuva?j?(\d{3})p(\d+)?(le)?$")
 _RGB = re.compile(r"^gbra?p(\d+)?(le)?$")
 _GREY = re.compile(r"^gray(\d+)?(le)?$")
-_VISIBLE = 1 / 2048  # what lies outside [0, 1] by less is rounding
+OUTSIDE = 1 / 8192  # unit of what lies outside [0, 1]; the code values of 12 bits are twice as far apart
+_VISIBLE = 1 / 2048  # what lies outside by less is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +27,11 @@ class Origin:
 
     colour: Colour = field(default_factory=Colour)
     duration: int = 0  # in units of the frame's time_base; 0: unknown
-    outside: NDArray[np.float16] | None = None  # (H, W, 3): super-white and the like, added again when written
+    outside: NDArray[np.int16] | None = None  # (H, W, 3) in units of OUTSIDE: super-white and the like, added again
     repeated: bool = False  # stands for a frame that could not be decoded
 
 
-def split(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.float16] | None]:
+def split(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.int16] | None]:
     """Pixels (H, W, 3) in [0, 1] of a PyAV frame, and what was cut off to get there.
 
     A picture's Y'CbCr may lie outside the R'G'B' cube (broadcast super-white; edges of subsampled chroma).  The model
@@ -39,14 +40,17 @@ def split(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.float16] | None]:
     rgb = _to_rgb(planar(frame), colour_of(frame))
     pixels = np.clip(rgb, 0, 1)
     rgb -= pixels
-    return pixels, rgb.astype(np.float16) if np.abs(rgb).max() > _VISIBLE else None
+    if max(rgb.max(), -rgb.min()) <= _VISIBLE:
+        return pixels, None
+    rgb *= np.float32(1 / OUTSIDE)
+    return pixels, np.rint(rgb, out=rgb).astype(np.int16)
 
 
 def join(pixels: NDArray[np.float32], origin: Origin, format_name: str, colour: Colour) -> Any:
     """A PyAV frame of `format_name` (planar Y'CbCr, R'G'B' or grey) with the code values of `pixels`."""
     import av
 
-    rgb = pixels if origin.outside is None else pixels + origin.outside
+    rgb = pixels if origin.outside is None else pixels + origin.outside * np.float32(OUTSIDE)
     frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], format_name)
     for plane, codes in zip(frame.planes, _from_rgb(rgb, frame.format, colour)):
         _samples(plane, codes.dtype)[...] = codes
@@ -124,7 +128,7 @@ def _to_rgb(frame: Any, colour: Colour) -> NDArray[np.float32]:
     planes = [_samples(plane, np.dtype(kind)) for plane in frame.planes[:3]]
     if _RGB.match(frame.format.name):
         green, blue, red = planes
-        return np.stack([red, green, blue], axis=2).astype(np.float32) / np.float32(2**bits - 1)
+        return (np.stack([red, green, blue]).astype(np.float32) / np.float32(2**bits - 1)).transpose(1, 2, 0)
     if _GREY.match(frame.format.name):
         neutral: Codes = np.full((1, 1), 2 ** (bits - 1), kind)
         return to_rgb(planes[0], neutral, neutral, bits, colour)
