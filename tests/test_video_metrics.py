@@ -194,7 +194,8 @@ def write_clip(path: Path, clip: Clip) -> Path:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder, reference = tmp_path_factory.mktemp("clips"), moving()
-    clips = {"reference": reference, "result": noisy(reference, 0.03, 0.02), "low": [f / 8 for f in reference]}
+    dim = [(f / 8).astype(np.float32) for f in reference]
+    clips = {"reference": reference, "result": noisy(reference, 0.03, 0.02), "low": dim}
     return {name: write_clip(folder / f"{name}.mkv", clip) for name, clip in clips.items()} | {"folder": folder}
 
 
@@ -208,7 +209,7 @@ def test_eval_video_saves_what_it_measures(files: dict[str, Path], capsys: pytes
     saved = json.loads(out.read_text())
     assert saved["frames"] == 6
     assert list(saved["clips"]) == ["result", "reference", "low"]
-    own = luma([np.round(f * 255).astype(np.float32) / 255 for f in noisy(moving(), 0.03, 0.02)])
+    own = luma([(np.round(f * 255) / 255).astype(np.float32) for f in noisy(moving(), 0.03, 0.02)])
     assert saved["clips"]["result"]["change"] == pytest.approx(np.abs(np.diff(own)).mean(), rel=1e-3)
     assert 20 < saved["clips"]["result"]["psnr"] < 40
     rows = list(csv.DictReader(out.with_suffix(".csv").open()))
