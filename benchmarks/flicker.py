@@ -171,6 +171,8 @@ def main(
     out: Path | None = typer.Option(None, "-o", "--out", help="JSON to write."),
 ) -> None:
     """Darken clips, enhance them frame by frame and smoothed, and compare flicker and PSNR."""
+    if out is not None and (out.is_dir() or out.suffix != ".json"):  # now: not after a long run
+        raise LLDiffusionError(f"--out '{out}': the report is JSON, name a file that ends in .json")
     keep_freed_memory()
     first = smoothing[0]
     ways = {"frame by frame": FRAME_BY_FRAME}
