@@ -23,6 +23,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
 from safetensors.torch import load_file  # noqa: E402
+from torch import nn  # noqa: E402
 
 from lldiffusion.engines import Enhancer  # noqa: E402
 from lldiffusion.engines.backends.torch_eager import TorchEngine  # noqa: E402
@@ -35,6 +36,7 @@ from lldiffusion.model.checkpoint import read_info, save_checkpoint  # noqa: E40
 from lldiffusion.training.distill import DistillObjective, Paths, Recipe  # noqa: E402
 from lldiffusion.training.distill_run import distill, plan_distillation, plan_resumed  # noqa: E402
 from lldiffusion.training.state import checkpoints  # noqa: E402
+from lldiffusion.training.trainer import Trainer  # noqa: E402
 
 # Two levels and few channels: only the arithmetic around the network is tested here.
 MICRO = [
@@ -115,12 +117,12 @@ def test_starts_are_where_sampling_goes_on() -> None:
     assert Recipe(steps=2, method="progressive").paths(load_config("tiny"))[1] == [499, 374, 249, 124, -1]
 
 
-class _Says(torch.nn.Module):
+class _Says(nn.Module):
     """A denoiser that says what it is told, and remembers where it was asked."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.answer, self.seen = torch.nn.Parameter(torch.zeros(())), list[Any]()
+        self.answer, self.seen = nn.Parameter(torch.zeros(())), list[Any]()
 
     def forward(self, x: Any, y: Any, c: Any, t: Any, features: Any, exposure: float = 0.0) -> Any:
         self.seen.append((x, t))
@@ -130,7 +132,8 @@ class _Says(torch.nn.Module):
 def _asked(recipe: Recipe, t: list[int]) -> tuple[DistillObjective, dict[str, Any], Any, Any]:
     """The objective, its terms for a student that says 0 everywhere, and what the student saw."""
     student, teacher = _model("model.level=false"), _model("model.level=false")
-    student.denoiser = says = _Says()
+    says = _Says()
+    student.denoiser = says  # type: ignore[assignment]
     objective = DistillObjective(student, student.config, teacher if recipe.taught else None, recipe)
     terms = objective(*_images(len(t)), torch.tensor(t))
     return objective, terms, *says.seen[0]
@@ -230,13 +233,16 @@ def test_the_command_makes_a_checkpoint_that_everything_opens(
     assert "exists already" in capsys.readouterr().err
 
 
-def test_resuming_is_bit_identical(pairs: Path, tmp_path: Path) -> None:
+def test_resuming_is_bit_identical(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = _teacher(tmp_path)
     four = _settings(pairs, "train.enhance_steps=4")
     straight = distill(plan_distillation(teacher, tmp_path / "straight", Recipe(), overrides=four))
     stopped = distill(plan_distillation(teacher, tmp_path / "stopped", Recipe(), overrides=_settings(pairs)))
     half = _weights(stopped)
+    advance, taken = Trainer._advance, []
+    monkeypatch.setattr(Trainer, "_advance", lambda *args: taken.append(1) or advance(*args))  # type: ignore[func-returns-value]
     again = distill(plan_resumed(stopped, ["train.enhance_steps=4"]))
+    assert len(taken) == 2
     assert again == stopped
     a, b = _weights(straight), _weights(again)
     assert all(torch.equal(a[name], b[name]) for name in a)

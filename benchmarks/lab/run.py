@@ -1,0 +1,98 @@
+"""One row with one seed: trained in stage 1, then measured on the pairs that were held out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from lldiffusion.config import Config, config_from_dict
+from lldiffusion.data.dataset import find_sources
+from lldiffusion.errors import require
+from lldiffusion.evaluation.measure import Instruments, Job, measure
+from lldiffusion.evaluation.niqe import NiqeModel
+from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
+from lldiffusion.evaluation.report import Report
+
+from .record import Run, run_key
+from .rows import Row
+
+STAGE = "joint"  # the only one: the lengths of two stages would be one more thing to choose
+NEVER = 10**9  # steps between validations during training: only the end counts here
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all rows share."""
+
+    pairs: tuple[str, ...]
+    steps: int  # optimiser steps
+    validation: int  # pairs held out of the first folder
+    niqe: NiqeModel | str
+
+
+def configure(row: Row, seed: int, setup: Setup) -> Config:
+    """The configuration of one run."""
+    config = config_from_dict(row.table)
+    data = replace(config.data, pairs=setup.pairs, validation=setup.validation)
+    train = replace(config.train, joint_steps=setup.steps, seed=seed, save_every=max(setup.steps // 4, 1))
+    return replace(config, data=data, train=replace(train, validate_every=NEVER))
+
+
+def key_of(config: Config) -> str:
+    """See `record.run_key`."""
+    sources, held_out = find_sources(config.data)
+    return run_key(config, [pair.name for pair in (*held_out, *(p for s in sources for p in s.pairs))])
+
+
+def execute(config: Config, folder: Path, setup: Setup) -> Run:
+    """Train in `folder`, continuing what is there, and measure; raises training.Stopped after Ctrl-C."""
+    require("torch", "train", "the laboratory")
+    from lldiffusion.model import load_model
+    from lldiffusion.training import train
+
+    model = load_model(train(config, folder, STAGE))
+    parameters = sum(p.numel() for part in (model.encoder, model.denoiser) for p in part.parameters())
+    images, means = _measure(model, config, setup)
+    seed, steps = config.train.seed, config.train.joint_steps
+    return Run(config.name, seed, key_of(config), steps, step_seconds(config, folder), parameters, images, means)
+
+
+def _measure(model: object, config: Config, setup: Setup) -> tuple[int, dict[str, float | None]]:
+    from lldiffusion.engines import Enhancer
+    from lldiffusion.engines.backends.torch_eager import TorchEngine
+
+    enhancer = Enhancer(TorchEngine(model), config)  # type: ignore[arg-type]
+    jobs = [Job(pair.name, pair.low, pair.normal) for pair in find_sources(config.data)[1]]
+    tools = Instruments((STANDARD, GTMEAN), "not measured here", setup.niqe)
+    report = Report({"kind": "model", "name": config.name}, "", tools, list(measure(jobs, enhancer, tools)), {})
+    places = {"psnr": ("psnr", "standard"), "ssim": ("ssim", "standard")}
+    places |= {"gtmean_psnr": ("psnr", "gtmean"), "gtmean_ssim": ("ssim", "gtmean")}
+    found = {name: report.mean(*place) for name, place in places.items()}
+    found |= {name: report.mean(name) for name in ("brightness", "brightness_abs", "niqe")}
+    means = {name: _known(mean.value if mean else None) for name, mean in found.items()}
+    return len(jobs), means | {"seconds": round(median(score.seconds for score in report.scores), 4)}
+
+
+def _known(value: float | None) -> float | None:
+    return round(value, 5) if value is not None and math.isfinite(value) else None
+
+
+def step_seconds(config: Config, folder: Path) -> float | None:
+    """Median time of a training step, from the run's own log; None before its first entry."""
+    rates = [value for _, value in scalars(folder, f"{STAGE}/images_per_second")]
+    size = config.train.batch * config.data.crops_per_image * config.train.accumulate
+    return round(size / median(rates), 4) if rates else None
+
+
+def scalars(folder: Path, name: str) -> Sequence[tuple[int, float]]:
+    """(step, value) of one curve in the TensorBoard log of a run; empty when there is none."""
+    events = require("tensorboard.backend.event_processing.event_accumulator", "train", "reading the run's curves")
+    if not (folder / "tensorboard").is_dir():
+        return []
+    log = events.EventAccumulator(str(folder / "tensorboard"), size_guidance={events.SCALARS: 0})
+    log.Reload()
+    known = name in log.Tags()[events.SCALARS]
+    return [(entry.step, entry.value) for entry in log.Scalars(name)] if known else []
