@@ -49,6 +49,12 @@ def test_whole_calls_are_made_where_they_fit() -> None:
     assert [s.derived for s in plan(single, ["A"], [4, 1], 2.0)] == [True, False]
 
 
+def test_one_slow_peer_makes_all_of_them_derived() -> None:
+    single = {"slow": Sample(10.0, Stages(step=9.0)), "fast": Sample(0.01, Stages(step=0.009))}
+    found = {(s.who, s.steps): s.derived for s in plan(single, ["slow", "fast"], [4, 1], 60)}
+    assert found == {("slow", 4): True, ("fast", 4): True, ("slow", 1): False, ("fast", 1): False}
+
+
 def test_a_peer_that_fails_leaves_and_the_others_go_on() -> None:
     diary: list[str] = []
     outcome = measure({"A": Fake("A", diary, fails_at=5), "B": Fake("B", diary)}, [1], 30)

@@ -95,11 +95,12 @@ def test_no_patience_no_answer(folder: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_a_worker_ends_with_its_parent(folder: Path) -> None:
     code = f"""
-import sys, time
+import os, signal, sys, time
 from pathlib import Path
 from lldiffusion.benchmarks.peers import PEERS, Job
 from lldiffusion.benchmarks.remote import Remote
 remote = Remote(PEERS["onnxruntime"], {JOB!r}, Path({str(folder)!r}), Path({str(dark_picture(64, 64, folder))!r}))
+os.kill(remote._process.pid, signal.SIGSTOP)  # so that it cannot see that its input ended
 print(remote._process.pid, flush=True)
 time.sleep(60)
 """
