@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import clips
@@ -84,6 +86,35 @@ def test_from_a_pipe_to_a_pipe(model: str, clip: Path, tmp_path: Path) -> None:
     assert b"5 frames in" in done.stderr
 
 
+def test_ctrl_c_ends_a_live_input_and_keeps_it(model: str, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    endless = [
+        clips.program("ffmpeg"),
+        "-v",
+        "quiet",
+        "-re",
+        "-f",
+        "lavfi",
+        "-i",
+        clips.PATTERN,
+        "-f",
+        "yuv4mpegpipe",
+        "-",
+    ]
+    command = [sys.executable, "-m", "lldiffusion", "video", "-", str(target), "--model", model, "--piece", "0.2"]
+    with subprocess.Popen(endless, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as camera:
+        with subprocess.Popen(command, stdin=camera.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+            until = time.monotonic() + 60
+            while not (tmp_path / "out.mp4.parts" / "piece-00001.nut").exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            job.send_signal(signal.SIGINT)
+            out, error = job.communicate(timeout=60)
+        camera.kill()
+    assert job.returncode == 0, error.decode()
+    assert b"finishing the video" in error
+    assert len(clips.times(target)) == int(out.split()[0]) >= 10
+
+
 def test_nothing_is_overwritten_unasked(
     model: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +145,8 @@ def test_an_unfinished_job_is_not_dropped_unasked(
     assert "seed was 0 and is 1" in capsys.readouterr().err
     assert run([*arguments, "--resume"]) == 0
     assert "(10 frames of earlier runs kept)" in capsys.readouterr().out
+    assert run([*arguments, "--resume"]) == 2
+    assert "out.mp4' is finished" in capsys.readouterr().err
     assert len(clips.times(tmp_path / "out.mp4")) == 10
 
 

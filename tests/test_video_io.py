@@ -143,6 +143,8 @@ def test_depth_and_colour_tags_stay(pixels: str, codec: str, matrix: str, full: 
     target = tmp_path / f"out{suffix}"
     pass_through(source, target, codec=codec, crf=None if codec == "ffv1" else 0)
     before, after = clips.stream(source), clips.stream(target)
+    if codec == "libx265":
+        assert after["codec_tag_string"] == "hvc1"  # QuickTime plays no hev1
     for field in ("pix_fmt", "color_range", "color_space", "color_transfer", "color_primaries"):
         assert after[field] == before[field], field
     same_video(source, target, pixels)
@@ -186,6 +188,28 @@ def test_every_stream_chapter_and_tag_stays(suffix: str, tmp_path: Path) -> None
         assert found[tag] == {key.lower(): value for key, value in before["format"]["tags"].items()}[tag]
     for which in ("a:0", "a:1", "s:0"):
         assert clips.packets(target, which) == clips.packets(source, which)
+
+
+def test_a_timecode_track_stays(tmp_path: Path) -> None:
+    source, target, listener = (
+        clips.plain(tmp_path / "in.mov", "-timecode", "01:02:03:04"),
+        tmp_path / "out.mov",
+        Listener(),
+    )
+    pass_through(source, target, **LOSSLESS, listener=listener)
+    assert clips.stream(source, "d:0")["tags"]["timecode"] == "01:02:03:04"
+    assert clips.stream(target, "d:0")["tags"]["timecode"] == "01:02:03:04"
+    assert listener.said == []
+
+
+def test_an_attached_font_stays(tmp_path: Path) -> None:
+    font, source, target = tmp_path / "font.ttf", tmp_path / "in.mkv", tmp_path / "out.mkv"
+    font.write_bytes(b"letters" * 100)
+    kind = ("-metadata:s:t", "mimetype=application/x-truetype-font")
+    clips.ffmpeg("-i", clips.plain(tmp_path / "plain.mkv"), "-c", "copy", "-attach", font, *kind, source)
+    pass_through(source, target, **LOSSLESS)
+    clips.ffmpeg("-dump_attachment:t:0", tmp_path / "dumped.ttf", "-i", target, "-t", "0", "-f", "null", "-")
+    assert (tmp_path / "dumped.ttf").read_bytes() == font.read_bytes()
 
 
 def test_what_the_container_cannot_hold_is_said_beforehand(tmp_path: Path) -> None:
@@ -251,3 +275,43 @@ def test_into_another_container(suffix: str, precision: float, tmp_path: Path) -
     assert abs(float(copied[-1][0]) - float(sound[-1][0]) - late) < 2e-3
     if suffix != ".ts":  # which wraps AAC in frames of its own
         assert [data for _, data in copied] == [data for _, data in sound]
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("pixels", ["nv12", "p010le", "yuyv422"])
+def test_packed_samples_are_only_put_in_order(pixels: str, full: bool) -> None:
+    frame = noise(pixels)
+    frame.colorspace, frame.color_range = BT601, 2 if full else 1
+    kind = np.dtype(np.uint16 if pixels == "p010le" else np.uint8)
+    held = [np.frombuffer(p, kind).reshape(-1, p.line_size // kind.itemsize)[: p.height] for p in frame.planes]
+    if pixels == "yuyv422":
+        packed = held[0][:, : 2 * frame.width]
+        wanted = [packed[:, 0::2], packed[:, 1::4], packed[:, 3::4]]
+    else:
+        shift = 6 if pixels == "p010le" else 0
+        pairs = held[1][:, : frame.width]
+        wanted = [plane >> shift for plane in (held[0][:, : frame.width], pairs[:, 0::2], pairs[:, 1::2])]
+    for plane, samples in zip(planar(frame).planes, wanted, strict=True):
+        lines = np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)
+        assert np.array_equal(lines[: plane.height, : plane.width], samples)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_second_video_is_copied(suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    small = ("-f", "lavfi", "-i", "testsrc=size=48x32:rate=10:duration=1")
+    clips.ffmpeg(*clips.VIDEO, *small, "-map", "0", "-map", "1", *clips.X264, source)
+    pass_through(source, target, codec="libx264", crf=30)
+    assert clips.packets(target, "v:1") == clips.packets(source, "v:1")
+    assert clips.packets(target, "v:0") != clips.packets(source, "v:0")
+
+
+@pytest.mark.parametrize("name", ["in.ts", "in.mkv"])
+def test_a_part_of_open_groups_begins_where_it_should(name: str, tmp_path: Path) -> None:
+    source, target = tmp_path / name, tmp_path / f"out{Path(name).suffix}"
+    clips.ffmpeg(*clips.VIDEO, "-c:v", "mpeg2video", "-bf", "2", "-g", "8", "-q:v", "4", source)  # open by default
+    whole, part = tmp_path / f"whole{source.suffix}", 0.52
+    pass_through(source, whole, **LOSSLESS)
+    pass_through(source, target, **LOSSLESS, start=part)
+    frames = clips.samples(whole, "yuv420p").reshape(25, -1)
+    assert np.array_equal(clips.samples(target, "yuv420p").reshape(-1, frames.shape[1]), frames[13:])

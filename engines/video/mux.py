@@ -98,12 +98,13 @@ def add_streams(output: Any, encoding: Encoding, other: Any) -> tuple[Any, dict[
         if stream.index == enhanced:
             video = encoding.add_stream(output)
             _describe(video, stream)
-        elif stream.discard == Discard.all:
-            continue  # QuickTime's chapter list, which is written anew
+        elif stream.discard == Discard.all or (stream.type == "data" and "timecode" in stream.metadata):
+            continue  # QuickTime's chapter list and timecode track: written anew, from the chapters and the tag
         elif reason := _why_not(stream, encoding.container):
+            hint = "" if encoding.container == "matroska" else "; Matroska (.mkv) holds most"
             notes.append(
                 f"{stream.type} stream {stream.index} ({stream.name or 'unknown'}) is left out: {encoding.container} "
-                f"cannot hold it ({reason}); Matroska (.mkv) holds most"
+                f"cannot hold it ({reason}){hint}"
             )
         else:
             copies[stream.index] = output.add_stream_from_template(stream, opaque=True)
@@ -191,7 +192,7 @@ def _copied(other: Any, copies: dict[int, Any], cut: Cut) -> Iterator[Any]:
 def _placed(packet: Any, stream: Any, cut: Cut) -> Any:
     """The packet as one of `stream`, at its new time."""
     shift = cut.shift(packet.time_base)
-    if packet.dts is None:
+    if packet.dts is None and packet.stream.type != "video":  # a video's the muxer derives: frames are reordered
         packet.dts = packet.pts
     if packet.pts is not None:
         packet.pts -= shift
@@ -202,4 +203,5 @@ def _placed(packet: Any, stream: Any, cut: Cut) -> Any:
 
 
 def _time(packet: Any) -> float:
-    return 0.0 if packet.dts is None else float(packet.dts * packet.time_base)
+    ticks = packet.pts if packet.dts is None else packet.dts
+    return 0.0 if ticks is None else float(ticks * packet.time_base)

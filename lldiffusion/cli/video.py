@@ -78,11 +78,10 @@ def video(
         {"fps": fps, "raw": raw, "hwaccel": hwaccel},
         {"codec": codec, "crf": crf},
         {"start": seconds(start), "end": None if end is None else seconds(end), "piece": piece},
+        _tile(tile),
     )
     wishes.check()
-    summary = (
-        _to_pipe(wishes, pipe, tile) if target == "-" else _to_disk(wishes, _tile(tile), preview, resume, overwrite)
-    )
+    summary = _to_pipe(wishes, pipe) if target == "-" else _to_disk(wishes, preview, resume, overwrite)
     for line in [*summary.notes, *summary.lines()]:
         typer.echo(line, err=target == "-")
     if target != "-":
@@ -101,6 +100,7 @@ class Wishes:
     reading: dict[str, Any]
     writing: dict[str, Any]
     part: dict[str, Any]  # start, end and piece, in seconds
+    tile: str | int
 
     def check(self) -> None:
         """Raises LLDiffusionError for an empty part of the video, and for options that say nothing here."""
@@ -116,7 +116,12 @@ class Wishes:
 
         path = Path(self.source)
         state = path.stat() if path.is_file() else None
-        held: dict[str, Any] = {"IN": self.source, "model": self.model, "the model's weights": fingerprint(self.model)}
+        held: dict[str, Any] = {
+            "tile": self.tile,
+            "IN": self.source,
+            "model": self.model,
+            "the model's weights": fingerprint(self.model),
+        }
         held["IN's size and date"] = [state.st_size, state.st_mtime_ns] if state else None
         return held | self.engine | self.steady | self.reading | self.writing | self.part
 
@@ -139,22 +144,24 @@ def _tile(text: str) -> str | int:
     return int(text)
 
 
-def _to_disk(wishes: Wishes, tile: str | int, preview: bool, resume: bool, overwrite: bool) -> Summary:
+def _to_disk(wishes: Wishes, preview: bool, resume: bool, overwrite: bool) -> Summary:
     """A video file or pictures, as a job that can be resumed."""
     from lldiffusion.bundle.lock import only_builder
     from lldiffusion.engines.video.job import Job, run_job
     from lldiffusion.engines.video.opening import opener
     from lldiffusion.engines.video.outputs import check_target, parts_folder
 
-    check_target(wishes.target, wishes.source, overwrite)
     folder = parts_folder(wishes.target)
+    if resume and not folder.exists() and Path(wishes.target).exists():
+        raise LLDiffusionError(f"nothing to resume: '{wishes.target}' is finished")
+    check_target(wishes.target, wishes.source, overwrite)
     with only_builder(folder), _source(wishes) as source:
         journal = _journal(wishes, folder, resume, overwrite, source.facts.again)
         output = _output(wishes, source, journal.threads)
         job = Job(
             opener(wishes.model, wishes.engine, wishes.steady),
             **wishes.part,
-            tile=tile,
+            tile=wishes.tile,
             preview=folder.with_name(f"{folder.stem}.preview.jpg") if preview else None,
         )
         with Bar() as bar:
@@ -193,7 +200,7 @@ def _output(wishes: Wishes, source: Source, threads: int) -> Output:
     return FileOutput(Path(wishes.target), source.facts, encoding, streams, wishes.part["start"], wishes.part["end"])
 
 
-def _to_pipe(wishes: Wishes, kind: str, tile: str | int) -> Summary:
+def _to_pipe(wishes: Wishes, kind: str) -> Summary:
     """Y4M or raw frames on standard output, as they come."""
     from lldiffusion.engines.video.job import Job, run_stream
     from lldiffusion.engines.video.opening import opener
@@ -203,7 +210,7 @@ def _to_pipe(wishes: Wishes, kind: str, tile: str | int) -> Summary:
         raise LLDiffusionError("standard output is a terminal: pipe it into a program or a file, or name an output")
     with _source(wishes) as source:
         writer = PipeWriter(source.facts, kind)
-        job = Job(opener(wishes.model, wishes.engine, wishes.steady), **wishes.part, tile=tile)
+        job = Job(opener(wishes.model, wishes.engine, wishes.steady), **wishes.part, tile=wishes.tile)
         with Bar() as bar:
             summary = run_stream(job, source, writer.add, bar)
         writer.close()
