@@ -53,9 +53,9 @@ class LevelHead(nn.Module):
         """(N, MOMENTS) of the log-toned image."""
         toned = log_tone(F.avg_pool2d(unit(y), POOL))  # (N, 3, H/8, W/8)
         grey = toned.mean(dim=1)
-        mean, square = grey.mean(dim=(1, 2)), (grey * grey).mean(dim=(1, 2))
+        mean, square = plane_mean(grey), plane_mean(grey * grey)
         deviation = (square - mean * mean).clamp_min(1e-8).sqrt()
-        return torch.cat([toned.mean(dim=(2, 3)), deviation[:, None], square[:, None]], dim=1)
+        return torch.cat([plane_mean(toned), deviation[:, None], square[:, None]], dim=1)
 
     def logit(self, moments: Tensor) -> Tensor:
         """(N, 1): logit of the mean that the result shall have."""
@@ -73,7 +73,12 @@ def unit(y: Tensor) -> Tensor:
 
 def log_mean(y: Tensor) -> Tensor:
     """(N, 1): log2 of the mean sRGB value."""
-    return torch.log2(unit(y).mean(dim=(1, 2, 3)).clamp_min(DARKEST))[:, None]
+    return torch.log2(plane_mean(unit(y)).mean(dim=1).clamp_min(DARKEST))[:, None]
+
+
+def plane_mean(planes: Tensor) -> Tensor:
+    """(..., H, W) -> (...), by rows: ONNX Runtime adds up in float32, and over a whole 1080p image lost 0.3 %."""
+    return planes.mean(dim=-1).mean(dim=-1)
 
 
 def true_level(low: Tensor, normal: Tensor) -> Tensor:
