@@ -141,3 +141,16 @@ def test_what_is_odd_is_said(tmp_path: Path) -> None:
     assert "has an alpha channel, which is not kept" in listener.said[0]
     assert clips.stream(tmp_path / "opaque.mkv")["pix_fmt"] == "yuv420p"
     assert np.array_equal(clips.samples(clear, "yuv420p"), clips.samples(tmp_path / "opaque.mkv", "yuv420p"))
+
+
+def test_avi_with_reordered_frames_has_times_that_rise(tmp_path: Path) -> None:
+    path = tmp_path / "in.avi"  # keeps no presentation times; libavformat's guesses are wrong here
+    clips.ffmpeg(*clips.VIDEO, *clips.X264, path)
+    source = VideoSource(str(path))
+    shown = [frame.time for frame in source.frames()]
+    listed = clips.probe(path, "-show_frames", "-select_streams", "v:0")["frames"]
+    decoded = [float(frame.get("best_effort_timestamp_time", "nan")) for frame in listed]  # the last have none
+    assert len(shown) == len(decoded) == 25
+    assert shown[4:20] == pytest.approx(decoded[4:20])
+    assert shown == sorted(set(shown))
+    assert shown[-1] - shown[4] == pytest.approx(20 / 25)

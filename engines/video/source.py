@@ -11,6 +11,7 @@ from typing import Any
 
 from lldiffusion.errors import LLDiffusionError
 
+from .clock import Clock
 from .damage import Damage, Lost
 from .facts import Facts, as_written
 from .frame import Frame
@@ -121,7 +122,7 @@ class VideoSource:
         """Decoded frames, timestamps rising, lost ones stood in for."""
         from av.error import FFmpegError
 
-        lost, last = Lost(), None
+        lost, clock, last = Lost(), Clock(), None
         for packet in self._packets():
             lost.sent(packet)
             try:
@@ -131,7 +132,7 @@ class VideoSource:
                 self.damage.errors += 1
                 continue
             for picture in pictures:
-                shown = self._dated(picture, last)
+                shown = self._dated(picture, clock)
                 if last is not None:
                     yield from self._stand_ins(last, lost.before(shown.pts, picture.key_frame))
                 yield shown
@@ -158,17 +159,12 @@ class VideoSource:
             flush.stream = self._stream
             yield flush
 
-    def _dated(self, picture: Any, last: Shown | None) -> Shown:
-        """The frame with a timestamp that is there and rises."""
+    def _dated(self, picture: Any, clock: Clock) -> Shown:
+        """The frame with a time that is there and rises."""
         duration = int(picture.duration or 0)
         rate, unit = self._stream.average_rate or Fraction(25), self._stream.time_base
-        step = duration or max(1, round(1 / (rate * unit)))
-        pts = picture.pts
-        if pts is None:
-            pts = 0 if last is None else last.pts + step
-        if last is not None and pts <= last.pts:
-            self.damage.moved += 1
-            pts = last.pts + 1
+        pts = clock.date(picture, duration or max(1, round(1 / (rate * unit))))
+        self.damage.moved = clock.moved
         return Shown(picture, pts, duration)
 
     def _stand_ins(self, last: Shown, missing: list[int]) -> Iterator[Shown]:
