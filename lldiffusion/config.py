@@ -139,6 +139,7 @@ class DataConfig:
     gamma: float = 0.0  # random gamma of the low image, exponent in [1 - gamma, 1 + gamma]
     stops: tuple[float, ...] = (5.6, 7.3)  # light that simulated low images lose, in stops: (least, most)
     rough: float = 0.0  # extra noise of half the low images: standard deviation up to this many 1/255, by photons too
+    offset: float = 0.0  # black level of each channel of the low image moved by up to this many 1/255, either way
     target_expose: float = 0.0  # random exposure change of half the normal images, +- this many stops (model.level)
 
     def __post_init__(self) -> None:

@@ -171,3 +171,13 @@ def test_half_of_the_low_images_are_rougher(pairs: tuple[Pair, ...]) -> None:
     assert all(torch.equal(rough[i]["normal"], plain[i]["normal"]) for i in range(40))
     levels = (rough[int(np.argmax(added))]["low"] + 1) * 127.5
     assert torch.allclose(levels, levels.round(), atol=1e-3)  # 8 bits
+
+
+def test_the_black_level_is_moved_by_channel(pairs: tuple[Pair, ...]) -> None:
+    config = DataConfig(crop=32)
+    plain, moved = (
+        PairCrops([Source(pairs, False)], c, seed=3, length=20) for c in (config, replace(config, offset=2.0))
+    )
+    steps = torch.stack([((moved[i]["low"] - plain[i]["low"]) * 127.5).mean(dim=(1, 2)) for i in range(20)])  # (20, 3)
+    assert steps.abs().max() <= 2.001
+    assert steps.std(dim=0).min() > 0.5 and (steps[:, 0] - steps[:, 1]).abs().max() > 0.5  # each channel by itself

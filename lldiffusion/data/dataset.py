@@ -126,12 +126,18 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         return np.clip(np.round(low * 255 + strength * noise * photons), 0, 255) * np.float32(1 / 255)
 
     def _expose(self, low: Pixels, rng: Generator) -> Pixels:
-        """Random exposure (stops, through a 2.2 gamma), colour cast and gamma of the low image alone."""
+        """Random exposure (stops, through a 2.2 gamma), colour cast, gamma and black level of the low image alone.
+
+        The black level because what a camera calls black has a colour of its own, and brightened it is a cast.
+        """
         config = self.config
         stops = rng.uniform(-config.expose, config.expose)
         gain = 2 ** (stops / 2.2) * rng.uniform(1 - config.cast, 1 + config.cast, size=3)
         gamma = rng.uniform(1 - config.gamma, 1 + config.gamma)
-        return np.clip(low * gain.astype(np.float32), 0, 1) ** np.float32(gamma)
+        lit = np.clip(low * gain.astype(np.float32), 0, 1) ** np.float32(gamma)
+        if not config.offset:
+            return lit
+        return np.clip(lit + rng.uniform(-config.offset, config.offset, size=3).astype(np.float32) / 255, 0, 1)
 
 
 def _window(shape: tuple[int, ...], config: DataConfig, rng: Generator) -> tuple[int, int, int]:
