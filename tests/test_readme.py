@@ -33,7 +33,7 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
     assert words[0] in VERBS, f"no such command: {words[0]}"
     command, rest = load_verb(words[0]), words[1:]
     if hasattr(command, "commands"):
-        if rest[0] not in command.commands and hasattr(command, "default"):
+        if rest[:1] not in [[name] for name in command.commands] and hasattr(command, "default"):
             rest = [command.default, *rest]
         assert rest[0] in command.commands, f"no such sub-command: {words[0]} {rest[0]}"
         command, rest = command.commands[rest[0]], rest[1:]
