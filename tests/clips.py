@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -71,8 +73,17 @@ def samples(path: Path, pixels: str) -> NDArray[np.int32]:
 
 def plain(path: Path, *extra: str) -> Path:
     """H.264 with B-frames and AAC sound, one second; `extra` goes before the output's name."""
-    ffmpeg(*VIDEO, *SOUND, *X264, "-c:a", "aac", *extra, path)
+    path.write_bytes(_plain(path.suffix, extra))
     return path
+
+
+@lru_cache
+def _plain(suffix: str, extra: tuple[str, ...]) -> bytes:
+    """Made once for all tests."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"clip{suffix}"
+        ffmpeg(*VIDEO, *SOUND, *X264, "-c:a", "aac", *extra, path)
+        return path.read_bytes()
 
 
 def coloured(path: Path, pixels: str, matrix: str, full: bool, codec: str = "ffv1") -> Path:
