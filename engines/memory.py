@@ -69,7 +69,8 @@ def bytes_per_pixel(model: ModelConfig, appetite: Appetite = APPETITES["torch"])
     for scale in model.encoder.ladder_scales:
         reach.append(reach[-1] // scale)
     stored += sum(c / r**2 for c, r in zip(model.encoder.ladder, reach[1:], strict=True))
-    return 4 * (stored * appetite.stored + 3 * appetite.images)
+    full = 3 * appetite.images + 3 * unet.polish  # channels as large as the image
+    return 4 * (stored * appetite.stored + full)
 
 
 def attention_stride(model: ModelConfig) -> int:
