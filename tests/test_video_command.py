@@ -167,6 +167,7 @@ def test_an_unfinished_job_is_not_dropped_unasked(
         (["{clip}", "{out}/out.mp4", "--model", "no-such-model"], "no-such-model"),
         (["{clip}", "{out}/out.mp4", "--resume"], "nothing to resume"),
         (["{clip}", "{out}/out.mp4", "--raw", "1x1,gray,1"], "--raw describes standard input"),
+        (["{clip}", "{out}/out.mp4", "--fps", "25"], "--fps is for pictures"),
         (["{clip}", "{clip}", "-y"], "would replace the input"),
         (["{clip}", "-", "--pipe", "avi"], "unknown pipe format 'avi'"),
         (["{clip}", "{out}/%03d.png", "--crf", "3"], "--codec and --crf"),

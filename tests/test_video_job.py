@@ -69,8 +69,10 @@ def test_a_killed_job_goes_on_and_makes_the_same_file(kills: int, clip: Path, tm
             assert broken.read_bytes() == whole.read_bytes()
             broken.unlink()
     kept = Journal.open(folder).frames if (folder / "journal.json").exists() else 0
+    (tmp_path / ".broken.mp4.0123abcd.tmp").write_bytes(b"a kill while the file was put together")
     assert finish(clip, broken, "resume") == [kept, 25 - kept]
     assert broken.read_bytes() == whole.read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if "broken" in path.name] == ["broken.mp4"]
 
 
 def test_state_is_what_makes_it_the_same(clip: Path, tmp_path: Path) -> None:

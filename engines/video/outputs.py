@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lldiffusion.atomic import remove
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import FORMATS, list_images
 
@@ -70,6 +72,8 @@ class FileOutput:
 
     def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
         """As `Output.finish`."""
+        for stale in self.target.parent.glob(f".{glob.escape(self.target.name)}.*.tmp"):
+            remove(stale)  # of a run that was killed while it put the file together
         cut, spool = self._cut(segments[0]), folder / SPOOL
         streams = str(spool) if spool.exists() else self.streams
         if streams is None:

@@ -187,7 +187,8 @@ def _facts(container: Any, stream: Any, first: Shown, name: str) -> Facts:
     duration = float(stream.duration * stream.time_base) if stream.duration else None
     if duration is None and container.duration and len(container.streams) == 1:
         duration = container.duration / 1e6
-    known = stream.frames or (round(duration * rate) if duration else None)
+    length = duration or (container.duration or 0) / 1e6  # of the longest stream: good enough for an estimate
+    known = stream.frames or round(length * rate)
     return Facts(
         name=name,
         width=picture.width,

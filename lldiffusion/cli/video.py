@@ -56,7 +56,7 @@ def video(
     preview: bool = typer.Option(False, "--preview", help="Keep OUT.preview.jpg: before and after, every 10 s."),
     piece: float = typer.Option(5.0, min=0.1, help="Seconds of video that a crash may cost."),
     tile: str = typer.Option("auto", help="auto (when memory would not suffice), none, or a side in pixels."),
-    fps: float = typer.Option(25.0, min=0.01, max=1000, help="Of pictures as input: how many a second."),
+    fps: float | None = typer.Option(None, min=0.01, max=1000, help="Of pictures as input: how many a second [25]."),
     raw: str | None = typer.Option(None, help="Of raw video on standard input: 640x480,yuv420p,25."),
     pipe: str = typer.Option("y4m", help="Of standard output: y4m or rawvideo."),
     hwaccel: str | None = typer.Option(None, help="Decode on this hardware where it can: cuda, qsv, vaapi ..."),
@@ -104,11 +104,15 @@ class Wishes:
 
     def check(self) -> None:
         """Raises LLDiffusionError for an empty part of the video, and for options that say nothing here."""
+        from lldiffusion.engines.video.stills import is_stills
+
         start, end = self.part["start"], self.part["end"]
         if end is not None and end <= start:
             raise LLDiffusionError(f"--end {end:g} is not after --start {start:g}: nothing would be left")
-        if (self.reading["raw"] is not None) and self.source != "-":
+        if self.reading["raw"] is not None and self.source != "-":
             raise LLDiffusionError("--raw describes standard input: give - as IN")
+        if self.reading["fps"] is not None and not is_stills(self.source):
+            raise LLDiffusionError("--fps is for pictures as IN: a video has its own frame rate")
 
     def asked(self) -> dict[str, Any]:
         """Everything that decides the result, for a job that is resumed."""
@@ -230,7 +234,7 @@ def _source(wishes: Wishes) -> Iterator[Source]:
     fps, raw, hwaccel = (wishes.reading[name] for name in ("fps", "raw", "hwaccel"))
     source: VideoSource | StillsSource
     if is_stills(wishes.source):
-        source = StillsSource(wishes.source, Fraction(fps).limit_denominator(100_000))
+        source = StillsSource(wishes.source, Fraction(fps or 25).limit_denominator(100_000))
     else:
         spool = None if wishes.target == "-" or is_stills(wishes.target) else parts_folder(wishes.target) / SPOOL
         source = VideoSource(wishes.source, raw_options(raw) if raw else None, hwaccel, spool)
