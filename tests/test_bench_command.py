@@ -86,7 +86,7 @@ def test_ctrl_c_keeps_what_was_measured(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lldiffusion.benchmarks.run.run_group", interrupted)
-    text = "--backends onnxruntime --sizes 64x64,96x64 --steps 1 --pictures 0 --budget 20"
+    text = "--backends onnxruntime --sizes 64x64,96x64 --steps 1 --pictures 0 --budget 200"
     options = text.split()
     assert run(["bench", str(micro_source()), *options, "-o", str(tmp_path / "out")]) == 130
     result = load_result(tmp_path / "out")
