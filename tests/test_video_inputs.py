@@ -52,6 +52,17 @@ def test_damage_between_reordered_frames_keeps_count_and_times(tmp_path: Path) -
     assert "damaged input: 2 packets; the last frame repeated 2 times" in summary.notes[0]
 
 
+def test_frames_that_the_decoder_patches_are_counted(tmp_path: Path) -> None:
+    whole, source = clips.plain(tmp_path / "whole.mp4"), tmp_path / "in.mp4"
+    packet = clips.probe(whole, "-show_packets", "-select_streams", "v")["packets"][6]
+    data, start, size = bytearray(whole.read_bytes()), int(packet["pos"]), int(packet["size"])
+    data[start + size // 2 : start + size] = bytes(size - size // 2)  # a slice that breaks off
+    source.write_bytes(data)
+    summary = pass_through(source, tmp_path / "out.mp4", crf=20)
+    assert clips.times(tmp_path / "out.mp4") == clips.times(whole)
+    assert any("frames patched by the decoder" in line for line in summary.notes)
+
+
 def test_a_stream_that_ends_early_is_kept_and_reported(tmp_path: Path) -> None:
     whole, source = clips.plain(tmp_path / "whole.mp4", "-t", "1", "-movflags", "+faststart"), tmp_path / "in.mp4"
     source.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 5])

@@ -12,6 +12,7 @@ class Damage:
     """What was wrong with the input, for the report at the end."""
 
     errors: int = 0  # packets that could not be decoded
+    patched: int = 0  # frames of which the decoder made up a part
     repeated: list[float] = field(default_factory=list)  # seconds where the last frame stands for a lost one
     moved: int = 0  # frames whose timestamps did not rise
     ended: str = ""  # why reading stopped before the end
@@ -23,6 +24,8 @@ class Damage:
             where = ", ".join(f"{time:.2f}" for time in self.repeated[:5]) + (" ..." if self.repeated[5:] else "")
             at = f" (at {where} s)" if where else ""
             said.append(f"damaged input: {self.errors} packets; the last frame repeated {len(self.repeated)} times{at}")
+        if self.patched:
+            said.append(f"damaged input: {self.patched} frames patched by the decoder")
         if self.moved:
             said.append(f"{self.moved} frames had timestamps that did not rise: each moved behind the one before")
         return [*said, self.ended] if self.ended else said

@@ -71,6 +71,7 @@ class VideoSource:
         for last in self._from(-int(-(zero + as_written(start)) // unit)):
             if end is not None and last.pts * unit >= zero + as_written(end):
                 return
+            self.damage.patched += bool(last.picture.is_corrupt) and not last.repeated
             if skip > 0:
                 skip -= 1
                 continue
