@@ -85,15 +85,18 @@ def part_ceilings(plan: Plan) -> Table:
 
 def part_bench(plan: Plan) -> Table:
     """`lldiff bench`, its whole result in `bench.json`."""
+    notes: list[str] = []
     settings = Settings(
         models=plan.models, device=plan.device, sizes=SIZES, steps=STEPS, batches=(1, 4), budget=plan.budget
     )
     if plan.rehearse:
         small = replace(settings, sizes=((64, 64),), steps=(1,), batches=(1,), pictures=0, scaling=False, small=True)
         settings = replace(small, backends="eager", threads=1)
+    else:
+        notes = [note for model in plan.models for note in gpu_correctness.build_all(model)]
     result = benchmark(settings, lambda text, share: print(f"  {100 * share:3.0f} %  {text}", flush=True))
     result.save(plan.out / "bench.json")
-    return {"result": "bench.json", "measurements": len(result.measurements), "notes": list(result.notes)}
+    return {"result": "bench.json", "measurements": len(result.measurements), "notes": [*notes, *result.notes]}
 
 
 PARTS: dict[str, Callable[[Any], Table]] = {

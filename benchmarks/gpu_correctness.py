@@ -87,6 +87,16 @@ def _open(plan: Plan, source: Source, name: str, precision: str) -> Enhancer:
     return Enhancer(engine, config)
 
 
+def build_all(model: str) -> Iterator[str]:
+    """Build the float16 engines of a model with every TensorRT that is here; yields why where one cannot."""
+    source = with_bundle(find_source(model), "fp16", print)
+    for flavour in ("tensorrt", "tensorrt-rtx"):
+        try:
+            _build(source, flavour, "fp16")
+        except LLDiffusionError as error:
+            yield f"{source.name}: no {flavour} engines: {error}"
+
+
 def _build(source: Source, flavour: str, precision: str) -> None:
     from lldiffusion.export.build import build_engines
 

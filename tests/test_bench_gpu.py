@@ -11,7 +11,7 @@ import pytest
 import typer
 from bench_models import micro_source
 
-from lldiffusion.benchmarks import gpu
+from lldiffusion.benchmarks import gpu, gpu_correctness
 from lldiffusion.benchmarks.gpu import PARTS, Plan, main, run_part
 from lldiffusion.benchmarks.gpu_correctness import examine
 from lldiffusion.engines.driver import driver
@@ -73,6 +73,20 @@ class Once:
 def test_a_replay_that_answers_otherwise_once_is_called_wrong(wrong_at: int, status: str) -> None:
     pictures = [np.full((8, 8, 3), value) for value in (0.2, 0.4)]
     assert examine(Once(wrong_at), pictures, pictures, 30.0, 5)["status"] == status  # type: ignore[arg-type]
+
+
+def test_engines_are_built_with_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def build(source: Any, flavour: str, precision: str) -> None:
+        asked.append((flavour, precision))
+        if flavour == "tensorrt":
+            raise LLDiffusionError("it is not installed")
+
+    monkeypatch.setattr(gpu_correctness, "_build", build)
+    monkeypatch.setattr(gpu_correctness, "with_bundle", lambda source, precision, say: source)
+    assert list(gpu_correctness.build_all("tiny")) == ["tiny: no tensorrt engines: it is not installed"]
+    assert asked == [("tensorrt", "fp16"), ("tensorrt-rtx", "fp16")]
 
 
 def test_wrong_pictures_are_called_wrong() -> None:
