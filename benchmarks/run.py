@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from lldiffusion.engines.driver import driver
+from lldiffusion.engines.locate import WAYS
 from lldiffusion.errors import LLDiffusionError, require
 
 from .ceilings import measure_ceilings
 from .group import Bench, Group, run_group
 from .machine import commit, conditions, describe_machine, versions
 from .operators import culprits
-from .peers import PEERS, Peer, choose_peers
+from .peers import Peer, choose_peers
 from .pictures import Pair, dark_picture, decode_seconds, find_pairs
 from .quality import classical, judge
 from .record import Measurement, Result, Scaling
@@ -36,6 +37,8 @@ LEAST = 0.3  # of the first group, whatever the others took
 MOST = 0.5  # that a group may need for single steps
 DEFAULT = Settings()
 LINEAR = 1.1  # exponent above which the responsible operator is looked for
+# Peers as `auto` takes them, first to last; its PyTorch is the peer `eager`.
+AUTO = [{"torch": "eager"}.get(way.backend, way.backend) for way in WAYS]
 Report = Callable[[str, float], None]  # what is being done, and the share of the budget that is used
 
 
@@ -207,17 +210,16 @@ class _Run:
 
     def remark_on_auto(self) -> None:
         """Where `auto` would not take the fastest backend, say so."""
-        order = [peer for peer in PEERS.values() if peer.from_bundle]
-        for group in dict.fromkeys((m.model, m.size, m.batch, m.steps) for m in self.measurements):
-            rows = [m for m in self.measurements if (m.model, m.size, m.batch, m.steps) == group and m.seconds]
-            bundle = [m for m in rows if PEERS.get(m.backend) in order]
-            if len(bundle) < 2:
-                continue
-            taken = next((m for peer in _auto_order(order) for m in bundle if m.backend == peer.name), None)
-            fastest = min(bundle, key=lambda m: m.p50)
-            if taken and fastest is not taken and differ(taken.seconds, fastest.seconds):
+        groups: dict[tuple[str, str, int, int], list[Measurement]] = {}
+        for row in self.measurements:
+            if row.seconds and row.backend in AUTO:
+                groups.setdefault((row.model, row.size, row.batch, row.steps), []).append(row)
+        for (model, size, _, steps), rows in groups.items():
+            taken = min(rows, key=lambda row: AUTO.index(row.backend))
+            fastest = min(rows, key=lambda row: row.p50)
+            if fastest is not taken and differ(taken.seconds, fastest.seconds):
                 self.bench.note(
-                    f"{group[0]} at {group[1]}, {group[3]} steps: auto takes {taken.backend}, "
+                    f"{model} at {size}, {steps} steps: auto takes {taken.backend}, "
                     f"{fastest.backend} is {taken.p50 / fastest.p50:.2f} times as fast"
                 )
 
@@ -285,11 +287,3 @@ def _weight(group: Group) -> float:
     if not group.first:
         return 1.0
     return 2.5 if group.source.trained else 3.5
-
-
-def _auto_order(peers: list[Peer]) -> list[Peer]:
-    """Bundle peers as `auto` tries them."""
-    from lldiffusion.engines.locate import WAYS
-
-    order = [way.backend for way in WAYS]
-    return sorted(peers, key=lambda peer: order.index(peer.name))

@@ -11,6 +11,7 @@ from bench_models import micro_source
 from pictures import write_pairs
 
 from lldiffusion.benchmarks import group
+from lldiffusion.benchmarks import run as run_module
 from lldiffusion.benchmarks.peers import PEERS, choose_peers
 from lldiffusion.benchmarks.record import Measurement, load_result
 from lldiffusion.benchmarks.run import benchmark
@@ -126,6 +127,20 @@ def test_a_result_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "file").write_text("")
     assert run(["bench", "-o", str(tmp_path / "file")]) == 2
     assert json.loads((tmp_path / "bench.json").read_text()) == {}
+
+
+def test_a_faster_backend_than_autos_is_pointed_out(tmp_path: Path) -> None:
+    bench = run_module._Run(small(), tmp_path, lambda text, share: None)
+
+    def row(backend: str, *seconds: float) -> Measurement:
+        return Measurement("tiny", backend, "fp32", 600, 400, 1, 4, seconds)
+
+    bench.measurements = [row("onnxruntime", 1.0, 1.01, 1.0), row("openvino", 1.0, 1.0, 0.99), row("compile", 0.1)]
+    bench.remark_on_auto()
+    assert not bench.bench.notes  # level, and compiled PyTorch is no backend of ours
+    bench.measurements.append(row("eager", 0.8, 0.8, 0.81))
+    bench.remark_on_auto()
+    assert bench.bench.notes == ["tiny at 600x400, 4 steps: auto takes onnxruntime, eager is 1.25 times as fast"]
 
 
 def test_peers_of_a_device() -> None:
