@@ -145,7 +145,7 @@ def compare(results: list[Result]) -> list[str]:
             error = stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
             lines.append(
                 f"{exposure}: {way} has {change:.2f} of the brightness change of frame by frame, {flicker:.2f} of the "
-                f"flicker against the original, and {fmean(gains):+.2f} ± {error:.2f} dB of PSNR ({len(gains)} clips)"
+                f"flicker against the original, and {fmean(gains):+.2f} ± {error:.2f} dB of PSNR ({len(gains)} runs)"
             )
     return lines
 

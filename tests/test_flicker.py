@@ -74,7 +74,7 @@ def test_the_summary_is_the_ratio_of_the_means(clip: Path) -> None:
     lines = flicker.compare(results)
     assert len(lines) == 2
     assert f"{ratio:.2f} of the brightness change" in lines[1]
-    assert f"{gains.mean():+.2f} ± {gains.std(ddof=1) / 2**0.5:.2f} dB of PSNR (2 clips)" in lines[1]
+    assert f"{gains.mean():+.2f} ± {gains.std(ddof=1) / 2**0.5:.2f} dB of PSNR (2 runs)" in lines[1]
 
 
 def test_the_program_writes_what_it_shows(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
