@@ -161,3 +161,8 @@ if __name__ == "__main__":
     except LLDiffusionError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from error
+    except OSError as error:  # disk full, permission denied: true of the machine, not of this program
+        if error.filename is None:
+            raise
+        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
+        raise SystemExit(2) from error

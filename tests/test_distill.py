@@ -308,6 +308,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path, capsys:
         (["TEACHER", "-o", "OUT", "--teacher-steps", "1"], "takes more"),
         (["TEACHER", "-o", "OUT", "--steps", "4", "--teacher-steps", "6", "--method", "progressive"], "multiple"),
         (["TEACHER", "-o", "OUT", "--set", "model.tone=none"], "cannot be changed"),
+        (["TEACHER", "-o", "OUT", "--set", "diffusion.zero_terminal_snr=false"], "cannot be changed"),
         (["TEACHER", "-o", "OUT", "--set", "sampling.spacing=leading"], "trailing"),
         (["TEACHER", "-o", "OUT"], "nothing to train on"),
         (["TEACHER", "-o", "OUT", "--student", "tinny"], "did you mean 'tiny'"),
@@ -338,3 +339,17 @@ def test_a_teacher_that_changed_is_noticed(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "teacher" / "model.safetensors").write_bytes((student / "model.safetensors").read_bytes())
     with pytest.raises(LLDiffusionError, match="have changed"):
         plan_resumed(student)
+
+
+@pytest.mark.slow
+def test_a_student_is_exported_with_its_number_of_steps(pairs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    from lldiffusion.export.exporter import export_bundle
+
+    recipe, teacher = Recipe(steps=2), _teacher(tmp_path)
+    student = distill(plan_distillation(teacher, tmp_path / "student", recipe, overrides=_settings(pairs)))
+    export_bundle(student, tmp_path / "bundle")
+    picture = dark(photograph(height=64, width=96))
+    bundle = Enhancer.open(str(tmp_path / "bundle"), backend="onnxruntime")
+    assert bundle.info()["steps"] == "2"
+    np.testing.assert_allclose(bundle(picture), Enhancer.open(str(student))(picture), atol=1e-3)

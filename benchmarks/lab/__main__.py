@@ -122,7 +122,9 @@ def main(
     notebook = Notebook.open(out / "lab.json")
     others = [row for row in choose_rows(ORDER) if row.name not in {row.name for row in chosen}]
     session = Session(chosen, numbers, setup, notebook, work, time.monotonic() + 60 * minutes, others)
-    session.current()  # a mistake in the data should be seen before anything is trained
+    session.current()  # a mistake in the data, or a bad path, should be seen before anything is trained
+    for folder in (out, work):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         left_out = session.go()
     except (Stopped, KeyboardInterrupt) as stop:
@@ -153,4 +155,9 @@ if __name__ == "__main__":
         app()
     except LLDiffusionError as error:
         typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from error
+    except OSError as error:  # disk full, permission denied: true of the machine, not of this program
+        if error.filename is None:
+            raise
+        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
         raise SystemExit(2) from error

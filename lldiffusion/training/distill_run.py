@@ -139,10 +139,10 @@ def _student_config(
     base = replace(base, name=f"{base.name}-distilled", sampling=sampling)
     base = replace(base, train=replace(base.train, final_share=FINAL_SHARE))
     config = change_config(base, file, tuple(overrides))
-    if config.model != base.model and not described(student):
+    if (config.model, config.diffusion) != (base.model, base.diffusion) and not described(student):
         raise LLDiffusionError(
-            f"the student starts from the weights of '{student or teacher}', so its network cannot be changed: "
-            "for another one, give --student a preset or a TOML file"
+            f"the student starts from the weights of '{student or teacher}', so [model] and [diffusion] cannot be "
+            "changed: for another network, give --student a preset or a TOML file"
         )
     _check(config, taught, recipe, teacher)
     return config
