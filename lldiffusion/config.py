@@ -46,6 +46,7 @@ class UNetConfig:
     blocks: int = 2  # residual blocks a level going down; one more going up
     attention_down: tuple[int, ...] = (2,)  # levels with self-attention, counted from the finest
     attention_up: tuple[int, ...] = (2,)
+    attention_pool: int = 1  # side of the squares that keys and values are averaged over: 1, or 2 for large images
     patch: int = 1  # pixel-unshuffle factor of the stem: the first level works at 1/patch
     norm: str = "group"  # "group": GroupNorm over the image; "pixel": over the channels of each pixel
     groups: int = 32  # of "group"
@@ -57,6 +58,8 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         choose(self.norm, ("group", "pixel"), "U-Net norm")
+        if self.attention_pool not in (1, 2):  # the coarsest level of a picture is a multiple of 2, of nothing more
+            raise LLDiffusionError(f"attention_pool {self.attention_pool}: accepted are 1 and 2")
         if self.polish and not self.gain:
             raise LLDiffusionError(
                 "model.denoiser.polish smooths offset + gain * y: it needs model.denoiser.gain = true"

@@ -133,3 +133,17 @@ def test_folding_spectral_norm_changes_nothing() -> None:
     for a, b in zip(before, after, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     assert not any("parametrizations" in name for name in model.state_dict())
+
+
+def test_attention_sees_pooled_keys_and_values() -> None:
+    """Averaging over squares changes nothing where the squares are flat, and is counted in fewer operations."""
+    torch.manual_seed(0)
+    plain, pooled = Attention(8, "pixel", 8), Attention(8, "pixel", 8, pool=2)
+    pooled.load_state_dict(plain.state_dict())
+    flat = torch.randn(1, 8, 4, 6).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    with torch.no_grad():
+        assert torch.allclose(plain(flat), pooled(flat), atol=1e-5)
+        rough = torch.randn(1, 8, 8, 12)
+        assert not torch.allclose(plain(rough), pooled(rough), atol=1e-5)
+    with pytest.raises(LLDiffusionError, match="attention_pool"):
+        load_config("tiny", ["model.denoiser.attention_pool=3"])

@@ -67,10 +67,15 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Single-head self-attention over all pixels, fused: the (HW, HW) matrix is never stored."""
+    """Single-head self-attention over all pixels, fused: the (HW, HW) matrix is never stored.
 
-    def __init__(self, channels: int, norm: str, groups: int) -> None:
+    `pool` averages keys and values over squares of that side, a pool^2-th of the work that grows with the square of
+    the image; H and W must be multiples of it.
+    """
+
+    def __init__(self, channels: int, norm: str, groups: int, pool: int = 1) -> None:
         super().__init__()
+        self.pool = pool
         self.norm = make_norm(norm, channels, groups)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
@@ -79,9 +84,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
-        q, k, v = (proj(h).flatten(2).transpose(1, 2)[:, None] for proj in (self.q, self.k, self.v))  # (N, 1, HW, C)
+        seen = F.avg_pool2d(h, self.pool) if self.pool > 1 else h  # (N, C, H/pool, W/pool)
+        q, k, v = (_tokens(proj(given)) for proj, given in ((self.q, h), (self.k, seen), (self.v, seen)))
         h = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2)  # (N, C, HW)
         return x + self.out(h.reshape(x.shape))
+
+
+def _tokens(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)[:, None]  # (N, 1, HW, C)
 
 
 class ChannelAttention(nn.Module):

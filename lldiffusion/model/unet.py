@@ -63,7 +63,7 @@ class UNet(nn.Module):
         return ResBlock(c_in, c_out, self.time_channels, self.config.norm, self.config.groups)
 
     def _attention(self, channels: int) -> Attention:
-        return Attention(channels, self.config.norm, self.config.groups)
+        return Attention(channels, self.config.norm, self.config.groups, self.config.attention_pool)
 
     def _encoder(self) -> nn.ModuleList:
         levels, c = [], self.config.channels
