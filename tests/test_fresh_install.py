@@ -61,9 +61,15 @@ def test_nothing_of_training_or_export_is_there(home: Path, tmp_path: Path) -> N
     assert run(home / "python", "-c", code, cwd=tmp_path).strip() == "[]"
 
 
+def test_the_shipped_model_enhances(home: Path, tmp_path: Path) -> None:
+    Pillow.new("RGB", (64, 64), (9, 8, 7)).save(tmp_path / "x.png")
+    run(home / "lldiff", "enhance", "x.png", "-o", "y.png", cwd=tmp_path)
+    with Pillow.open(tmp_path / "y.png") as bright:
+        assert bright.size == (64, 64) and np.asarray(bright).mean() > 2 * 8
+
+
 def test_what_is_missing_is_said_in_one_line(home: Path, tmp_path: Path) -> None:
-    for command, extra in ((("export", "tiny", "-o", "b"), "export"), (("enhance", "x.png", "-o", "y.png"), "train")):
-        Pillow.new("RGB", (64, 64)).save(tmp_path / "x.png")
+    for command, extra in ((("export", "tiny", "-o", "b"), "export"), (("train", "tiny"), "train")):
         done = subprocess.run([home / "lldiff", *command], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 2
         (line,) = done.stderr.strip().splitlines()
