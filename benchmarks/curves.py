@@ -27,6 +27,7 @@ from lldiffusion.training.journal import Journal
 from lldiffusion.training.trainer import Trainer
 
 from .machine import commit, describe_machine, versions
+from .program import run_program
 from .report.canvas import Canvas, draw
 from .report.style import COLOURS, SERIES
 
@@ -154,15 +155,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    try:
-        app()
-    except LLDiffusionError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from error
-    except OSError as error:  # disk full, permission denied: true of the machine, not of this program
-        if error.filename is None:
-            raise
-        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
-        raise SystemExit(2) from error
+    run_program(main)

@@ -39,6 +39,8 @@ from lldiffusion.engines.video.source import VideoSource
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.video import ClipScore, measure_video
 
+from .program import run_program
+
 Pixels = NDArray[np.float32]  # (H, W, 3) RGB in [0, 1]
 MEMORY = 0.9  # of the wobble from one frame to the next (an AR(1) process): it takes 10 frames to forget
 WOBBLES = {"steady": 0.0, "wobbling": 0.1}  # standard deviation of the exposure over time, in stops
@@ -192,10 +194,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    try:
-        app()
-    except LLDiffusionError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from error
+    run_program(main)

@@ -28,6 +28,7 @@ from .ceilings import measure_ceilings
 from .cost import count
 from .machine import allowed_cpus, commit, conditions, describe_machine, versions
 from .peers import PRECISIONS
+from .program import run_program
 from .run import benchmark
 from .settings import Settings
 from .sources import find_source
@@ -148,7 +149,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except LLDiffusionError as error:
-        raise SystemExit(f"error: {error}") from error
+    run_program(main)

@@ -14,6 +14,7 @@ import typer
 from lldiffusion.atomic import write_text
 from lldiffusion.errors import LLDiffusionError
 
+from .program import run_program
 from .quality import CLASSICAL
 from .record import Measurement, Result, Scaling, load_result
 from .statistics import differ
@@ -160,7 +161,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except LLDiffusionError as error:
-        raise SystemExit(f"error: {error}") from error
+    run_program(main)

@@ -12,6 +12,7 @@ import typer
 from lldiffusion.atomic import write_text
 from lldiffusion.errors import LLDiffusionError
 
+from ..program import run_program
 from .record import Notebook, Run
 from .rows import ORDER, Row, choose_rows
 from .run import Setup, configure, execute, key_of
@@ -149,15 +150,4 @@ def _parse_seeds(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    try:
-        app()
-    except LLDiffusionError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from error
-    except OSError as error:  # disk full, permission denied: true of the machine, not of this program
-        if error.filename is None:
-            raise
-        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
-        raise SystemExit(2) from error
+    run_program(main)
