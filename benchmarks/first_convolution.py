@@ -10,7 +10,6 @@ the model's gain, stay where they are.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import statistics
 import time
@@ -20,15 +19,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+import typer
 from torch import Tensor, nn
 
 from lldiffusion.config import PRESETS, load_config
 from lldiffusion.engines.locate import SHIPPED
-from lldiffusion.errors import require
+from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.export.graphs import Step, quiet
 from lldiffusion.model import LLDiffusion, fold_spectral_norm, load_model
 from lldiffusion.model.level import brighten
 from lldiffusion.model.network import Denoiser, tone
+
+from .program import run_program
 
 
 @dataclass
@@ -142,22 +144,31 @@ def open_model(source: str) -> LLDiffusion:
     return fold_spectral_norm(load_model(source))
 
 
-def main() -> None:
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) of "608x416"."""
+    numbers = [int(part) for part in text.split("x") if part.isdecimal()]
+    if len(numbers) != 2 or min(numbers) < 1 or any(number % 32 for number in numbers):
+        raise LLDiffusionError(f"--size '{text}': give width x height in multiples of 32, such as 608x416")
+    return numbers[0], numbers[1]
+
+
+def main(
+    model: str = typer.Argument("tiny", help="Checkpoint folder, shipped model, or a preset with random weights."),
+    size: str = typer.Option("608x416", help="Width x height, multiples of 32."),
+    rounds: int = typer.Option(20, min=1, help="Runs of each graph."),
+) -> None:
     """Measure and print one line for each way."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", default="tiny")
-    parser.add_argument("--size", default="608x416", help="width x height, multiples of 32")
-    parser.add_argument("--rounds", type=int, default=20)
-    given = parser.parse_args()
-    width, height = map(int, given.size.split("x"))
-    samples, apart = measure(open_model(given.model), height, width, given.rounds)
+    width, height = parse_size(size)
+    samples, apart = measure(open_model(model), height, width, rounds)
     as_is, again, hoisted = map(statistics.median, samples)
     best = min(map(min, samples[:2]))
-    print(f"{given.model} {given.size}, {given.rounds} rounds, answers differ by {apart:.1e}")
-    print(f"as it is  {as_is:8.2f} ms a step, again {again:.2f} ms: noise {abs(again / as_is - 1):.1%}")
-    print(f"hoisted   {hoisted:8.2f} ms a step: {hoisted / statistics.mean((as_is, again)) - 1:+.1%}")
-    print(f"fastest   {best:8.2f} ms as it is, {min(samples[2]):.2f} ms hoisted: {min(samples[2]) / best - 1:+.1%}")
+    typer.echo(f"{model} {size}, {rounds} rounds, answers differ by {apart:.1e}")
+    typer.echo(f"as it is  {as_is:8.2f} ms a step, again {again:.2f} ms: noise {abs(again / as_is - 1):.1%}")
+    typer.echo(f"hoisted   {hoisted:8.2f} ms a step: {hoisted / statistics.mean((as_is, again)) - 1:+.1%}")
+    typer.echo(
+        f"fastest   {best:8.2f} ms as it is, {min(samples[2]):.2f} ms hoisted: {min(samples[2]) / best - 1:+.1%}"
+    )
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 
-from lldiffusion import __version__
 from lldiffusion.engines.driver import driver
+from lldiffusion.versions import installed_versions
 
 from .record import Machine
 
@@ -67,13 +66,7 @@ def _gpu_conditions() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """This program, Python and every package that runs a model here."""
-    found = {"lldiffusion": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found | ({"cuda driver": driver().cuda} if driver().cuda else {})
+    return installed_versions(PACKAGES) | ({"cuda driver": driver().cuda} if driver().cuda else {})
 
 
 def commit() -> str:

@@ -19,11 +19,10 @@ from .locate import open_engine
 from .loop import Progress, make_noise, run, run_steps, sample
 from .memory import SAFETY, peak_bytes, tile_side
 from .pixels import from_planes, pad_to_multiple, to_planes
-from .sampler import Step, exposed, plan_steps
+from .sampler import DISPLAY_GAMMA, Step, exposed, plan_steps
 from .tiles import Features, grid, sample_tiled, whole_features
 
 DEFAULT_MODEL = "tiny"  # shipped with the package
-DISPLAY_GAMMA = 2.2  # a stop of light is 2^(1 / 2.2) in sRGB values, about; the model's own (lldiffusion.model.level)
 
 
 class Enhancer:

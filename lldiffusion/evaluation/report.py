@@ -6,15 +6,13 @@ import csv
 import io
 import json
 import math
-import platform
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from lldiffusion import __version__
 from lldiffusion.atomic import write_text
+from lldiffusion.versions import installed_versions
 
 from .measure import Instruments, Score
 
@@ -41,7 +39,7 @@ class Report:
     data: str
     instruments: Instruments
     scores: list[Score]
-    versions: dict[str, str] = field(default_factory=lambda: installed_versions())
+    versions: dict[str, str] = field(default_factory=lambda: installed_versions(PACKAGES))
 
     @property
     def seeds(self) -> list[int]:
@@ -113,17 +111,6 @@ def value_of(score: Score, metric: str, protocol: str | None) -> float | None:
         return None if score.brightness is None else abs(score.brightness)
     value: float | None = getattr(score, metric)
     return value
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of this program, Python and the packages that compute the numbers."""
-    found = {"lldiffusion": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _label(metric: str, protocol: str | None) -> str:

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lldiffusion.atomic import write_text
+from lldiffusion.versions import installed_versions
 
-from .report import installed_versions
+from .report import PACKAGES
 from .video import VideoScore
 
 SCHEMA = 1  # of the JSON file
@@ -39,7 +40,7 @@ class VideoReport:
 
     files: dict[str, str]  # clip -> its file
     score: VideoScore
-    versions: dict[str, str] = field(default_factory=lambda: installed_versions())
+    versions: dict[str, str] = field(default_factory=lambda: installed_versions(PACKAGES))
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document."""

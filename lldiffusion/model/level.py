@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lldiffusion.engines.sampler import DISPLAY_GAMMA
+
 POOL = 8  # pixels a side: noise is averaged away before the moments are taken
 MOMENTS = 5  # means of red, green and blue; standard deviation and mean square of their mean
 HIDDEN = 16
 LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
 DARKEST = 2.0**-10  # mean brightness below which y counts as black
-DISPLAY_GAMMA = 2.2  # a stop of light is 2^(1 / 2.2) in sRGB values, about
 HEADROOM = 2.0  # largest brightened value: what lies above is clipped
 
 
