@@ -16,8 +16,8 @@ pytest.importorskip("accelerate")
 from lldiffusion.model import LLDiffusion, load_model  # noqa: E402
 from lldiffusion.training import train  # noqa: E402
 
-# A multiply-add counts as two operations.
-PROMISES = {"tiny": (0.2e6, 3.0e6), "fast": (1.5e6, 10.0e6)}  # operations a pixel and step, parameters
+# A multiply-add counts as two operations.  Both models' weights in float16 must fit in 16 MB.
+PROMISES = {"tiny": (0.2e6, 3.0e6), "fast": (1.5e6, 5.2e6)}  # operations a pixel and step, parameters
 
 
 @pytest.mark.parametrize("preset", PROMISES)
