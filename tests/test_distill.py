@@ -1,28 +1,21 @@
-"""Distillation: the teacher's path is the engine's, students come closer to it, runs resume, mistakes are named."""
+"""Distillation: the teacher's path is the engine's, and students come closer to it."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pictures import SMALL, dark, photograph, write_pairs
+from pictures import dark, photograph, write_pairs
 
-from lldiffusion.cli import run
-from lldiffusion.config import Config, load_config
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.config import load_config
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
-from safetensors.torch import load_file  # noqa: E402
+from micro import EPS, MICRO, micro_model, settings  # noqa: E402
 from torch import nn  # noqa: E402
 
 from lldiffusion.engines import Enhancer  # noqa: E402
@@ -30,29 +23,11 @@ from lldiffusion.engines.backends.torch_eager import TorchEngine  # noqa: E402
 from lldiffusion.engines.loop import sample  # noqa: E402
 from lldiffusion.engines.sampler import plan, plan_steps  # noqa: E402
 from lldiffusion.engines.schedule import make_schedule  # noqa: E402
-from lldiffusion.model import LLDiffusion, load_model  # noqa: E402
+from lldiffusion.model import load_model  # noqa: E402
 from lldiffusion.model.blocks import ResBlock  # noqa: E402
-from lldiffusion.model.checkpoint import read_info, save_checkpoint  # noqa: E402
+from lldiffusion.model.checkpoint import save_checkpoint  # noqa: E402
 from lldiffusion.training.distill import DistillObjective, Paths, Recipe  # noqa: E402
-from lldiffusion.training.distill_run import distill, plan_distillation, plan_resumed  # noqa: E402
-from lldiffusion.training.state import checkpoints  # noqa: E402
-from lldiffusion.training.trainer import Trainer  # noqa: E402
-
-# Two levels and few channels: only the arithmetic around the network is tested here.
-MICRO = [
-    *SMALL,
-    "model.encoder.channels=[8,8]",
-    "model.encoder.residual_blocks=1",
-    "model.encoder.ladder=[16]",
-    "model.encoder.ladder_scales=[2]",
-    "model.denoiser.multipliers=[1,2]",
-    "model.denoiser.attention_down=[]",
-    "model.denoiser.attention_up=[]",
-    "model.degrader.multipliers=[1,2]",
-    "data.crop=32",
-]
-EPS = ["diffusion.prediction=eps", "diffusion.zero_terminal_snr=false", "model.denoiser.gain=false"]
-EPS += ["model.denoiser.polish=0", "loss.l1=0.0", "loss.ssim=0.0", "loss.brightness=0.0", "sampling.clip=false"]
+from lldiffusion.training.distill_run import distill, plan_distillation  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -60,35 +35,15 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pairs(tmp_path_factory.mktemp("data") / "pairs", height=64, width=64)
 
 
-def _model(*overrides: str) -> LLDiffusion:
-    torch.manual_seed(0)
-    return LLDiffusion(load_config("tiny", [*MICRO, *overrides]), with_degrader=False).eval().requires_grad_(False)
-
-
-def _teacher(folder: Path, *overrides: str) -> str:
-    model = _model(*overrides)
-    save_checkpoint(folder / "teacher", model.config, model.state_dict())
-    return str(folder / "teacher")
-
-
 def _timely_teacher(folder: Path) -> str:
     """One whose answer depends on t above all: few and many steps then end far apart, in a way that is soon learnt."""
-    model = _model("model.level=false")
+    model = micro_model("model.level=false")
     model.denoiser.net.conv_in.weight[:, :12] *= 0.05  # x_t, four pixels of three channels
     for block in model.denoiser.net.modules():
         if isinstance(block, ResBlock) and block.time is not None:
             block.time.weight *= 20
     save_checkpoint(folder / "teacher", model.config, model.state_dict())
     return str(folder / "teacher")
-
-
-def _settings(pairs: Path, *overrides: str) -> list[str]:
-    run = [f'data.pairs=["{pairs}"]', "train.warmup=0", "train.save_every=2", "train.validate_every=1000"]
-    return [*run, "train.enhance_steps=2", "train.schedule=constant", *overrides]
-
-
-def _weights(folder: Path) -> dict[str, Any]:
-    return load_file(str(folder / "model.safetensors"))
 
 
 def _images(count: int = 2) -> tuple[Any, Any, Any]:
@@ -99,7 +54,7 @@ def _images(count: int = 2) -> tuple[Any, Any, Any]:
 
 @pytest.mark.parametrize("kind", [[], EPS, ["sampling.spacing=leading"], ["diffusion.prediction=v", *EPS[2:]]])
 def test_the_teachers_path_is_the_engines_loop(kind: list[str]) -> None:
-    model = _model("model.level=false", *kind)
+    model = micro_model("model.level=false", *kind)
     low, normal, noise = _images()
     sampling = replace(model.config.sampling, steps=8)
     steps = plan_steps(replace(model.config, sampling=sampling))
@@ -131,7 +86,7 @@ class _Says(nn.Module):
 
 def _asked(recipe: Recipe, t: list[int]) -> tuple[DistillObjective, dict[str, Any], Any, Any]:
     """The objective, its terms for a student that says 0 everywhere, and what the student saw."""
-    student, teacher = _model("model.level=false"), _model("model.level=false")
+    student, teacher = micro_model("model.level=false"), micro_model("model.level=false")
     says = _Says()
     student.denoiser = says  # type: ignore[assignment]
     objective = DistillObjective(student, student.config, teacher if recipe.taught else None, recipe)
@@ -145,7 +100,7 @@ def test_a_trajectory_student_is_asked_for_the_end_of_the_path() -> None:
     low, _, noise = _images()
     end = torch.from_numpy(
         sample(
-            TorchEngine(_model("model.level=false")),
+            TorchEngine(micro_model("model.level=false")),
             low.numpy(),
             plan_steps(load_config("tiny", [*MICRO, "model.level=false", "sampling.steps=8"])),
             noise.numpy(),
@@ -174,7 +129,7 @@ def test_a_progressive_student_lands_where_the_teacher_does() -> None:
         lands = whole.a * seen[i] + whole.b * target[i]
         halves = fine[2 * i : 2 * i + 2]
         expected = sample(
-            TorchEngine(_model("model.level=false")), low[i : i + 1].numpy(), halves, seen[i : i + 1].numpy()
+            TorchEngine(micro_model("model.level=false")), low[i : i + 1].numpy(), halves, seen[i : i + 1].numpy()
         )
         np.testing.assert_allclose(lands.numpy(), expected[0], atol=2e-4)
 
@@ -197,7 +152,7 @@ def test_regression_asks_no_teacher_and_truth_adds_its_terms() -> None:
 def test_a_student_comes_closer_to_its_teacher(pairs: Path, tmp_path: Path, method: str) -> None:
     teacher = _timely_teacher(tmp_path)
     speed = ["train.enhance_lr=5e-4", "train.ema=0.8", "train.save_every=1000"]
-    overrides = _settings(pairs, "train.enhance_steps=30", *speed)
+    overrides = settings(pairs, "train.enhance_steps=30", *speed)
     recipe = Recipe(steps=2, method=method, truth=0.0)
     student = distill(plan_distillation(teacher, tmp_path / "student", recipe, overrides=overrides))
     picture, errors = dark(photograph(height=64, width=64)), {}
@@ -212,144 +167,3 @@ def _enhanced(model: str | Path, picture: Any, steps: int) -> Any:
     loaded = load_model(model)
     config = loaded.config
     return Enhancer(TorchEngine(loaded), replace(config, sampling=replace(config.sampling, steps=steps)))(picture)
-
-
-def test_the_command_makes_a_checkpoint_that_everything_opens(
-    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    teacher, student = _teacher(tmp_path), tmp_path / "student"
-    overrides = [f"--set={o}" for o in _settings(pairs)]
-    assert run(["distill", teacher, "-o", str(student), "--steps", "4", *overrides]) == 0
-    assert f"--model {student}" in capsys.readouterr().out
-    info = read_info(student)
-    assert (info.config.sampling.steps, info.config.sampling.spacing, info.has_degrader) == (4, "trailing", False)
-    assert (info.notes["stage"], info.notes["step"], info.notes["method"]) == ("distill", 2, "trajectory")
-    assert len(info.notes["teacher_sha256"]) == 64
-    before, after = _weights(Path(teacher)), _weights(student)
-    moved = {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
-    assert moved == {"denoiser"}  # the encoder is frozen, the level stays
-    assert Enhancer.open(str(student))(dark(photograph())).shape == (96, 128, 3)
-    assert run(["distill", teacher, "-o", str(student), *overrides]) == 2
-    assert "exists already" in capsys.readouterr().err
-
-
-def test_resuming_is_bit_identical(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    teacher = _teacher(tmp_path)
-    four = _settings(pairs, "train.enhance_steps=4")
-    straight = distill(plan_distillation(teacher, tmp_path / "straight", Recipe(), overrides=four))
-    stopped = distill(plan_distillation(teacher, tmp_path / "stopped", Recipe(), overrides=_settings(pairs)))
-    half = _weights(stopped)
-    advance, taken = Trainer._advance, []
-    monkeypatch.setattr(Trainer, "_advance", lambda *args: taken.append(1) or advance(*args))  # type: ignore[func-returns-value]
-    again = distill(plan_resumed(stopped, ["train.enhance_steps=4"]))
-    assert len(taken) == 2
-    assert again == stopped
-    a, b = _weights(straight), _weights(again)
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not all(torch.equal(half[name], b[name]) for name in half)
-
-
-def test_another_network_learns_with_its_encoder_from_an_eps_teacher(pairs: Path, tmp_path: Path) -> None:
-    teacher = _teacher(tmp_path, *EPS, "model.denoiser.channels=32", "model.level=false", "sampling.spacing=leading")
-    file = tmp_path / "student.toml"
-    described = load_config("tiny", MICRO)
-    file.write_text(_toml(described))
-    plan = plan_distillation(teacher, tmp_path / "student", Recipe(), str(file), overrides=_settings(pairs))
-    student = load_model(distill(plan))
-    assert student.degrader is None
-    assert student.config.model == described.model
-    torch.manual_seed(described.train.seed)
-    start = LLDiffusion(plan.config).state_dict()
-    moved = {n.split(".")[0] for n, v in student.state_dict().items() if not torch.equal(v, start[n])}
-    assert moved == {"encoder", "denoiser"}
-    assert student.encoder.level is not None
-    assert student.encoder.level.centre.abs().sum() > 0  # fitted: the teacher had none
-
-
-def _toml(config: Config) -> str:
-    model = config.to_dict()["model"]
-    lines = ['preset = "tiny"', f"[data]\ncrop = {config.data.crop}\nvalidation = 1", "[train]\nbatch = 2"]
-    for part in ("encoder", "denoiser", "degrader"):
-        lines += [f"[model.{part}]", *(f"{key} = {json.dumps(value)}" for key, value in model[part].items())]
-    return "\n".join(lines)
-
-
-def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    teacher, student = _teacher(tmp_path), tmp_path / "student"
-    overrides = [f"--set={o}" for o in _settings(pairs, "train.enhance_steps=100000", "train.save_every=100000")]
-
-    def interrupt() -> None:
-        while not (tmp_path / "student.run" / "tensorboard").is_dir():
-            time.sleep(0.05)
-        time.sleep(1.0)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    assert run(["distill", teacher, "-o", str(student), *overrides]) == 130
-    assert f"lldiff distill --resume {student}" in capsys.readouterr().err
-    [saved] = checkpoints(tmp_path / "student.run" / "distill")
-    assert not student.exists()
-    done = read_info(saved).notes["step"]
-    assert run(["distill", "--resume", str(student), f"--set=train.enhance_steps={done + 1}"]) == 0
-    assert read_info(student).notes["step"] == done + 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], "TEACHER"),
-        (["TEACHER"], "-o STUDENT"),
-        (["no-such-model", "-o", "OUT"], "does not exist"),
-        (["BUNDLE", "-o", "OUT"], "is a bundle"),
-        (["BUNDLE.lldiff", "-o", "OUT"], "is a bundle"),
-        (["TEACHER", "-o", "OUT", "--steps", "3"], "1, 2, 4"),
-        (["TEACHER", "-o", "OUT", "--method", "progresive"], "did you mean 'progressive'"),
-        (["TEACHER", "-o", "OUT", "--truth", "-1"], "0 or more"),
-        (["TEACHER", "-o", "OUT", "--teacher-steps", "1"], "takes more"),
-        (["TEACHER", "-o", "OUT", "--steps", "4", "--teacher-steps", "6", "--method", "progressive"], "multiple"),
-        (["TEACHER", "-o", "OUT", "--set", "model.tone=none"], "cannot be changed"),
-        (["TEACHER", "-o", "OUT", "--set", "diffusion.zero_terminal_snr=false"], "cannot be changed"),
-        (["TEACHER", "-o", "OUT", "--set", "sampling.spacing=leading"], "trailing"),
-        (["TEACHER", "-o", "OUT"], "nothing to train on"),
-        (["TEACHER", "-o", "OUT", "--student", "tinny"], "did you mean 'tiny'"),
-        (["TEACHER", "-o", "OUT", "--student", "paper"], "predicts eps"),
-        (["EPS", "-o", "OUT"], "predicts eps"),
-        (["EPS", "-o", "OUT", "--student", "tiny", "--method", "progressive"], "noise schedule"),
-        (["TEACHER", "-o", "x.run"], "another name"),
-        (["--resume", "OUT"], "cannot be resumed"),
-        (["TEACHER", "--resume", "OUT", "--steps", "2"], "leave out --steps, TEACHER"),
-    ],
-)
-def test_mistakes(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    places = {"TEACHER": _teacher(tmp_path), "OUT": str(tmp_path / "out"), "BUNDLE": str(tmp_path / "bundle")}
-    places |= {"EPS": _teacher(tmp_path / "eps", *EPS), "BUNDLE.lldiff": str(tmp_path / "b.lldiff")}
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "manifest.json").write_text("{}")
-    (tmp_path / "b.lldiff").write_bytes(b"zip")
-    assert run(["distill", *(places.get(a, a) for a in arguments)]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "out").exists() and not (tmp_path / "out.run").exists()
-
-
-def test_a_teacher_that_changed_is_noticed(pairs: Path, tmp_path: Path) -> None:
-    teacher = _teacher(tmp_path)
-    student = distill(plan_distillation(teacher, tmp_path / "student", Recipe(), overrides=_settings(pairs)))
-    (tmp_path / "teacher" / "model.safetensors").write_bytes((student / "model.safetensors").read_bytes())
-    with pytest.raises(LLDiffusionError, match="have changed"):
-        plan_resumed(student)
-
-
-@pytest.mark.slow
-def test_a_student_is_exported_with_its_number_of_steps(pairs: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    from lldiffusion.export.exporter import export_bundle
-
-    recipe, teacher = Recipe(steps=2), _teacher(tmp_path)
-    student = distill(plan_distillation(teacher, tmp_path / "student", recipe, overrides=_settings(pairs)))
-    export_bundle(student, tmp_path / "bundle")
-    picture = dark(photograph(height=64, width=96))
-    bundle = Enhancer.open(str(tmp_path / "bundle"), backend="onnxruntime")
-    assert bundle.info()["steps"] == "2"
-    np.testing.assert_allclose(bundle(picture), Enhancer.open(str(student))(picture), atol=1e-3)

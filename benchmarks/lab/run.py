@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +10,9 @@ from statistics import median
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.data.dataset import find_sources
 from lldiffusion.errors import require
-from lldiffusion.evaluation.measure import Instruments, Job, measure
 from lldiffusion.evaluation.niqe import NiqeModel
-from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
-from lldiffusion.evaluation.report import Report
 
+from .measures import measure_model
 from .record import Run, run_key
 from .rows import Row
 
@@ -55,29 +52,10 @@ def execute(config: Config, folder: Path, setup: Setup) -> Run:
 
     model = load_model(train(config, folder, STAGE))
     parameters = sum(p.numel() for part in (model.encoder, model.denoiser) for p in part.parameters())
-    images, means = _measure(model, config, setup)
+    held_out = find_sources(config.data)[1]
+    means = measure_model(model, config, held_out, setup.niqe)
     seed, steps = config.train.seed, config.train.joint_steps
-    return Run(config.name, seed, key_of(config), steps, step_seconds(config, folder), parameters, images, means)
-
-
-def _measure(model: object, config: Config, setup: Setup) -> tuple[int, dict[str, float | None]]:
-    from lldiffusion.engines import Enhancer
-    from lldiffusion.engines.backends.torch_eager import TorchEngine
-
-    enhancer = Enhancer(TorchEngine(model), config)  # type: ignore[arg-type]
-    jobs = [Job(pair.name, pair.low, pair.normal) for pair in find_sources(config.data)[1]]
-    tools = Instruments((STANDARD, GTMEAN), "not measured here", setup.niqe)
-    report = Report({"kind": "model", "name": config.name}, "", tools, list(measure(jobs, enhancer, tools)), {})
-    places = {"psnr": ("psnr", "standard"), "ssim": ("ssim", "standard")}
-    places |= {"gtmean_psnr": ("psnr", "gtmean"), "gtmean_ssim": ("ssim", "gtmean")}
-    found = {name: report.mean(*place) for name, place in places.items()}
-    found |= {name: report.mean(name) for name in ("brightness", "brightness_abs", "niqe")}
-    means = {name: _known(mean.value if mean else None) for name, mean in found.items()}
-    return len(jobs), means | {"seconds": round(median(score.seconds for score in report.scores), 4)}
-
-
-def _known(value: float | None) -> float | None:
-    return round(value, 5) if value is not None and math.isfinite(value) else None
+    return Run(config.name, seed, key_of(config), steps, step_seconds(config, folder), parameters, len(held_out), means)
 
 
 def step_seconds(config: Config, folder: Path) -> float | None:

@@ -1,0 +1,191 @@
+"""What each way of distilling is worth: one teacher, every method alike, students measured at 1, 2 and 4 steps.
+
+    python -m lldiffusion.benchmarks.distillation tiny --data PAIRS -o benchmarks/results
+
+Every student starts from its teacher's weights and takes equally many optimiser steps; their time differs, since a
+path of the teacher costs denoiser calls, and is in the table.  "regression" has no teacher: what it gains is what
+training a little longer gains, and a method that teaches must beat it.  Run again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import typer
+
+from lldiffusion.atomic import write_text
+from lldiffusion.config import Config
+from lldiffusion.errors import LLDiffusionError, require
+
+from .lab.measures import measure_model
+from .lab.run import scalars
+from .machine import commit, describe_machine, versions
+from .program import run_program
+
+SCHEMA = 1
+STEPS = (1, 2, 4)  # at which students are measured
+TEACHER_STEPS = (1, 2, 4, 8, 25)
+TEACHER = "teacher"  # its rows in the table
+MEASURES = ("psnr", "gtmean_psnr", "ssim", "brightness_abs")
+NEVER = 10**9  # steps between validations: only the end is measured
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model at one number of steps; means over the held-out pairs."""
+
+    method: str  # TEACHER for the teacher itself
+    seed: int  # of the training; 0 for the teacher
+    steps: int  # of the sampler
+    means: dict[str, float | None]
+
+
+@dataclass
+class Notebook:
+    """Everything measured so far, in one JSON file."""
+
+    path: Path
+    facts: dict[str, Any]  # that decide the results: another call must agree
+    results: list[Result] = field(default_factory=list)
+    step_seconds: dict[str, float] = field(default_factory=dict)  # method: median time of a training step
+
+    def read(self) -> None:
+        """Take over what an earlier call with the same facts measured."""
+        if not self.path.exists():
+            return
+        try:
+            document = json.loads(self.path.read_text(encoding="utf-8"))
+            facts, found = document["facts"], [Result(**result) for result in document["results"]]
+            times = document["step_seconds"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise LLDiffusionError(f"'{self.path}' holds no such results ({error}): move it away") from error
+        if facts != self.facts:
+            raise LLDiffusionError(f"'{self.path}' was measured with other settings: move it away, or give another -o")
+        self.results, self.step_seconds = found, times
+
+    def has(self, method: str, seed: int) -> bool:
+        """Whether a model was measured already."""
+        return any((result.method, result.seed) == (method, seed) for result in self.results)
+
+    def save(self) -> Path:
+        """Write the JSON file and the table beside it; returns the latter."""
+        about = {"schema": SCHEMA, "machine": asdict(describe_machine()), "versions": versions(), "commit": commit()}
+        body = {"facts": self.facts, "step_seconds": self.step_seconds, "results": [asdict(r) for r in self.results]}
+        write_text(self.path, json.dumps(about | body, indent=1, allow_nan=False) + "\n")
+        page = self.path.with_suffix(".md")
+        write_text(page, to_markdown(self))
+        return page
+
+
+def measure_teacher(teacher: str, notebook: Notebook, overrides: list[str]) -> None:
+    """The teacher at few steps and at many."""
+    from lldiffusion.model import load_model
+
+    if not notebook.has(TEACHER, 0):
+        model = load_model(teacher)
+        notebook.results += _measure(model, model.config, TEACHER, 0, TEACHER_STEPS, overrides)
+
+
+def measure_student(teacher: str, method: str, seed: int, work: Path, notebook: Notebook, overrides: list[str]) -> None:
+    """Distil (or go on distilling) one student and measure it."""
+    from lldiffusion.model import load_model
+    from lldiffusion.training.distill import Recipe
+    from lldiffusion.training.distill_run import distill, plan_distillation, plan_resumed, run_folder
+
+    if notebook.has(method, seed):
+        return
+    out = work / f"{method}-{seed}"
+    if not out.exists():
+        begun, recipe = run_folder(out).exists(), Recipe(steps=max(STEPS), method=method)
+        settings = [*overrides, f"train.seed={seed}", f"train.validate_every={NEVER}"]
+        distill(plan_resumed(out) if begun else plan_distillation(teacher, out, recipe, overrides=settings))
+    model = load_model(str(out))
+    notebook.results += _measure(model, model.config, method, seed, STEPS, overrides)
+    rates = [value for _, value in scalars(run_folder(out), "distill/images_per_second")]
+    if rates:
+        size = model.config.train.batch * model.config.data.crops_per_image
+        notebook.step_seconds[method] = round(size / fmean(rates), 3)
+
+
+def _measure(
+    model: object, config: Config, method: str, seed: int, counts: Sequence[int], overrides: list[str]
+) -> list[Result]:
+    from lldiffusion.config import change_config
+    from lldiffusion.data.dataset import find_sources
+
+    held_out, found = find_sources(change_config(config, None, tuple(overrides)).data)[1], []
+    for count in counts:
+        at = replace(config, sampling=replace(config.sampling, steps=count, spacing="trailing"))
+        means = measure_model(model, at, held_out, "not measured here")
+        found.append(Result(method, seed, count, {name: means[name] for name in MEASURES}))
+    return found
+
+
+def to_markdown(notebook: Notebook) -> str:
+    """The table and how it was made."""
+    heads = ["method", "steps", "PSNR, dB", "PSNR gtmean, dB", "SSIM", "brightness error, /255", "s/training step"]
+    lines = ["# Distillation, by method", "", f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    for method, count in dict.fromkeys((result.method, result.steps) for result in notebook.results):
+        here = [r.means for r in notebook.results if (r.method, r.steps) == (method, count)]
+        cells = [_spread([m[name] for m in here], digits) for name, digits in zip(MEASURES, (2, 2, 3, 1), strict=True)]
+        seconds = notebook.step_seconds.get(method)
+        lines.append(f"| {' | '.join([method, str(count), *cells, f'{seconds:.2f}' if seconds else '-'])} |")
+    facts = [f"- {name.replace('_', ' ')}: {value}" for name, value in notebook.facts.items()]
+    note = "± is the standard deviation over the seeds of the training; the sampler's seed is 0."
+    return "\n".join([*lines, "", note, "", *facts]) + "\n"
+
+
+def _spread(values: list[float | None], digits: int) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    return f"{fmean(known):.{digits}f}" + (f" ± {stdev(known):.{digits}f}" if len(known) > 1 else "")
+
+
+def main(
+    teacher: str = typer.Argument("tiny", help="Checkpoint folder or shipped model."),
+    data: list[str] = typer.Option(..., help="Folder of pairs; repeatable, pairs are held out of the first."),
+    steps: int = typer.Option(250, min=1, help="Optimiser steps of every student."),
+    seeds: int = typer.Option(2, min=1, help="Students of each method."),
+    rate: float = typer.Option(1e-4, help="Learning rate, train.enhance_lr."),
+    set_: list[str] = typer.Option([], "--set", help="Override for every student, e.g. train.precision=bf16."),
+    out: Path = typer.Option(Path("distillation"), "-o", "--out", help="Folder for distillation.json and .md."),
+    work: Path = typer.Option(Path("runs/distillation"), help="Folder for the training runs."),
+) -> None:
+    """Distil students by every method alike and compare them at 1, 2 and 4 steps."""
+    from lldiffusion.engines.allocator import keep_freed_memory
+    from lldiffusion.training import Stopped
+    from lldiffusion.training.distill import METHODS
+    from lldiffusion.training.distill_run import weights_hash
+
+    keep_freed_memory()
+    require("accelerate", "train", "distillation")
+    facts: dict[str, Any] = {"teacher": Path(teacher).name, "teacher_sha256": weights_hash(teacher)}
+    facts |= {"training_steps": steps, "learning_rate": rate, "settings": [s for s in set_ if "/" not in s]}
+    facts |= {"data": [Path(folder).name for folder in data]}
+    for folder in (out, work):
+        folder.mkdir(parents=True, exist_ok=True)
+    notebook = Notebook(out / "distillation.json", facts)
+    notebook.read()
+    fixed = [f"data.pairs={json.dumps(data)}", "data.normal=[]", "data.weights=[]", "data.include=[]"]
+    overrides = [*fixed, f"train.enhance_steps={steps}", f"train.enhance_lr={rate}", *set_]
+    try:
+        measure_teacher(teacher, notebook, overrides)
+        for seed in range(seeds):
+            for method in METHODS:
+                typer.echo(f"{method}, seed {seed}", err=True)
+                measure_student(teacher, method, seed, work, notebook, overrides)
+                notebook.save()
+    except (Stopped, KeyboardInterrupt) as stop:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise SystemExit(130) from stop
+    typer.echo(f"written: {notebook.save()}, {notebook.path}")
+
+
+if __name__ == "__main__":
+    run_program(main)
