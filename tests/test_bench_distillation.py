@@ -13,11 +13,11 @@ from lldiffusion.errors import LLDiffusionError
 pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
-from micro import save_teacher  # noqa: E402
+from micro import save_teacher
 
-from lldiffusion.benchmarks import distillation  # noqa: E402
-from lldiffusion.benchmarks.distillation import STEPS, TEACHER_STEPS, Notebook, Result, main, to_markdown  # noqa: E402
-from lldiffusion.training import distill as methods  # noqa: E402
+from lldiffusion.benchmarks import distillation
+from lldiffusion.benchmarks.distillation import STEPS, TEACHER_STEPS, Notebook, Result, main, to_markdown
+from lldiffusion.training import distill as methods
 
 
 def test_students_are_measured_once_and_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
