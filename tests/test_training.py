@@ -28,6 +28,7 @@ from lldiffusion.training.ema import EMA  # noqa: E402
 from lldiffusion.training.losses import Objective  # noqa: E402
 from lldiffusion.training.rate import learning_rate  # noqa: E402
 from lldiffusion.training.state import checkpoints  # noqa: E402
+from lldiffusion.training.trainer import Trainer  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +65,17 @@ def test_both_stages_in_order(pairs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("extra", [[], ["train.accumulate=2", "data.crops_per_image=2", "train.workers=1"]])
-def test_resuming_is_bit_identical(pairs: Path, tmp_path: Path, extra: list[str]) -> None:
+def test_resuming_is_bit_identical(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: list[str]
+) -> None:
     train(_config(pairs, *extra), tmp_path / "straight", "joint")
     half = _config(pairs, *extra, "train.joint_steps=2", "train.schedule=constant")
     whole = _config(pairs, *extra, "train.schedule=constant")
     train(half, tmp_path / "resumed", "joint")
+    advance, taken = Trainer._advance, []
+    monkeypatch.setattr(Trainer, "_advance", lambda *args: taken.append(1) or advance(*args))  # type: ignore[func-returns-value]
     train(whole, tmp_path / "resumed", "joint")
+    assert len(taken) == 2, "a run that starts over ends at the same weights"
     train(whole, tmp_path / "constant", "joint")
     a, b = (_weights(checkpoints(tmp_path / run / "joint")[-1]) for run in ("resumed", "constant"))
     assert _equal(a, b)
