@@ -105,6 +105,7 @@ def paint(canvas: Canvas, entries: Sequence[Entry]) -> None:
         canvas.axes.plot(steps, values, color=COLOURS[colour][0], linewidth=0.5, alpha=0.4)
         canvas.axes.plot(steps, running_mean(values), color=COLOURS[colour][0], linewidth=1.6, label=name)
     canvas.axes.set_yscale("log")
+    canvas.axes.yaxis.set_major_formatter("{x:g}")  # matplotlib's own writes powers in TeX, which is switched off
     canvas.axes.set_xlabel("optimiser step")
     canvas.axes.set_ylabel("weighted loss")
     canvas.legend()
