@@ -80,6 +80,21 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         choose(self.tone, ("none", "log"), "tone curve")
+        for name, unet in (("denoiser", self.denoiser), ("degrader", self.degrader)):
+            self._check_grids(name, unet)
+
+    def _check_grids(self, name: str, unet: UNetConfig) -> None:
+        """The i-th feature joins the level i above the coarsest: both must have the same size."""
+        levels, size = len(unet.multipliers), 2 ** len(self.encoder.channels)
+        for i, scale in enumerate(self.encoder.ladder_scales, start=1):
+            size, level = size // scale, unet.patch * 2 ** (levels - 1 - min(i, levels - 1))
+            if i > levels or size != level:
+                where = f"joins a level at 1/{level}" if i <= levels else f"has no level among {levels}"
+                raise LLDiffusionError(
+                    f"model.{name}: feature {i} of the encoder is at 1/{size} of the image and {where}; patch "
+                    f"({unet.patch}) times 2^(multipliers - 1) must be 2^(encoder.channels), here "
+                    f"{2 ** len(self.encoder.channels)}, and ladder_scales 2 each"
+                )
 
     @property
     def size_multiple(self) -> int:
