@@ -64,6 +64,13 @@ def test_the_teachers_path_is_the_engines_loop(kind: list[str]) -> None:
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+def test_auto_is_progressive_where_it_can_be() -> None:
+    assert Recipe(steps=4).settled(same_schedule=True).method == "progressive"
+    assert Recipe(steps=4).settled(same_schedule=False).method == "trajectory"
+    assert Recipe(steps=4, teacher_steps=6).settled(same_schedule=True).method == "trajectory"
+    assert Recipe(method="regression").settled(same_schedule=True).method == "regression"
+
+
 def test_starts_are_where_sampling_goes_on() -> None:
     assert Recipe(steps=1).starts(1000) == [999]
     assert Recipe(steps=2).starts(1000) == [499, 999]
@@ -95,7 +102,7 @@ def _asked(recipe: Recipe, t: list[int]) -> tuple[DistillObjective, dict[str, An
 
 
 def test_a_trajectory_student_is_asked_for_the_end_of_the_path() -> None:
-    objective, terms, x_t, t = _asked(Recipe(steps=2, truth=0.0), [0, 999])
+    objective, terms, x_t, t = _asked(Recipe(steps=2, method="trajectory", truth=0.0), [0, 999])
     assert t.tolist() == [499, 999]  # the drawn t only chooses
     low, _, noise = _images()
     end = torch.from_numpy(
@@ -141,8 +148,8 @@ def test_regression_asks_no_teacher_and_truth_adds_its_terms() -> None:
     assert t.tolist() == [999, 999]
     assert torch.allclose(x_t, noise, atol=1e-6)
     assert terms["prediction"].item() == pytest.approx(float(normal.square().mean()), rel=1e-5)
-    _, half, _, _ = _asked(Recipe(truth=0.5), [5, 10])
-    _, whole, _, _ = _asked(Recipe(truth=1.0), [5, 10])
+    _, half, _, _ = _asked(Recipe(method="trajectory", truth=0.5), [5, 10])
+    _, whole, _, _ = _asked(Recipe(method="trajectory", truth=1.0), [5, 10])
     assert set(half) == {"teacher", "truth", "l1", "ssim", "brightness"}
     assert half["truth"].item() == pytest.approx(0.5 * float(normal.square().mean()), rel=1e-5)
     assert all(half[n].item() == pytest.approx(whole[n].item() / 2, rel=1e-5) for n in whole if n != "teacher")

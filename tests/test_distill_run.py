@@ -51,7 +51,7 @@ def test_the_command_makes_a_checkpoint_that_everything_opens(
     assert f"--model {student}" in capsys.readouterr().out
     info = read_info(student)
     assert (info.config.sampling.steps, info.config.sampling.spacing, info.has_degrader) == (4, "trailing", False)
-    assert (info.notes["stage"], info.notes["step"], info.notes["method"]) == ("distill", 2, "trajectory")
+    assert (info.notes["stage"], info.notes["step"], info.notes["method"]) == ("distill", 2, "progressive")
     assert len(info.notes["teacher_sha256"]) == 64
     before, after = _weights(Path(teacher)), _weights(student)
     moved = {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
@@ -85,6 +85,7 @@ def test_another_network_learns_with_its_encoder_from_an_eps_teacher(pairs: Path
     described = load_config("tiny", MICRO)
     file.write_text(_toml(described))
     plan = plan_distillation(teacher, tmp_path / "student", Recipe(), str(file), overrides=settings(pairs))
+    assert plan.recipe.method == "trajectory"  # the teacher's noise schedule is another
     student = load_model(distill(plan))
     assert student.degrader is None
     assert student.config.model == described.model

@@ -21,7 +21,7 @@ def distill(
     teacher: str | None = typer.Argument(None, help="Checkpoint folder or shipped model that teaches."),
     out: Path | None = typer.Option(None, "-o", "--out", help="Folder of the student's checkpoint."),
     steps: int | None = typer.Option(None, help="Steps of the student, its default: 1, 2 or 4 [1]."),
-    method: str | None = typer.Option(None, help="trajectory, progressive or regression (no teacher) [trajectory]."),
+    method: str | None = typer.Option(None, help="auto, trajectory, progressive or regression (no teacher) [auto]."),
     teacher_steps: int | None = typer.Option(None, min=1, help="Steps of the teacher's path [8]."),
     truth: float | None = typer.Option(None, help="Weight of the distance to the truth; 0: the teacher alone [0.5]."),
     student: str | None = typer.Option(
@@ -34,8 +34,9 @@ def distill(
 ) -> None:
     """Teach a student to do in 1, 2 or 4 steps what its teacher does in many.
 
-    train.enhance_steps and train.enhance_lr say for how long and how fast.  With the method `trajectory`, a student of
-    4 steps also takes 1 or 2.  Stops cleanly on Ctrl-C; `--resume STUDENT` continues as if it had never stopped.
+    train.enhance_steps and train.enhance_lr say for how long and how fast.  A student of 4 steps also takes 1 or 2.
+    The method `auto` is `progressive` where both share a noise schedule, else `trajectory`.  Stops cleanly on Ctrl-C;
+    `--resume STUDENT` continues as if it had never stopped.
     """
     require("torch", "train", "distillation")
     from lldiffusion.engines.allocator import keep_freed_memory

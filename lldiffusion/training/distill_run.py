@@ -85,6 +85,7 @@ def plan_distillation(
             f"'{run_folder(out)}' holds a distillation already: continue it with --resume {out}, or remove it"
         )
     config = _student_config(teacher, student, recipe, file, overrides)
+    recipe = recipe.settled(_same_schedule(config.diffusion, read_teacher(teacher).diffusion))
     sources, held_out = find_sources(config.data)
     return DistillPlan(
         config, recipe, _absolute(teacher), _absolute(student) if student else None, out, sources, held_out
