@@ -80,11 +80,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         choose(self.tone, ("none", "log"), "tone curve")
-        for name, unet in (("denoiser", self.denoiser), ("degrader", self.degrader)):
-            self._check_grids(name, unet)
+        self.check_grids("denoiser")
 
-    def _check_grids(self, name: str, unet: UNetConfig) -> None:
-        """The i-th feature joins the level i above the coarsest: both must have the same size."""
+    def check_grids(self, name: str) -> None:
+        """Of "denoiser" or "degrader": its level i above the coarsest must be of the size of the i-th feature.
+
+        The degrader's are checked where one is built: many models have none.
+        """
+        unet: UNetConfig = getattr(self, name)
         levels, size = len(unet.multipliers), 2 ** len(self.encoder.channels)
         for i, scale in enumerate(self.encoder.ladder_scales, start=1):
             size, level = size // scale, unet.patch * 2 ** (levels - 1 - min(i, levels - 1))

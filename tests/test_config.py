@@ -45,7 +45,6 @@ def test_overrides_take_toml_values_and_bare_words() -> None:
         ("diffusion.prediction=v", ["model.denoiser.gain", "x0"]),
         ("model.denoiser.patch=4", ["model.denoiser", "feature 1", "at 1/8", "level at 1/16"]),
         ("model.encoder.ladder_scales=[2,4]", ["feature 2", "at 1/2", "level at 1/4"]),
-        ("model.degrader.multipliers=[1]", ["model.degrader", "feature 1", "level at 1/2"]),
     ],
 )
 def test_every_mistake_is_named(override: str, words: list[str]) -> None:

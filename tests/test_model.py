@@ -147,3 +147,10 @@ def test_attention_sees_pooled_keys_and_values() -> None:
         assert not torch.allclose(plain(rough), pooled(rough), atol=1e-5)
     with pytest.raises(LLDiffusionError, match="attention_pool"):
         load_config("tiny", ["model.denoiser.attention_pool=3"])
+
+
+def test_a_degrader_that_does_not_fit_is_named_when_it_is_built() -> None:
+    config = load_config("tiny", ["model.degrader.multipliers=[1]"])
+    LLDiffusion(config, with_degrader=False)
+    with pytest.raises(LLDiffusionError, match=r"model\.degrader: feature 1 .* level at 1/2"):
+        LLDiffusion(config)

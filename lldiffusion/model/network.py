@@ -93,6 +93,8 @@ class LLDiffusion(nn.Module):
         self.color_map = ColorMap()
         self.denoiser = Denoiser(config)
         features = config.model.encoder.ladder
+        if with_degrader:
+            config.model.check_grids("degrader")
         self.degrader = UNet(config.model.degrader, 3, 3, features, timed=False) if with_degrader else None
 
     def degrade(self, x: Tensor, features: Features) -> Tensor:
