@@ -19,7 +19,7 @@ PACKAGE = Path(lldiffusion.__file__).parent
 
 # A group may import its own rank and lower ones.
 RANKS = {
-    **dict.fromkeys(("errors", "atomic", "tables", "config", "bmp", "bundle", "images"), 0),
+    **dict.fromkeys(("errors", "versions", "atomic", "tables", "config", "bmp", "bundle", "images"), 0),
     "engines": 1,
     **dict.fromkeys(("model", "diffusion", "data", "training", "evaluation"), 2),
     "export": 3,
@@ -118,7 +118,9 @@ def test_runtime_imports_without_torch() -> None:
     runtime = [
         name
         for name in (module_name(path) for path in sources())
-        if (group_of(name) in ("errors", "atomic", "tables", "config", "bmp", "bundle", "images", "engines"))
+        if (
+            group_of(name) in ("errors", "versions", "atomic", "tables", "config", "bmp", "bundle", "images", "engines")
+        )
         and name != EAGER_BACKEND
     ]
     assert "lldiffusion.engines" in runtime
