@@ -9,11 +9,11 @@ training a little longer gains, and a method that teaches must beat it.  Run aga
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import typer
@@ -23,7 +23,8 @@ from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError, require
 
 from .lab.measures import measure_model
-from .lab.run import scalars
+from .lab.run import NEVER, step_seconds
+from .lab.table import grid, spread
 from .machine import commit, describe_machine, versions
 from .program import run_program
 
@@ -31,8 +32,7 @@ SCHEMA = 1
 STEPS = (1, 2, 4)  # at which students are measured
 TEACHER_STEPS = (1, 2, 4, 8, 25)
 TEACHER = "teacher"  # its rows in the table
-MEASURES = ("psnr", "gtmean_psnr", "ssim", "brightness_abs")
-NEVER = 10**9  # steps between validations: only the end is measured
+MEASURES = {"psnr": 2, "gtmean_psnr": 2, "ssim": 3, "brightness_abs": 1}  # digits
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class Notebook:
     path: Path
     facts: dict[str, Any]  # that decide the results: another call must agree
     results: list[Result] = field(default_factory=list)
-    step_seconds: dict[str, float] = field(default_factory=dict)  # method: median time of a training step
+    step_seconds: dict[str, float] = field(
+        default_factory=dict
+    )  # method: median time of a training step, of the last seed
 
     def read(self) -> None:
         """Take over what an earlier call with the same facts measured."""
@@ -67,6 +69,11 @@ class Notebook:
         if facts != self.facts:
             raise LLDiffusionError(f"'{self.path}' was measured with other settings: move it away, or give another -o")
         self.results, self.step_seconds = found, times
+
+    @property
+    def key(self) -> str:
+        """Of the facts: students of other settings have other folders."""
+        return hashlib.sha256(json.dumps(self.facts).encode()).hexdigest()[:12]
 
     def has(self, method: str, seed: int) -> bool:
         """Whether a model was measured already."""
@@ -99,17 +106,15 @@ def measure_student(teacher: str, method: str, seed: int, work: Path, notebook: 
 
     if notebook.has(method, seed):
         return
-    out = work / f"{method}-{seed}"
+    out = work / f"{method}-{seed}-{notebook.key}"
     if not out.exists():
         begun, recipe = run_folder(out).exists(), Recipe(steps=max(STEPS), method=method)
         settings = [*overrides, f"train.seed={seed}", f"train.validate_every={NEVER}"]
         distill(plan_resumed(out) if begun else plan_distillation(teacher, out, recipe, overrides=settings))
     model = load_model(str(out))
     notebook.results += _measure(model, model.config, method, seed, STEPS, overrides)
-    rates = [value for _, value in scalars(run_folder(out), "distill/images_per_second")]
-    if rates:
-        size = model.config.train.batch * model.config.data.crops_per_image
-        notebook.step_seconds[method] = round(size / fmean(rates), 3)
+    if (seconds := step_seconds(model.config, run_folder(out), "distill")) is not None:
+        notebook.step_seconds[method] = seconds
 
 
 def _measure(
@@ -129,22 +134,16 @@ def _measure(
 def to_markdown(notebook: Notebook) -> str:
     """The table and how it was made."""
     heads = ["method", "steps", "PSNR, dB", "PSNR gtmean, dB", "SSIM", "brightness error, /255", "s/training step"]
-    lines = ["# Distillation, by method", "", f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    rows = []
     for method, count in dict.fromkeys((result.method, result.steps) for result in notebook.results):
         here = [r.means for r in notebook.results if (r.method, r.steps) == (method, count)]
-        cells = [_spread([m[name] for m in here], digits) for name, digits in zip(MEASURES, (2, 2, 3, 1), strict=True)]
-        seconds = notebook.step_seconds.get(method)
-        lines.append(f"| {' | '.join([method, str(count), *cells, f'{seconds:.2f}' if seconds else '-'])} |")
+        times = [seconds for name, seconds in notebook.step_seconds.items() if name == method]
+        known = {name: [value for m in here if (value := m[name]) is not None] for name in MEASURES}
+        cells = [spread(known[name], digits) for name, digits in MEASURES.items()]
+        rows.append([method, str(count), *cells, spread(times, 2)])
     facts = [f"- {name.replace('_', ' ')}: {value}" for name, value in notebook.facts.items()]
     note = "± is the standard deviation over the seeds of the training; the sampler's seed is 0."
-    return "\n".join([*lines, "", note, "", *facts]) + "\n"
-
-
-def _spread(values: list[float | None], digits: int) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    return f"{fmean(known):.{digits}f}" + (f" ± {stdev(known):.{digits}f}" if len(known) > 1 else "")
+    return "\n".join(["# Distillation, by method", "", *grid(heads, rows), "", note, "", *facts]) + "\n"
 
 
 def main(
@@ -152,7 +151,7 @@ def main(
     data: list[str] = typer.Option(..., help="Folder of pairs; repeatable, pairs are held out of the first."),
     steps: int = typer.Option(250, min=1, help="Optimiser steps of every student."),
     seeds: int = typer.Option(2, min=1, help="Students of each method."),
-    rate: float = typer.Option(1e-4, help="Learning rate, train.enhance_lr."),
+    rate: float = typer.Option(1e-4, min=1e-9, help="Learning rate, train.enhance_lr."),
     set_: list[str] = typer.Option([], "--set", help="Override for every student, e.g. train.precision=bf16."),
     out: Path = typer.Option(Path("distillation"), "-o", "--out", help="Folder for distillation.json and .md."),
     work: Path = typer.Option(Path("runs/distillation"), help="Folder for the training runs."),
@@ -176,6 +175,7 @@ def main(
     overrides = [*fixed, f"train.enhance_steps={steps}", f"train.enhance_lr={rate}", *set_]
     try:
         measure_teacher(teacher, notebook, overrides)
+        notebook.save()
         for seed in range(seeds):
             for method in METHODS:
                 typer.echo(f"{method}, seed {seed}", err=True)

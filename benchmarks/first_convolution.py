@@ -30,6 +30,7 @@ from lldiffusion.model import LLDiffusion, fold_spectral_norm, load_model
 from lldiffusion.model.level import brighten
 from lldiffusion.model.network import Denoiser, tone
 
+from .pictures import parse_sizes
 from .program import run_program
 
 
@@ -146,10 +147,10 @@ def open_model(source: str) -> LLDiffusion:
 
 def parse_size(text: str) -> tuple[int, int]:
     """(width, height) of "608x416"."""
-    numbers = [int(part) for part in text.split("x") if part.isdecimal()]
-    if len(numbers) != 2 or min(numbers) < 1 or any(number % 32 for number in numbers):
+    first, *others = parse_sizes(text)
+    if others or any(side % 32 for side in first):
         raise LLDiffusionError(f"--size '{text}': give width x height in multiples of 32, such as 608x416")
-    return numbers[0], numbers[1]
+    return first
 
 
 def main(

@@ -42,6 +42,11 @@ def test_students_are_measured_once_and_alike(tmp_path: Path, monkeypatch: pytes
         call(rate=2e-4)
 
 
+def test_students_of_other_settings_are_not_taken_for_these(tmp_path: Path) -> None:
+    one, other = (Notebook(tmp_path / "x.json", {"learning_rate": rate}) for rate in (1e-4, 2e-4))
+    assert one.key != other.key == Notebook(tmp_path / "y.json", {"learning_rate": 2e-4}).key
+
+
 def test_the_table_shows_means_and_spread_over_seeds(tmp_path: Path) -> None:
     numbers = {"gtmean_psnr": 21.0, "ssim": 0.5, "brightness_abs": None}
     results = [Result("regression", seed, 1, {"psnr": 20.0 + seed, **numbers}) for seed in (0, 1)]

@@ -225,3 +225,9 @@ def test_two_processes(pairs: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(checkpoints(tmp_path / "run" / "joint")) == 1
     assert load_model(tmp_path / "run" / "model")
+
+
+def test_a_degrader_that_does_not_fit_leaves_no_folder(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(LLDiffusionError, match=r"model\.degrader: feature 1"):
+        train(_config(pairs, "model.degrader.multipliers=[1]"), tmp_path / "run", "joint")
+    assert not (tmp_path / "run").exists()

@@ -58,9 +58,9 @@ def execute(config: Config, folder: Path, setup: Setup) -> Run:
     return Run(config.name, seed, key_of(config), steps, step_seconds(config, folder), parameters, len(held_out), means)
 
 
-def step_seconds(config: Config, folder: Path) -> float | None:
+def step_seconds(config: Config, folder: Path, stage: str = STAGE) -> float | None:
     """Median time of a training step, from the run's own log; None before its first entry."""
-    rates = [value for _, value in scalars(folder, f"{STAGE}/images_per_second")]
+    rates = [value for _, value in scalars(folder, f"{stage}/images_per_second")]
     size = config.train.batch * config.data.crops_per_image * config.train.accumulate
     return round(size / median(rates), 4) if rates else None
 

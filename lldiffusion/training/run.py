@@ -39,6 +39,8 @@ def plan_run(config: Config, folder: str | Path, stage: str = "all", start: str 
     """Check configuration, data and stages without touching anything."""
     choose(stage, (*STAGES, "all"), "stage")
     stages = STAGES if stage == "all" else (stage,)
+    if "joint" in stages:
+        config.model.check_grids("degrader")  # before a folder is made
     if start is not None:
         read_info(start)
     elif stage == "enhance" and not (Path(folder) / "joint").is_dir():
