@@ -95,7 +95,9 @@ def from_rgb(
     """(H, W, 3) to code values, rounded and clipped; chroma has `chroma_size` (height, width)."""
     kr, kb = colour.weights(rgb.shape[0])
     offset, luma, chroma = _scale(bits, colour.full)
-    grey = rgb @ np.array([kr, 1 - kr - kb, kb], np.float32)
+    grey = rgb[..., 0] * np.float32(kr)  # not a product of matrices: that may add up in another order next time
+    grey += rgb[..., 1] * np.float32(1 - kr - kb)
+    grey += rgb[..., 2] * np.float32(kb)
     middle = np.float32(2 ** (bits - 1))
     blue = _shrink((rgb[..., 2] - grey) * np.float32(0.5 / (1 - kb)), chroma_size)
     red = _shrink((rgb[..., 0] - grey) * np.float32(0.5 / (1 - kr)), chroma_size)
