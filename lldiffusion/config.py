@@ -44,6 +44,7 @@ class UNetConfig:
     channels: int = 64  # at the first level
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)  # of `channels`, one a level, fine to coarse
     blocks: int = 2  # residual blocks a level going down; one more going up
+    block_type: str = "res"  # "res": two conv3, as the paper; "naf": NAFNet's, mostly 1x1 convolutions
     attention_down: tuple[int, ...] = (2,)  # levels with self-attention, counted from the finest
     attention_up: tuple[int, ...] = (2,)
     attention_pool: int = 1  # side of the squares that keys and values are averaged over: 1, or 2 for large images
@@ -58,6 +59,7 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         choose(self.norm, ("group", "pixel"), "U-Net norm")
+        choose(self.block_type, ("res", "naf"), "U-Net block")
         if self.attention_pool not in (1, 2):  # the coarsest level of a picture is a multiple of 2, of nothing more
             raise LLDiffusionError(f"attention_pool {self.attention_pool}: accepted are 1 and 2")
         if self.polish and not self.gain:

@@ -10,7 +10,7 @@ from lldiffusion.config import load_config
 torch = pytest.importorskip("torch")
 
 from lldiffusion.errors import LLDiffusionError  # noqa: E402
-from lldiffusion.model.blocks import Attention, TimeEmbedding  # noqa: E402
+from lldiffusion.model.blocks import Attention, NAFBlock, TimeEmbedding  # noqa: E402
 from lldiffusion.model.network import LLDiffusion, fold_spectral_norm, tone  # noqa: E402
 
 
@@ -113,6 +113,42 @@ def test_attention_against_plain_softmax() -> None:
         weights = torch.softmax(q.transpose(1, 2) @ k / 32**0.5, dim=-1)  # (N, HW, HW)
         expected = x + attention.out((v @ weights.transpose(1, 2)).reshape(x.shape))
         torch.testing.assert_close(attention(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_nafnets_block_against_its_formula() -> None:
+    """With sums written out; it begins as nothing but its shortcut."""
+    torch.manual_seed(0)
+    block, given, time = NAFBlock(3, 4, 6, "pixel", 0), torch.randn(2, 3, 5, 7), torch.randn(2, 6)
+    assert block.time is not None and block.depthwise.bias is not None
+    with torch.no_grad():
+        x = block.shortcut(given)
+        assert torch.equal(block(given, time), x)
+        block.scale1.data, block.scale2.data = torch.rand(2, 1, 4, 1, 1)
+        h = block.expand1(block.norm1(x)) + block.time(time * time.sigmoid()).reshape(2, 8, 1, 1)
+        padded, taps = torch.nn.functional.pad(h, (1, 1, 1, 1)), block.depthwise.weight[:, 0, :, :, None, None]
+        h = sum(taps[:, i, j] * padded[..., i : i + 5, j : j + 7] for i in range(3) for j in range(3))
+        h = h + block.depthwise.bias.reshape(8, 1, 1)
+        h = h[:, :4] * h[:, 4:]
+        x = x + block.scale1 * block.project1(h * block.weigh(h.mean((2, 3), keepdim=True)))
+        h = block.expand2(block.norm2(x))
+        expected = x + block.scale2 * block.project2(h[:, :4] * h[:, 4:])
+        torch.testing.assert_close(block(given, time), expected)
+
+
+def test_a_denoiser_of_nafnets_blocks_learns() -> None:
+    config = load_config("tiny", ["model.denoiser.block_type=naf", "model.denoiser.channels=16"])
+    model, (x_t, y) = LLDiffusion(config, with_degrader=False), _images(32, 32)
+    for _ in range(2):  # the scales are 0 at first: what they hide gets its gradient in the second step
+        model.zero_grad()
+        model.denoiser(x_t, y, model.color_map(y), 500, model.encoder(y)).square().mean().backward()
+        for name, parameter in model.denoiser.named_parameters():
+            if name.endswith(("scale1", "scale2")):
+                parameter.data += 0.1
+    blocks = [part for part in model.denoiser.modules() if isinstance(part, NAFBlock)]
+    assert len(blocks) == 14
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for block in blocks for p in block.parameters())
+    with pytest.raises(LLDiffusionError, match=r"block.*'conv'.*res.*naf"):
+        load_config("tiny", ["model.denoiser.block_type=conv"])
 
 
 def test_time_embedding_against_diffusers() -> None:

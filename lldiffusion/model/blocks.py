@@ -66,6 +66,42 @@ class ResBlock(nn.Module):
         return self.shortcut(x) + h
 
 
+class NAFBlock(nn.Module):
+    """A residual block without an activation: gates, a depthwise conv3 and channel weights (NAFNet, ECCV 2022).
+
+    Two residual steps, each scaled by a weight per channel, after a 1x1 where the channels change:
+    norm - 1x1 (+ a projection of the timestep per channel) - depthwise conv3 - gate - channel weights - 1x1, and
+    norm - 1x1 - gate - 1x1.
+    """
+
+    def __init__(self, c_in: int, c_out: int, time_channels: int, norm: str, groups: int) -> None:
+        super().__init__()
+        self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.norm1, self.norm2 = make_norm(norm, c_out, groups), make_norm(norm, c_out, groups)
+        self.expand1, self.expand2 = nn.Conv2d(c_out, 2 * c_out, 1), nn.Conv2d(c_out, 2 * c_out, 1)
+        self.time = nn.Linear(time_channels, 2 * c_out) if time_channels else None
+        self.depthwise = nn.Conv2d(2 * c_out, 2 * c_out, 3, padding=1, groups=2 * c_out)
+        self.weigh = nn.Conv2d(c_out, c_out, 1)
+        self.project1, self.project2 = nn.Conv2d(c_out, c_out, 1), nn.Conv2d(c_out, c_out, 1)
+        self.scale1, self.scale2 = (nn.Parameter(torch.zeros(1, c_out, 1, 1)) for _ in range(2))
+
+    def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
+        x = self.shortcut(x)
+        h = self.expand1(self.norm1(x))
+        if self.time is not None and time is not None:
+            h = h + self.time(F.silu(time))[:, :, None, None]
+        h = _gate(self.depthwise(h))
+        h = h * self.weigh(h.mean(dim=(2, 3), keepdim=True))
+        x = x + self.scale1 * self.project1(h)
+        return x + self.scale2 * self.project2(_gate(self.expand2(self.norm2(x))))
+
+
+def _gate(x: Tensor) -> Tensor:
+    """One half of the channels times the other: (N, 2C, H, W) -> (N, C, H, W)."""
+    first, second = x.chunk(2, dim=1)
+    return first * second
+
+
 class Attention(nn.Module):
     """Single-head self-attention over all pixels, fused: the (HW, HW) matrix is never stored.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lldiffusion.config import UNetConfig
 
-from .blocks import Attention, ChannelAttention, Downsample, ResBlock, TimeEmbedding, Upsample, make_norm
+from .blocks import Attention, ChannelAttention, Downsample, NAFBlock, ResBlock, TimeEmbedding, Upsample, make_norm
 
 
 class Level(nn.Module):
@@ -59,8 +59,9 @@ class UNet(nn.Module):
         self.norm_out = make_norm(config.norm, last, config.groups)
         self.conv_out = nn.Conv2d(last, c_out * self.patch**2, 3, padding=1)
 
-    def _block(self, c_in: int, c_out: int) -> ResBlock:
-        return ResBlock(c_in, c_out, self.time_channels, self.config.norm, self.config.groups)
+    def _block(self, c_in: int, c_out: int) -> nn.Module:
+        kind = NAFBlock if self.config.block_type == "naf" else ResBlock
+        return kind(c_in, c_out, self.time_channels, self.config.norm, self.config.groups)
 
     def _attention(self, channels: int) -> Attention:
         return Attention(channels, self.config.norm, self.config.groups, self.config.attention_pool)
