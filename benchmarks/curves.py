@@ -26,7 +26,7 @@ from lldiffusion.training import Stopped
 from lldiffusion.training.journal import Journal
 from lldiffusion.training.trainer import Trainer
 
-from .machine import commit, describe_machine, versions
+from .machine import made_here
 from .program import run_program
 from .report.canvas import Canvas, draw
 from .report.style import COLOURS, SERIES
@@ -124,8 +124,8 @@ def write(out: Path, recipe: Config, run: Config, entries: Sequence[Entry]) -> d
     """Write NAME-curves.json and NAME-curves.png to `out`; returns the summary."""
     found = cost(entries, run, recipe) | {"steps": len(entries), "crops_per_step": crops(run), "crop": run.data.crop}
     found |= {"recipe_crops_per_step": crops(recipe)}
-    made = {"schema": SCHEMA, "preset": recipe.name, "machine": asdict(describe_machine()), "versions": versions()}
-    document = made | {"commit": commit(), "summary": found, "entries": [asdict(entry) for entry in entries]}
+    document = made_here(SCHEMA) | {"preset": recipe.name, "summary": found}
+    document |= {"entries": [asdict(entry) for entry in entries]}
     about = f"{found['crops_per_step']} crops of {run.data.crop} px a step, {found['seconds_per_step']:.2f} s a step"
     plot = draw("curves", f"{recipe.name}: losses of stage 1", about, lambda canvas: paint(canvas, entries))
     write_text(out / f"{recipe.name}-curves.json", json.dumps(document, indent=1, allow_nan=False) + "\n")

@@ -25,7 +25,7 @@ from lldiffusion.errors import LLDiffusionError, require
 from .lab.measures import measure_model
 from .lab.run import NEVER, step_seconds
 from .lab.table import grid, spread
-from .machine import commit, describe_machine, versions
+from .machine import made_here
 from .program import run_program
 
 SCHEMA = 1
@@ -52,9 +52,7 @@ class Notebook:
     path: Path
     facts: dict[str, Any]  # that decide the results: another call must agree
     results: list[Result] = field(default_factory=list)
-    step_seconds: dict[str, float] = field(
-        default_factory=dict
-    )  # method: median time of a training step, of the last seed
+    step_seconds: dict[str, float] = field(default_factory=dict)  # by method, a training step's median, last seed
 
     def read(self) -> None:
         """Take over what an earlier call with the same facts measured."""
@@ -81,9 +79,8 @@ class Notebook:
 
     def save(self) -> Path:
         """Write the JSON file and the table beside it; returns the latter."""
-        about = {"schema": SCHEMA, "machine": asdict(describe_machine()), "versions": versions(), "commit": commit()}
         body = {"facts": self.facts, "step_seconds": self.step_seconds, "results": [asdict(r) for r in self.results]}
-        write_text(self.path, json.dumps(about | body, indent=1, allow_nan=False) + "\n")
+        write_text(self.path, json.dumps(made_here(SCHEMA) | body, indent=1, allow_nan=False) + "\n")
         page = self.path.with_suffix(".md")
         write_text(page, to_markdown(self))
         return page

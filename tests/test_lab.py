@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,8 @@ def test_the_laboratory_trains_measures_and_goes_on(
     said = capsys.readouterr()
     assert said.err.count("done already") == 1
     document = json.loads((tmp_path / "out" / "lab.json").read_text())
+    made = datetime.fromisoformat(document["date"])
+    assert made.utcoffset() == timedelta(0) and {"schema", "machine", "versions", "commit"} <= document.keys()
     assert [(run["row"], run["seed"]) for run in document["runs"]] == [
         *(("base", 0), ("base", 1), ("other", 0), ("other", 1))
     ]

@@ -12,7 +12,7 @@ from lldiffusion.atomic import write_text
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError
 
-from ..machine import commit, describe_machine, versions
+from ..machine import made_here
 
 SCHEMA = 1
 MEASURES = ("psnr", "ssim", "gtmean_psnr", "gtmean_ssim", "brightness", "brightness_abs", "niqe", "seconds")
@@ -62,8 +62,7 @@ class Notebook:
 
     def save(self, extra: dict[str, Any]) -> None:
         """Write everything; `extra`: rows, data and conclusions."""
-        about = {"schema": SCHEMA, "machine": asdict(describe_machine()), "versions": versions(), "commit": commit()}
-        document = about | extra | {"runs": [asdict(run) for run in self.runs]}
+        document = made_here(SCHEMA) | extra | {"runs": [asdict(run) for run in self.runs]}
         write_text(self.path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
