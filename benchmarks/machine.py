@@ -38,7 +38,7 @@ def describe_machine() -> Machine:
 
 
 def made_here(schema: int) -> dict[str, Any]:
-    """What every results file begins with: its schema, this machine, the packages, the code and the time (UTC)."""
+    """What a results file begins with: its schema, this machine, the packages, the code and the time (UTC)."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     machine = asdict(describe_machine())
     return {"schema": schema, "date": now, "machine": machine, "versions": versions(), "commit": commit()}

@@ -69,7 +69,7 @@ def same(one: Path, two: Path) -> bool:
     for which in ("v:0", "a:0"):
         pairs = zip(packets(one, which), packets(two, which))
         print(which, "packets that differ:", [place for place, (a, b) in enumerate(pairs) if a != b])
-    planes = [samples(path, "yuv420p").reshape(-1, 64 * 96 * 3 // 2) for path in (one, two)]
+    planes = [samples(path, "yuv420p").reshape(len(times(path)), -1) for path in (one, two)]
     if planes[0].shape == planes[1].shape:
         print("greatest difference of each picture:", np.abs(planes[0] - planes[1]).max(axis=1).tolist())
     return False

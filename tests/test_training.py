@@ -115,6 +115,7 @@ def test_stage_one_may_start_from_a_finished_model(pairs: Path, tmp_path: Path) 
     assert load_model(again).degrader is not None
     with pytest.raises(LLDiffusionError, match="another network"):
         train(_config(pairs, "model.denoiser.channels=32"), tmp_path / "three", "joint", start=str(finished))
+    assert not (tmp_path / "three").exists()
 
 
 def test_bfloat16_trains(pairs: Path, tmp_path: Path) -> None:

@@ -36,13 +36,13 @@ class Plan:
 
 
 def plan_run(config: Config, folder: str | Path, stage: str = "all", start: str | None = None) -> Plan:
-    """Check configuration, data and stages without touching anything."""
+    """Check configuration, data and stages without touching anything: a folder left behind would be in the way."""
     choose(stage, (*STAGES, "all"), "stage")
     stages = STAGES if stage == "all" else (stage,)
     if "joint" in stages:
-        config.model.check_grids("degrader")  # before a folder is made
+        config.model.check_grids("degrader")
     if start is not None:
-        read_info(start)
+        _check_network(config, start)
     elif stage == "enhance" and not (Path(folder) / "joint").is_dir():
         raise LLDiffusionError(
             "stage 'enhance' starts from a stage-1 model: give it with --init MODEL, or --resume RUN"
@@ -111,12 +111,16 @@ def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: object,
 
 def _started(config: Config, start: str, stage: str) -> LLDiffusion:
     """The network with the weights of `start`; stage 1 gets a fresh DGNET when they come from stage 2."""
-    if read_info(start).config.model != config.model:
-        raise LLDiffusionError(f"'{start}' holds another network than the configuration '{config.name}' describes")
+    _check_network(config, start)
     model = load_model(start).requires_grad_(True).train()
     if stage == "joint" and model.degrader is None:
         model.degrader = LLDiffusion(config).degrader
     return model
+
+
+def _check_network(config: Config, start: str) -> None:
+    if read_info(start).config.model != config.model:
+        raise LLDiffusionError(f"'{start}' holds another network than the configuration '{config.name}' describes")
 
 
 def _last(folder: Path) -> Path:
