@@ -1,6 +1,6 @@
 """Loss curves and speed of a short training run: what a preset's full recipe would cost on this machine.
 
-python -m lldiffusion.benchmarks.curves paper --data PAIRS --steps 200 -o benchmarks/results
+python -m benchmarks.curves paper --data PAIRS --steps 200 -o benchmarks/results
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from typing import Any
 import typer
 
 from lldiffusion.atomic import new_path, write_text
+from lldiffusion.bench.machine import made_here
+from lldiffusion.bench.report.canvas import Canvas, draw
+from lldiffusion.bench.report.style import COLOURS, SERIES
 from lldiffusion.config import Config, load_config
 from lldiffusion.data.dataset import find_sources
 from lldiffusion.engines.allocator import keep_freed_memory
@@ -26,10 +29,7 @@ from lldiffusion.training import Stopped
 from lldiffusion.training.journal import Journal
 from lldiffusion.training.trainer import Trainer
 
-from .machine import made_here
 from .program import run_program
-from .report.canvas import Canvas, draw
-from .report.style import COLOURS, SERIES
 
 SCHEMA = 1
 SMOOTH = 0.9  # share of the past in the thick line

@@ -1,6 +1,6 @@
 """What each way of distilling is worth: one teacher, every method alike, students measured at 1, 2 and 4 steps.
 
-    python -m lldiffusion.benchmarks.distillation tiny --data PAIRS -o benchmarks/results
+    python -m benchmarks.distillation tiny --data PAIRS -o benchmarks/results
 
 Every student starts from its teacher's weights and takes equally many optimiser steps; their time differs, since a
 path of the teacher costs denoiser calls, and is in the table.  "regression" has no teacher: what it gains is what
@@ -19,13 +19,13 @@ from typing import Any
 import typer
 
 from lldiffusion.atomic import write_text
+from lldiffusion.bench.machine import made_here
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError, require
 
 from .lab.measures import measure_model
 from .lab.run import NEVER, step_seconds
 from .lab.table import grid, spread
-from .machine import made_here
 from .program import run_program
 
 SCHEMA = 1

@@ -1,6 +1,6 @@
 """How much flicker the smoothed pipeline has of frame-by-frame enhancement, and what it costs in PSNR.
 
-    python -m lldiffusion.benchmarks.flicker CLIP... [--model tiny] [--frames 60] [-o flicker.json]
+    python -m benchmarks.flicker CLIP... [--model tiny] [--frames 60] [-o flicker.json]
 
 Real footage is darkened with the project's simulator: one draw of the camera (exposure, white balance, noise level) for
 the whole clip, fresh noise in every frame; then again with an exposure that wobbles from frame to frame, as cameras'
@@ -33,11 +33,11 @@ from lldiffusion.atomic import write_text
 from lldiffusion.data.simulate import LowLight, simulate
 from lldiffusion.engines import DEFAULT_MODEL, Enhancer
 from lldiffusion.engines.allocator import keep_freed_memory
-from lldiffusion.engines.video.enhancer import VideoEnhancer
-from lldiffusion.engines.video.frame import Frame
-from lldiffusion.engines.video.source import VideoSource
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.video import ClipScore, measure_video
+from lldiffusion.video.enhancer import VideoEnhancer
+from lldiffusion.video.frame import Frame
+from lldiffusion.video.reading.source import VideoSource
 
 from .program import run_program
 

@@ -1,7 +1,7 @@
 """Everything that is to be measured on a machine with an NVIDIA GPU, part after part, correctness first.
 
-    python -m lldiffusion.benchmarks.gpu [PART...] [-o benchmarks/results/gpu] [--budget 1200]
-    python -m lldiffusion.benchmarks.gpu --rehearse -o /somewhere      # toy sizes on the CPU: does every part run?
+    python -m benchmarks.gpu [PART...] [-o benchmarks/results/gpu] [--budget 1200]
+    python -m benchmarks.gpu --rehearse -o /somewhere      # toy sizes on the CPU: does every part run?
 
 Each part is a JSON file, written when the part ends.  A part whose packages are missing says so and the next one runs.
 Exit code 1 when something answered wrongly.
@@ -20,18 +20,18 @@ from typing import Any
 import typer
 
 from lldiffusion.atomic import write_text
+from lldiffusion.bench.ceilings import measure_ceilings
+from lldiffusion.bench.cost import count
+from lldiffusion.bench.machine import allowed_cpus, commit, conditions, describe_machine, versions
+from lldiffusion.bench.peers import PRECISIONS
+from lldiffusion.bench.run import benchmark
+from lldiffusion.bench.settings import Settings
+from lldiffusion.bench.sources import find_source
 from lldiffusion.engines.driver import driver
 from lldiffusion.errors import LLDiffusionError, choose
 
 from . import gpu_correctness, gpu_training, gpu_video
-from .ceilings import measure_ceilings
-from .cost import count
-from .machine import allowed_cpus, commit, conditions, describe_machine, versions
-from .peers import PRECISIONS
 from .program import run_program
-from .run import benchmark
-from .settings import Settings
-from .sources import find_source
 
 SIZES = ((600, 400), (1280, 720), (1920, 1080), (3840, 2160))  # (width, height)
 STEPS = (25, 4, 2, 1)

@@ -12,14 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from lldiffusion.bench.peers import PEERS, Job, label
+from lldiffusion.bench.pictures import dark_picture
+from lldiffusion.bench.quality import against
+from lldiffusion.bench.sources import Source, find_source, with_bundle
 from lldiffusion.bundle import Bundle
 from lldiffusion.engines import Enhancer
 from lldiffusion.errors import LLDiffusionError
-
-from .peers import PEERS, Job, label
-from .pictures import dark_picture
-from .quality import against
-from .sources import Source, find_source, with_bundle
 
 ENOUGH = {"fp32": 70.0, "fp16": 45.0, "bf16": 30.0}  # dB against eager float32 on the CPU, as an export must reach
 STEADY = 1e-3  # on [0, 1]: how far two equal calls may differ (a quarter of an 8-bit level)

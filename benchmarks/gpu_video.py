@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from lldiffusion.engines.video.encoding import choose_encoding
-from lldiffusion.engines.video.job import Job, run_job
-from lldiffusion.engines.video.journal import Journal
-from lldiffusion.engines.video.opening import opener
-from lldiffusion.engines.video.outputs import FileOutput
-from lldiffusion.engines.video.pipeline import Progress
-from lldiffusion.engines.video.source import VideoSource
+from lldiffusion.bench.pictures import dark_picture
 from lldiffusion.errors import require
-
-from .pictures import dark_picture
+from lldiffusion.video.jobs.job import Job, run_job
+from lldiffusion.video.jobs.journal import Journal
+from lldiffusion.video.jobs.open_model import opener
+from lldiffusion.video.jobs.pipeline import Progress
+from lldiffusion.video.reading.source import VideoSource
+from lldiffusion.video.writing.encoding import choose_encoding
+from lldiffusion.video.writing.outputs import FileOutput
 
 Table = dict[str, Any]
 SIZE, FRAMES, RATE = (1920, 1080), 120, 30

@@ -1,7 +1,7 @@
 """The numbers table of the project's README, from a result file.
 
-python -m lldiffusion.benchmarks.readme_table                 # rewrites what stands between the markers
-python -m lldiffusion.benchmarks.readme_table --check         # exit code 1 when the README says something else
+python -m benchmarks.readme_table                 # rewrites what stands between the markers
+python -m benchmarks.readme_table --check         # exit code 1 when the README says something else
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 import typer
 
 from lldiffusion.atomic import write_text
+from lldiffusion.bench.quality import CLASSICAL
+from lldiffusion.bench.record import Measurement, Result, Scaling, load_result
+from lldiffusion.bench.statistics import differ
 from lldiffusion.errors import LLDiffusionError
 
 from .program import run_program
-from .quality import CLASSICAL
-from .record import Measurement, Result, Scaling, load_result
-from .statistics import differ
 
-BEGIN = "<!-- numbers: begin, made by  python -m lldiffusion.benchmarks.readme_table -->"
+BEGIN = "<!-- numbers: begin, made by  python -m benchmarks.readme_table -->"
 END = "<!-- numbers: end -->"
 ROOT = Path(__file__).resolve().parent.parent
 AUTHORS, EAGER = "eager-authors", "eager"

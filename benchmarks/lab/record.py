@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lldiffusion.atomic import write_text
+from lldiffusion.bench.machine import made_here
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError
-
-from ..machine import made_here
 
 SCHEMA = 1
 MEASURES = ("psnr", "ssim", "gtmean_psnr", "gtmean_ssim", "brightness", "brightness_abs", "niqe", "seconds")

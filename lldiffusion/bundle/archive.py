@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lldiffusion.atomic import new_path
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.lock import only_builder
 
 from .files import check_folder, walk
-from .lock import only_builder
 from .manifest import LARGEST, MANIFEST, FileRecord, Manifest, parse_manifest
 
 SUFFIX = ".lldiff"

@@ -12,11 +12,11 @@ from typing import Any
 from lldiffusion.atomic import new_path, remove
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.lock import only_builder
 
 from .archive import SUFFIX, pack, unpack
 from .engine_cache import EngineFile, EngineKey, list_engines, write_engine
 from .files import ENGINES, check_folder, record, walk
-from .lock import only_builder
 from .manifest import MANIFEST, Manifest, parse_manifest, read_manifest
 from .onnx_external import external_files
 

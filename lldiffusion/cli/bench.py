@@ -13,9 +13,9 @@ from typer.core import TyperGroup
 from lldiffusion.errors import LLDiffusionError
 
 if TYPE_CHECKING:
-    from lldiffusion.benchmarks.compare import Change, Comparison
-    from lldiffusion.benchmarks.record import Measurement, Result
-    from lldiffusion.benchmarks.settings import Settings
+    from lldiffusion.bench.compare import Change, Comparison
+    from lldiffusion.bench.record import Measurement, Result
+    from lldiffusion.bench.settings import Settings
 
 RESULT = "bench.json"
 
@@ -58,8 +58,8 @@ def run(
 ) -> None:
     """Measure time, memory and quality of every backend side by side.  Ctrl-C keeps what was measured."""
     _check_out(out, overwrite)
-    from lldiffusion.benchmarks.pictures import parse_sizes
-    from lldiffusion.benchmarks.settings import Settings
+    from lldiffusion.bench.pictures import parse_sizes
+    from lldiffusion.bench.settings import Settings
 
     settings = Settings(
         models=tuple(models or ["tiny"]),
@@ -91,8 +91,8 @@ def compare(
     threshold: float = typer.Option(0.1, help="Share by which a median must move to count, if noise is below it."),
 ) -> None:
     """Compare two runs; exit code 1 when anything became slower, or its pictures worse, beyond the noise."""
-    from lldiffusion.benchmarks.compare import compare as compare_results
-    from lldiffusion.benchmarks.record import load_result
+    from lldiffusion.bench.compare import compare as compare_results
+    from lldiffusion.bench.record import load_result
 
     comparison = compare_results(load_result(old), load_result(new), threshold)
     _show_comparison(comparison)
@@ -107,7 +107,7 @@ def report(
     pictures: bool = typer.Option(True, help="With before/after pictures of the model in the package."),
 ) -> None:
     """Make the tables, plots and the HTML page again from a result file."""
-    from lldiffusion.benchmarks.record import load_result
+    from lldiffusion.bench.record import load_result
 
     loaded = load_result(result)
     folder = out or (result if result.is_dir() else result.parent)
@@ -129,7 +129,7 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
 
 
 def _measure(settings: Settings) -> Result:
-    from lldiffusion.benchmarks.run import benchmark
+    from lldiffusion.bench.run import benchmark
 
     with _progress() as progress:
         return benchmark(settings, progress)
@@ -138,14 +138,14 @@ def _measure(settings: Settings) -> Result:
 def _show(result: Result) -> None:
     from rich.console import Console
 
-    from lldiffusion.benchmarks.report import show
+    from lldiffusion.bench.report import show
 
     show(result, Console())
 
 
 def _report(result: Result, folder: Path, pictures: bool) -> list[Path]:
     """Tables, plots and the page; what is missing for them is said, and costs nothing that was measured."""
-    from lldiffusion.benchmarks.report import compare_pictures, write_report
+    from lldiffusion.bench.report import compare_pictures, write_report
 
     try:
         return write_report(result, folder, _comparisons(compare_pictures) if pictures else ())

@@ -177,7 +177,7 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path, wishes: Wishes,
     import numpy as np
     from rich.progress import Progress
 
-    from lldiffusion.engines.spread import mean_and_spread
+    from lldiffusion.engines.samples import mean_and_spread
     from lldiffusion.images import Image, read_image, write_image
 
     assert isinstance(bar, Progress)

@@ -17,11 +17,11 @@ import typer
 from lldiffusion.errors import LLDiffusionError, choose
 
 if TYPE_CHECKING:
-    from lldiffusion.engines.video.job import Source
-    from lldiffusion.engines.video.journal import Journal
-    from lldiffusion.engines.video.outputs import Output
-    from lldiffusion.engines.video.pipeline import Progress
-    from lldiffusion.engines.video.watch import Summary
+    from lldiffusion.video.jobs.job import Source
+    from lldiffusion.video.jobs.journal import Journal
+    from lldiffusion.video.jobs.pipeline import Progress
+    from lldiffusion.video.jobs.progress import Summary
+    from lldiffusion.video.writing.outputs import Output
 
 app = typer.Typer(add_completion=False)
 
@@ -104,7 +104,7 @@ class Wishes:
 
     def check(self) -> None:
         """Raises LLDiffusionError for an empty part of the video, and for options that say nothing here."""
-        from lldiffusion.engines.video.stills import is_stills
+        from lldiffusion.video.reading.stills import is_stills
 
         start, end = self.part["start"], self.part["end"]
         if end is not None and end <= start:
@@ -116,7 +116,7 @@ class Wishes:
 
     def asked(self) -> dict[str, Any]:
         """Everything that decides the result, for a job that is resumed."""
-        from lldiffusion.engines.video.opening import fingerprint
+        from lldiffusion.video.jobs.open_model import fingerprint
 
         path = Path(self.source)
         state = path.stat() if path.is_file() else None
@@ -150,10 +150,10 @@ def _tile(text: str) -> str | int:
 
 def _to_disk(wishes: Wishes, preview: bool, resume: bool, overwrite: bool) -> Summary:
     """A video file or pictures, as a job that can be resumed."""
-    from lldiffusion.bundle.lock import only_builder
-    from lldiffusion.engines.video.job import Job, run_job
-    from lldiffusion.engines.video.opening import opener
-    from lldiffusion.engines.video.outputs import check_target, parts_folder
+    from lldiffusion.lock import only_builder
+    from lldiffusion.video.jobs.job import Job, run_job
+    from lldiffusion.video.jobs.open_model import opener
+    from lldiffusion.video.writing.outputs import check_target, parts_folder
 
     folder = parts_folder(wishes.target)
     if resume and not folder.exists() and Path(wishes.target).exists():
@@ -173,7 +173,7 @@ def _to_disk(wishes: Wishes, preview: bool, resume: bool, overwrite: bool) -> Su
 
 
 def _journal(wishes: Wishes, folder: Path, resume: bool, overwrite: bool, again: bool) -> Journal:
-    from lldiffusion.engines.video.journal import Journal
+    from lldiffusion.video.jobs.journal import Journal
 
     asked = wishes.asked()
     if resume:
@@ -191,9 +191,9 @@ def _journal(wishes: Wishes, folder: Path, resume: bool, overwrite: bool, again:
 
 
 def _output(wishes: Wishes, source: Source, threads: int) -> Output:
-    from lldiffusion.engines.video.encoding import choose_encoding
-    from lldiffusion.engines.video.outputs import FileOutput, FolderOutput
-    from lldiffusion.engines.video.stills import is_stills
+    from lldiffusion.video.reading.stills import is_stills
+    from lldiffusion.video.writing.encoding import choose_encoding
+    from lldiffusion.video.writing.outputs import FileOutput, FolderOutput
 
     if is_stills(wishes.target):
         if wishes.writing["codec"] or wishes.writing["crf"] is not None:
@@ -206,9 +206,9 @@ def _output(wishes: Wishes, source: Source, threads: int) -> Output:
 
 def _to_pipe(wishes: Wishes, kind: str) -> Summary:
     """Y4M or raw frames on standard output, as they come."""
-    from lldiffusion.engines.video.job import Job, run_stream
-    from lldiffusion.engines.video.opening import opener
-    from lldiffusion.engines.video.pipes import PipeWriter
+    from lldiffusion.video.jobs.job import Job, run_stream
+    from lldiffusion.video.jobs.open_model import opener
+    from lldiffusion.video.writing.pipes import PipeWriter
 
     if sys.stdout.isatty():
         raise LLDiffusionError("standard output is a terminal: pipe it into a program or a file, or name an output")
@@ -225,10 +225,10 @@ def _to_pipe(wishes: Wishes, kind: str) -> Summary:
 def _source(wishes: Wishes) -> Iterator[Source]:
     """The input, opened; what is odd about it is said."""
     from lldiffusion.engines.allocator import keep_freed_memory
-    from lldiffusion.engines.video.outputs import SPOOL, parts_folder
-    from lldiffusion.engines.video.pipes import raw_options
-    from lldiffusion.engines.video.source import VideoSource
-    from lldiffusion.engines.video.stills import StillsSource, is_stills
+    from lldiffusion.video.reading.source import VideoSource
+    from lldiffusion.video.reading.stills import StillsSource, is_stills
+    from lldiffusion.video.writing.outputs import SPOOL, parts_folder
+    from lldiffusion.video.writing.pipes import raw_options
 
     keep_freed_memory()
     fps, raw, hwaccel = (wishes.reading[name] for name in ("fps", "raw", "hwaccel"))

@@ -27,9 +27,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lldiffusion.engines.video.flicker import FlickerMeter
-from lldiffusion.engines.video.flow import Flow, motion, reliable, toned, warp
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.video.stability.flicker import FlickerMeter
+from lldiffusion.video.stability.flow import Flow, motion, reliable, toned, warp
 
 from .metrics import luminance
 from .protocols import STANDARD

@@ -20,11 +20,11 @@ from lldiffusion.bundle import MANIFEST
 from lldiffusion.config import Config, DiffusionConfig, change_config, load_config
 from lldiffusion.data.dataset import Source, find_sources
 from lldiffusion.data.layouts import Pair
-from lldiffusion.engines.locate import find_model
-from lldiffusion.engines.schedule import make_schedule
+from lldiffusion.engines.select_backend import find_model
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.model import LLDiffusion, load_model
 from lldiffusion.model.checkpoint import check_free, read_info, save_checkpoint
+from lldiffusion.schedule import make_schedule
 
 from .distill import DistillObjective, Recipe
 from .journal import Journal

@@ -1,0 +1,282 @@
+"""TensorRT and TensorRT for RTX: the same Python interface, one runner.
+
+Everything stays on the GPU from the first upload to the last download; the whole loop is replayed as one CUDA graph.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lldiffusion.bundle import Bundle
+from lldiffusion.errors import LLDiffusionError, require
+
+from ..cuda import Stream
+from ..driver import driver, free_memory
+from ..loop import Progress, run
+from ..sampler import Step
+from .base import Array, Conditions, Floats
+from .device_memory import DeviceArray, Pool, borrow, fill
+from .feeds import condition_inputs, step_inputs
+from .tensorrt_files import VERSION, Here, choose_profile, fitting_engines, largest_tile
+from .tensorrt_thread import Lane, Session
+
+REPLAY_TOLERANCE = 2e-3  # on [-1, 1]: a quarter of an 8-bit level
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
+TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}  # TensorRT's names
+
+
+class TensorRtEngine:
+    """Runs a bundle's engines; values are `DeviceArray`s.
+
+    Args:
+        bundle: with engines that fit this GPU.
+        precision: of the graphs they were built from.
+        flavour: "tensorrt" or "tensorrt-rtx".
+        gpu: its CUDA index.
+    Raises LLDiffusionError when driver, packages or fitting engines are missing.
+    """
+
+    def __init__(self, bundle: Bundle, precision: str, flavour: str, gpu: int = 0) -> None:
+        found = driver()
+        if found.problem:  # before any TensorRT object is made: some crash the process without a driver
+            raise LLDiffusionError(f"{flavour} engines cannot run here: {found.problem}")
+        self._trt = require(MODULES[flavour], EXTRAS[flavour], f"the {flavour} backend")
+        self._gpu, self._name = gpu, found.gpus[gpu].name
+        here = Here(flavour, self._trt.__version__, found.gpus[gpu].capability)
+        self._flavour, self._precision = flavour, precision
+        self._log = _make_logger(self._trt)
+        Stream(gpu)  # makes the device current, and fails early when cuda-python is missing
+        self._runtime = self._trt.Runtime(self._log)
+        files = fitting_engines(bundle, precision, here)
+        # such engines carry a runtime of their own version; only trusted files get here
+        if any(VERSION in file.key.options for file in files.values()):
+            self._runtime.engine_host_code_allowed = True
+        self._engines = {graph: self._load(file.path.read_bytes(), file.path.name) for graph, file in files.items()}
+        self._local = threading.local()
+        self._graphs = "used"
+
+    # -- the protocol
+
+    def encode(self, low: Floats) -> tuple[Array, ...]:
+        outputs = self._run("encoder", {"low": low})
+        return tuple(outputs[f"feature_{i}"] for i in range(len(outputs)))
+
+    def color_map(self, low: Floats) -> Array:
+        return self._run("color_map", {"low": low})["color_map"]
+
+    def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:
+        feeds = {"x_t": x, "x0_previous": previous, **condition_inputs(conditions), **self._coefficients(step)}
+        outputs = self._run("denoiser", feeds)
+        return outputs["x_next"], outputs["x0"]
+
+    def numpy(self, values: Array) -> Floats:
+        if isinstance(values, np.ndarray):
+            return np.ascontiguousarray(values, dtype=np.float32)
+        return borrow(values, self._lane().stream).host()
+
+    def info(self) -> dict[str, str]:
+        about = {"backend": self._flavour, "version": self._trt.__version__, "device": self._name}
+        return about | {"precision": self._precision, "cuda graph": self._graphs}
+
+    def free_memory(self) -> int:
+        return free_memory(self._gpu)
+
+    def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None) -> Floats:
+        """The whole loop (see `loop.run`): the first time step by step, from then on as one CUDA graph.
+
+        A batch larger than the engines were built for is run image by image.
+        """
+        most = max(largest[0] for _, _, largest in self._profiles(self._engines["denoiser"]))
+        if len(low) > most:
+            ticks = [progress, *[None] * (len(low) - 1)]
+            pairs = zip(low, noise, ticks, strict=True)
+            return np.concatenate([self.sample(y[None], steps, x[None], tick) for y, x, tick in pairs])
+        lane = self._lane()
+        session = self._session(("loop", low.shape, len(steps)), low.shape)
+        hand_over(session, steps)
+        lane.current = session
+        try:
+            if session.graph is None:
+                return self._first(lane, session, low, noise, progress)
+            return self._replay(lane, session, low, noise, progress)
+        finally:
+            lane.current = None
+
+    def tile_side(self, height: int, width: int) -> int | None:
+        """None when an image of this size fits the engines' profiles, else the side of the largest tile that does."""
+        return largest_tile(self._profiles(self._engines["denoiser"]), height, width)
+
+    # -- the captured loop
+
+    def _first(self, lane: Lane, session: Session, low: Floats, noise: Floats, progress: Progress | None) -> Floats:
+        """Run the loop plainly, capture it, and compare a replay with the plain run once."""
+        session.low, session.noise = session.pool.put(low), session.pool.put(noise)
+        session.zeros = session.pool.put(np.zeros_like(noise))
+        self._loop(session, progress)  # also sets shapes and coefficients, and allocates all that the capture needs
+        plain = self.numpy(session.output)
+        session.output = None
+        if self._graphs == "used" and self._capturable(lane, session):
+            session.graph = lane.stream.capture(partial(self._loop, session, None))
+            replayed = self._replay(lane, session, low, noise, None)
+            worst = float(np.abs(replayed - plain).max(initial=0))
+            if not worst <= REPLAY_TOLERANCE:  # also when it is NaN
+                lane.stream.discard(session.graph)
+                session.graph, self._graphs = None, f"off: a replay differed by {worst:.2g}"
+        return plain
+
+    def _loop(self, session: Session, progress: Progress | None) -> None:
+        session.position = 0
+        session.output = run(self, session.low, session.steps, session.noise, session.zeros, progress)
+
+    def _replay(self, lane: Lane, session: Session, low: Floats, noise: Floats, progress: Progress | None) -> Floats:
+        assert session.low is not None
+        assert session.noise is not None
+        assert session.output is not None
+        fill(session.low, low)
+        fill(session.noise, noise)
+        lane.stream.launch(session.graph)
+        result = session.output.host()
+        if progress is not None:
+            for _ in session.steps:
+                progress()
+        return result
+
+    def _capturable(self, lane: Lane, session: Session) -> bool:
+        """TensorRT for RTX says whether its kernels may be captured; TensorRT's may."""
+        asks = [getattr(context, "is_stream_capturable", None) for context in session.contexts.values()]
+        return all(ask is None or ask(lane.stream.handle) for ask in asks)
+
+    # -- one graph
+
+    def _run(self, graph: str, feeds: dict[str, Array]) -> dict[str, DeviceArray]:
+        lane, engine = self._lane(), self._engines[graph]
+        session = lane.current or self._session(("steps", *_batch(feeds)), _batch(feeds))
+        context = session.contexts[graph]
+        placed = {name: self._place(session, engine, name, value) for name, value in feeds.items()}
+        if graph not in session.ready:
+            self._prepare(lane, engine, context, placed)
+            session.ready.add(graph)
+        outputs = {
+            name: session.pool.empty(tuple(context.get_tensor_shape(name)), self._type(engine, name))
+            for name in _names(engine)
+            if name not in placed
+        }
+        for name, array in (placed | outputs).items():
+            context.set_tensor_address(name, array.pointer)
+        if not context.execute_async_v3(lane.stream.handle):
+            raise LLDiffusionError(f"TensorRT failed in {graph}: {self._log.last or 'it gives no reason'}")
+        return outputs
+
+    def _prepare(self, lane: Lane, engine: Any, context: Any, placed: dict[str, DeviceArray]) -> None:
+        for name, array in placed.items():
+            if not context.set_input_shape(name, array.shape):
+                raise LLDiffusionError(f"TensorRT refuses {name} of shape {array.shape}: {self._log.last}")
+        scratch = lane.scratch
+        assert scratch is not None
+        context.set_device_memory(scratch.pointer, scratch.nbytes)
+
+    def _place(self, session: Session, engine: Any, name: str, values: Array) -> DeviceArray:
+        if isinstance(values, np.ndarray):
+            return session.pool.put(values, self._type(engine, name))
+        return borrow(values, session.pool.stream)
+
+    def _coefficients(self, step: Step) -> dict[str, DeviceArray]:
+        lane = self._lane()
+        if lane.current is None:
+            return lane.numbers.get(step, lambda: {name: lane.pool.put(v) for name, v in step_inputs(step).items()})
+        lane.current.position += 1
+        return lane.current.numbers[lane.current.position - 1]
+
+    # -- contexts
+
+    def _lane(self) -> Lane:
+        if not hasattr(self._local, "lane"):
+            self._local.lane = Lane(self._gpu)
+        lane: Lane = self._local.lane
+        return lane
+
+    def _session(self, key: tuple[Any, ...], shape: tuple[int, ...]) -> Session:
+        lane = self._lane()
+        if key not in lane.sessions:
+            profiles = {graph: self._profile(engine, shape) for graph, engine in self._engines.items()}
+            needed = [e.get_device_memory_size_for_profile_v2(profiles[g]) for g, e in self._engines.items()]
+            lane.ensure_scratch(max(needed))
+            return lane.sessions.get(key, partial(self._new_session, lane, profiles))
+        return lane.sessions.get(key, partial(self._new_session, lane, {}))
+
+    def _new_session(self, lane: Lane, profiles: dict[str, int]) -> Session:
+        contexts = {}
+        for graph, engine in self._engines.items():
+            context = self._context(engine)
+            if context is None or not context.set_optimization_profile_async(profiles[graph], lane.stream.handle):
+                raise LLDiffusionError(f"TensorRT cannot make a context for the {graph}: {self._log.last}")
+            contexts[graph] = context
+        return Session(contexts, Pool(lane.stream))
+
+    def _context(self, engine: Any) -> Any:
+        """A context without memory of its own; RTX shall specialise its kernels at once, not between two replays."""
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._flavour == "tensorrt":
+            return engine.create_execution_context(strategy)
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        return engine.create_execution_context(config)
+
+    def _profile(self, engine: Any, shape: tuple[int, ...]) -> int:
+        return choose_profile(self._profiles(engine), shape)
+
+    def _profiles(self, engine: Any) -> list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
+        shapes = (engine.get_tensor_profile_shape("low", i) for i in range(engine.num_optimization_profiles))
+        return [(tuple(smallest), tuple(usual), tuple(largest)) for smallest, usual, largest in shapes]
+
+    def _type(self, engine: Any, name: str) -> str:
+        return TYPES[engine.get_tensor_dtype(name).name]
+
+    def _load(self, blob: bytes, name: str) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(blob)
+        if engine is None:
+            raise LLDiffusionError(f"TensorRT cannot load engine '{name}': {self._log.last}; rebuild it (lldiff build)")
+        return engine
+
+
+def hand_over(session: Session, steps: tuple[Step, ...]) -> None:
+    """Put the steps' numbers where the captured loop reads them: another exposure needs no new capture."""
+    if session.steps == steps:
+        return
+    for i, step in enumerate(steps):
+        if i == len(session.numbers):
+            session.numbers.append({name: session.pool.put(value) for name, value in step_inputs(step).items()})
+        else:
+            for name, value in step_inputs(step).items():
+                fill(session.numbers[i][name], value)
+    session.steps = steps
+
+
+def _batch(feeds: dict[str, Array]) -> tuple[int, ...]:
+    return tuple(feeds["low"].shape)
+
+
+def _names(engine: Any) -> list[str]:
+    return [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+
+
+def _make_logger(trt: Any) -> Any:
+    """A logger that keeps the last error for our messages, and prints nothing."""
+
+    class Log(trt.ILogger):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.last = " ".join(message.split())[:300]
+
+    return Log()

@@ -1,0 +1,265 @@
+"""`Enhancer`: a model that turns dark pictures into bright ones, ready to be embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lldiffusion.config import Config
+from lldiffusion.errors import LLDiffusionError, choose
+
+from .backends.base import Array, Conditions, Engine, Floats, WholeLoop
+from .loop import Progress, make_noise, run, run_steps, sample
+from .memory import SAFETY, peak_bytes, tile_side
+from .pixels import from_planes, pad_to_multiple, to_planes
+from .sampler import DISPLAY_GAMMA, Step, exposed, plan_steps
+from .select_backend import open_engine
+from .tiles import Features, grid, sample_tiled, whole_features
+
+DEFAULT_MODEL = "tiny"  # shipped with the package
+
+
+class Enhancer:
+    """Calls a model on pictures.  Several threads may call one enhancer at the same time; there is no global state.
+
+    Args:
+        engine: what runs the network.
+        config: the model's configuration, with the sampler and number of steps to use.
+        seed: of x_T; the same seed gives the same picture.
+        tile: "auto" (tiles when the whole image would not fit in memory), "none", or a tile's side in pixels.
+        passed_over: why other backends are not used, for `info`.
+        channels: order of the pictures' channels, "rgb" or "bgr" (OpenCV's), in and out.
+        exposure: brighter (+) or darker (-) than the model's own choice, in stops: a model with a level (see
+            `config.model.level`) is told, the result of any other is multiplied afterwards.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: Config,
+        seed: int = 0,
+        tile: str | int = "auto",
+        passed_over: dict[str, str] | None = None,
+        channels: str = "rgb",
+        exposure: float = 0.0,
+    ) -> None:
+        self.bgr = choose(channels, ("rgb", "bgr"), "channel order") == "bgr"
+        self._engine, self.config, self.seed, self._tile = engine, config, seed, tile
+        self._passed_over = passed_over or {}
+        self._drawn: tuple[tuple[int, ...], Floats] = (), np.empty(0, np.float32)  # (seed and shape, x_T)
+        self.steps = plan_steps(config, exposure)
+        self.gain = 0.0 if config.model.level else exposure  # stops, applied to the result
+        self._multiple = config.model.size_multiple
+        if isinstance(tile, int) and (tile < 4 * self._multiple or tile % self._multiple):
+            raise LLDiffusionError(
+                f"tile {tile}: a tile's side must be a multiple of {self._multiple}, at least {4 * self._multiple}"
+            )
+
+    @classmethod
+    def open(
+        cls,
+        source: str | Path = DEFAULT_MODEL,
+        *,
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        steps: int | None = None,
+        sampler: str | None = None,
+        seed: int = 0,
+        tile: str | int = "auto",
+        channels: str = "rgb",
+        exposure: float = 0.0,
+    ) -> Enhancer:
+        """Open a checkpoint folder, a bundle (folder or `.lldiff` file) or a shipped model ("tiny").
+
+        A checkpoint runs on PyTorch.  A bundle runs without it, on the fastest backend that works here ("auto") or on
+        `backend` ("tensorrt", "tensorrt-rtx", "onnxruntime", "openvino"); `device` is "cpu", "cuda" or "cuda:N",
+        `precision` one that the bundle holds ("auto": float32 on a CPU, the bundle's default on a GPU).
+        `info` says what was taken and why.
+        `steps` and `sampler` ("ddim", "dpm++", "euler") default to the model's own.
+        `channels="bgr"` takes and returns pictures as OpenCV has them; `exposure` brightens (+) or darkens, in stops.
+        Raises LLDiffusionError for an unknown or damaged source, an unusable device or a bad option.
+        """
+        opened = open_engine(str(source), backend, device, precision)
+        sampling = opened.config.sampling
+        sampling = replace(sampling, steps=steps or sampling.steps, sampler=sampler or sampling.sampler)
+        config = replace(opened.config, sampling=sampling)
+        return cls(opened.engine, config, seed, tile, opened.passed_over, channels, exposure)
+
+    def __call__(
+        self,
+        pixels: NDArray[Any],
+        noise: Floats | None = None,
+        progress: Progress | None = None,
+        exposure: float | None = None,
+    ) -> NDArray[Any]:
+        """Enhance (H, W, 3) or a batch (N, H, W, 3), RGB, uint8 or float in [0, 1]; returns the same shape and type.
+
+        Args:
+            noise: your own x_T, the same shape as `pixels`, standard normal; default: from the seed.
+            progress: called after every step (of every tile).
+            exposure: in stops, for this call; default: the enhancer's.
+        Any height and width will do: the image is padded by reflection and cropped again.
+        Raises LLDiffusionError for a bad array, and when the output is not finite.
+        """
+        planes = self._ordered(to_planes(pixels))
+        low = pad_to_multiple(planes, self._multiple)
+        x_t = self._noise(low.shape, noise, pixels.shape)
+        side, (steps, gain) = self._side(low.shape), self._exposed(exposure)
+        if side is None:
+            x0 = sample(self._engine, low, steps, x_t, progress)
+        else:
+            x0 = sample_tiled(self._engine, low, steps, x_t, side, self._multiple, progress)
+        return from_planes(self._ordered(x0[:, :, : planes.shape[2], : planes.shape[3]]), pixels, gain)
+
+    def exposure_to_match(self, pixels: NDArray[Any], brightness: float) -> float:
+        """The exposure in stops at which the result's mean sRGB value is `brightness`, in (0, 1).
+
+        Raises LLDiffusionError when the model has no level, and for a brightness outside (0, 1).
+        """
+        if not self.config.model.level:
+            raise LLDiffusionError(
+                f"model '{self.config.name}' has no level to match a brightness with: use an exposure"
+            )
+        if not 0 < brightness < 1:
+            raise LLDiffusionError(f"brightness {brightness}: a mean between 0 (black) and 1 (white) is needed")
+        level, _ = self.features(self.padded(self._ordered(to_planes(pixels))))[-1]
+        return DISPLAY_GAMMA * float(np.log2(brightness) - level[:, 0].mean())
+
+    def enhance_planes(self, low: Array, noise: Array | None = None) -> Array:
+        """x_0 of planes in memory that the engine reads without a copy, as the engine's own array.
+
+        Args:
+            low: (N, 3, H, W) float32 RGB in [-1, 1], contiguous, sides multiples of the model's `size_multiple`.
+                TensorRT takes GPU arrays of PyTorch, CuPy, PyCUDA and others, and what it returns, they read (DLPack,
+                `__cuda_array_interface__`); ONNX Runtime takes DLPack where it runs and returns `OrtValue`s; PyTorch
+                takes and returns tensors.  NumPy arrays will always do.
+            noise: x_T of the same shape; default: from the seed, which is uploaded.
+        Values are not checked.  Raises LLDiffusionError for a shape that does not fit; never makes tiles.
+        """
+        shape = tuple(low.shape)
+        if len(shape) != 4 or shape[1] != 3 or any(s % self._multiple or s < 2 * self._multiple for s in shape[2:]):
+            raise LLDiffusionError(
+                f"planes of shape {shape}: (N, 3, H, W) is needed, H and W multiples of {self._multiple}, "
+                f"at least {2 * self._multiple} (Enhancer.padded reflects NumPy planes to such a size)"
+            )
+        x = self.noise(shape) if noise is None else noise
+        return run(self._engine, low, self.steps, x, np.zeros(shape, np.float32), None)
+
+    def stream(
+        self,
+        frames: Iterable[NDArray[Any]],
+        times: Iterable[float] | None = None,
+        *,
+        fps: float = 25.0,
+        **options: Any,
+    ) -> Iterator[NDArray[Any]]:
+        """Enhance the frames of a video, stable over time; yields them in order, in the shape and type they came in.
+
+        Args:
+            frames: (H, W, 3), uint8 or float in [0, 1], of one size; read one at a time.
+            times: when each is shown, in seconds; default: `fps` a second, evenly.
+            options: of `engines.video.VideoEnhancer` (smoothing, warm_start, batch, ...).
+        """
+        from lldiffusion.video.stream import stream  # builds on this module
+
+        return stream(self, frames, times, fps, **options)
+
+    def evaluations(self, height: int, width: int) -> int:
+        """How often `progress` will be called for an image of this size."""
+        shape = pad_to_multiple(np.zeros((1, 1, height, width), np.float32), self._multiple).shape
+        side = self._side(shape)
+        return len(self.steps) * (1 if side is None else len(grid(shape[2], shape[3], side, self._multiple)))
+
+    # -- the parts of a call, on planes (N, 3, H, W) in [-1, 1], padded; for video
+
+    def padded(self, planes: Floats) -> Floats:
+        """Planes reflected to a size that the network takes."""
+        return pad_to_multiple(planes, self._multiple)
+
+    def features(self, low: Floats) -> Features:
+        """E(y), on the host: (feature, stride) coarse to fine; of the image scaled down where it is cut into tiles."""
+        side = self._side(low.shape)
+        if side is not None:
+            return whole_features(self._engine, low, side, self._multiple)
+        maps = (self._engine.numpy(feature) for feature in self._engine.encode(low))
+        return tuple((feature, low.shape[2] // feature.shape[2]) for feature in maps)
+
+    def denoise(self, low: Floats, features: Features, x: Floats, steps: tuple[Step, ...]) -> Floats:
+        """x_0 from x and features that the caller made, on the host; not checked for NaN."""
+        engine, side = self._engine, self._side(low.shape)
+        if side is not None:
+            return sample_tiled(engine, low, steps, x, side, self._multiple, features=features)
+        conditions = Conditions(low, engine.color_map(low), tuple(feature for feature, _ in features))
+        return engine.numpy(run_steps(engine, conditions, steps, x, np.zeros_like(x), None))
+
+    def noise(self, shape: tuple[int, ...]) -> Floats:
+        """x_T from this enhancer's seed, the same for every image of the batch."""
+        key, (kept, values) = (self.seed, *shape[1:]), self._drawn
+        if kept != key:  # drawing takes longer than everything else around the engine: the last one is kept
+            values = make_noise(self.seed, (1, *shape[1:]))
+            self._drawn = key, values
+        return np.repeat(values, shape[0], axis=0)
+
+    def info(self) -> dict[str, str]:
+        """What really runs: model, backend, version, device, precision, sampler, steps, seed; why not the others."""
+        sampling = self.config.sampling
+        about = {"model": self.config.name, "sampler": sampling.sampler, "steps": str(sampling.steps)}
+        about |= self._engine.info() | {"seed": str(self.seed), "tile": str(self._tile)}
+        return about | {f"not {backend}": reason for backend, reason in self._passed_over.items()}
+
+    def close(self) -> None:
+        """Let go of the engine; calls that run finish, later ones raise LLDiffusionError."""
+        self._engine = cast(Engine, _Closed())
+
+    def __enter__(self) -> Enhancer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _noise(self, shape: tuple[int, ...], given: Floats | None, wanted: tuple[int, ...]) -> Floats:
+        if given is None:
+            return self.noise(shape)  # an image alone or in a batch
+        if given.shape != wanted:
+            raise LLDiffusionError(f"noise of shape {given.shape} for an image of shape {wanted}: they must agree")
+        batch = given if given.ndim == 4 else given[None]
+        planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), dtype=np.float32)
+        return pad_to_multiple(self._ordered(planes), self._multiple)
+
+    def _ordered(self, planes: Floats) -> Floats:
+        """From the caller's order of channels to RGB, and back."""
+        return np.ascontiguousarray(planes[:, ::-1]) if self.bgr else planes
+
+    def _exposed(self, exposure: float | None) -> tuple[tuple[Step, ...], float]:
+        """The steps of a call and the gain of its result in stops."""
+        if exposure is None:
+            return self.steps, self.gain
+        return (exposed(self.steps, exposure), 0.0) if self.config.model.level else (self.steps, exposure)
+
+    def _side(self, shape: tuple[int, ...]) -> int | None:
+        """The tile's side, or None for the whole image at once."""
+        count, height, width = shape[0], shape[2], shape[3]
+        if isinstance(self._tile, int):
+            return self._tile if max(height, width) > self._tile else None
+        if self._tile == "auto" and isinstance(self._engine, WholeLoop):
+            return self._engine.tile_side(height, width)
+        free, backend = self._engine.free_memory(), self._engine.info()["backend"]
+        if self._tile == "none" or count * peak_bytes(self.config.model, height * width, backend) < SAFETY * free:
+            return None
+        return tile_side(free // count, self.config.model, backend)
+
+
+class _Closed:
+    """In the place of the engine that was let go."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LLDiffusionError("this Enhancer was closed and cannot be used again: open another with Enhancer.open")

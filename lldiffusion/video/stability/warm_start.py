@@ -1,0 +1,77 @@
+"""A warm start: the last result, moved along with the picture, under less noise than a cold start has.
+
+    x_t  =  alpha_t b + sigma_t noise,      t = share T,      b = the last result fetched through the flow
+
+and the steps from t on are run (SDEdit, Meng et al., ICLR 2022, from the frame before).  Where the flow cannot be
+believed, b is the network's first guess from pure noise, one evaluation more; when that is most of the picture,
+the frame starts cold.  Each frame leans on the one before, so that errors may add up over a shot: off by default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lldiffusion.engines.backends.base import Floats
+from lldiffusion.engines.enhancer import Enhancer
+from lldiffusion.engines.sampler import exposed, plan
+from lldiffusion.engines.tiles import Features
+from lldiffusion.schedule import make_schedule
+
+from .flow import Grey, motion, reliable, toned, warp
+from .memory import Memory
+
+ENOUGH = 0.5  # share of the picture whose motion must be reliable
+
+
+class WarmStart:
+    """Renders single frames, each from the one before.
+
+    Args:
+        share: of the noise, in (0, 1]; fewer steps are run in proportion.
+    """
+
+    def __init__(self, enhancer: Enhancer, share: float) -> None:
+        self._enhancer = enhancer
+        schedule = make_schedule(enhancer.config.diffusion)
+        self._steps = exposed(plan(schedule, enhancer.config.sampling, share), enhancer.steps[0].exposure)
+        alpha_bar = schedule.alpha_bar[self._steps[0].t]
+        self._alpha, self._sigma = np.float32(alpha_bar**0.5), np.float32((1 - alpha_bar) ** 0.5)
+
+    def render(
+        self, pixels: NDArray[Any], low: Floats, features: Features, before: Memory | None
+    ) -> tuple[Floats, Grey, Floats]:
+        """x_0 (1, 3, H, W), and to remember of this frame: its grey picture, its result (h, w, 3).
+
+        `pixels`: the frame, (h, w, 3); `low`: its planes, padded; `before`: the memory of the shot, None at its begin.
+        """
+        now, noise = toned(pixels), self._enhancer.noise(low.shape)
+        start = self._start(now, low, features, noise, before)
+        if start is None:
+            x0 = self._enhancer.denoise(low, features, noise, self._enhancer.steps)
+        else:
+            x = self._alpha * start + self._sigma * noise
+            x0 = self._enhancer.denoise(low, features, x, self._steps)
+        seen = x0[0, :, : now.shape[0], : now.shape[1]].transpose(1, 2, 0)  # (h, w, 3)
+        return x0, now, np.ascontiguousarray(seen)
+
+    def _start(self, now: Grey, low: Floats, features: Features, noise: Floats, before: Memory | None) -> Floats | None:
+        """b, (1, 3, H, W) in [-1, 1], or None to start cold."""
+        if before is None or before.low is None or before.result is None:
+            return None
+        there = motion(now, before.low)
+        sure = reliable(there, motion(before.low, now))
+        if sure.mean() < ENOUGH:
+            return None
+        moved = self._planes(warp(before.result, there))
+        if sure.all():
+            return moved
+        guess = replace(self._enhancer.steps[0], a=0.0, b=1.0, c=0.0)  # x_next is x0
+        known = self._planes(sure[..., None].astype(np.float32))
+        return np.where(known > 0, moved, self._enhancer.denoise(low, features, noise, (guess,)))
+
+    def _planes(self, pixels: NDArray[np.float32]) -> Floats:
+        return self._enhancer.padded(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))

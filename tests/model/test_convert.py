@@ -1,0 +1,217 @@
+"""The authors' checkpoints: golden files, every variant of the file, and everything that must be refused."""
+
+import argparse
+import json
+import pickle
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lldiffusion.cli import run
+from lldiffusion.config import load_config
+from lldiffusion.engines.sampler import plan
+from lldiffusion.errors import LLDiffusionError
+from lldiffusion.schedule import make_schedule
+
+torch = pytest.importorskip("torch")
+
+from lldiffusion.model import load_model  # noqa: E402
+from lldiffusion.model.convert import convert, fill, forward_order, our_name  # noqa: E402
+
+Weights = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def golden(shared: Path) -> tuple[Weights, Any]:
+    """The authors' LOL weights, rebuilt by rule, and what their network answered."""
+    folder = shared / "golden"
+    shapes = json.loads((folder / "official_lol.json").read_text())["state_dict"]
+    rebuilt = runpy.run_path(str(folder / "weights.py"))["state_dict"](shapes)
+    return {n: torch.from_numpy(np.asarray(v)) for n, v in rebuilt.items()}, np.load(folder / "official_lol.npz")
+
+
+def _relative(ours: Any, theirs: np.ndarray) -> float:
+    return float(np.abs(ours.numpy() - theirs).max() / np.abs(theirs).max())
+
+
+def test_golden_answers(golden: tuple[Weights, Any]) -> None:
+    weights, answers = golden
+    config = load_config("paper")
+    model, left_out = fill(config, weights, "golden")
+    assert left_out
+    assert all("fus" in name for name in left_out)
+    y, x_t, x0 = (torch.from_numpy(answers[name]) for name in ("y", "x_t", "x0"))
+    with torch.no_grad():
+        features, c = model.encoder(y), model.color_map(y)
+        for i, feature in enumerate(features):
+            assert _relative(feature, answers[f"feature_{i}"]) < 1e-4
+        for t in (960, 40):
+            assert _relative(model.denoiser(x_t, y, c, t, features), answers[f"eps_t{t}"]) < 1e-4
+        assert _relative(model.degrade(x0, features), answers["degraded"]) < 1e-4
+        x = x_t
+        for s in plan(make_schedule(config.diffusion), config.sampling):
+            x0 = s.k_x * x + s.k_p * model.denoiser(x, y, c, s.t, features)
+            x = s.a * x + s.b * x0
+        assert _relative(x, answers["ddim25"]) < 1e-3
+
+
+# ---- files as their code writes them, around a network of the same parts made small ----
+
+SMALL = [
+    "model.encoder.channels=[4,8,8,8,16]",
+    "model.encoder.head_channels=16",
+    "model.encoder.ladder=[16,16,8]",
+    "model.denoiser.channels=32",
+    "model.denoiser.blocks=1",
+    "model.degrader.channels=32",
+    "model.degrader.blocks=1",
+]
+UNDO = [  # our names back into theirs
+    (r"^encoder\.net\.wide\.", "encoder.encoder.conv_7x7."),
+    (r"^encoder\.net\.residual\.(\d)\.conv1\.", r"encoder.encoder.res_\1.conv_block.1."),
+    (r"^encoder\.net\.residual\.(\d)\.conv2\.", r"encoder.encoder.res_\1.conv_block.4."),
+    (r"^encoder\.net\.ladder\.(\d)\.up\.", r"encoder.upsample.convs.\1.0.module."),
+    (r"^encoder\.net\.ladder\.(\d)\.conv\.conv\.", r"encoder.upsample.convs.\1.2."),
+    (r"^denoiser\.net\.time\.expand\.", "diff_unet.temb.dense.0."),
+    (r"^denoiser\.net\.time\.mix\.", "diff_unet.temb.dense.1."),
+    (r"^denoiser\.net\.", "diff_unet."),
+    (r"^degrader\.", "deg_unet."),
+    (r"\.middle\.0\.", ".mid.block_1."),
+    (r"\.middle\.1\.", ".mid.attn_1."),
+    (r"\.middle\.2\.", ".mid.block_2."),
+    (r"\.fusion\.(\d)\.reduce\.", r".up.fuse.cattns.\1.attention.1."),
+    (r"\.fusion\.(\d)\.expand\.", r".up.fuse.cattns.\1.attention.3."),
+    (r"\.blocks\.", ".block."),
+    (r"\.attentions\.", ".attn."),
+    (r"\.down\.(\d)\.resize\.", r".down.\1.downsample."),
+    (r"\.up\.(\d)\.resize\.", r".up.\1.upsample."),
+    (r"\.time\.(weight|bias)$", r".temb_proj.\1"),
+    (r"\.shortcut\.", ".nin_shortcut."),
+    (r"(attn.*)\.out\.", r"\1.proj_out."),
+    (r"\.parametrizations\.weight\.original$", ".weight_orig"),
+    (r"\.parametrizations\.weight\.0\._u$", ".weight_u"),
+    (r"\.parametrizations\.weight\.0\._v$", ".weight_v"),
+]
+
+
+def _theirs(name: str) -> str:
+    if match := re.match(r"encoder\.net\.pyramid\.(\d)\.conv\.(.*)", name):
+        name = f"encoder.encoder.layer{int(match[1]) + 1}.0.{match[2]}"
+    if match := re.match(r"encoder\.net\.head\.(\d)\.conv\.(.*)", name):
+        name = f"encoder.encoder.out.{3 * int(match[1]) + 1}.0.{match[2]}"
+    for pattern, replacement in UNDO:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _network(preset: str) -> tuple[Any, Weights]:
+    from lldiffusion.model.network import LLDiffusion
+
+    ladder = ["model.encoder.ladder=[16,16,8,8,4,4]"] if preset == "paper-v2" else []
+    groups = ["model.denoiser.groups=4", "model.degrader.groups=4"]  # 32 + 4 features before the last norm
+    overrides = [o for o in SMALL if not (ladder and o.startswith("model.encoder.ladder"))] + ladder + groups
+    torch.manual_seed(0)
+    model = LLDiffusion(load_config(preset, overrides)).eval()
+    return model, {_theirs(name): value.clone() for name, value in model.state_dict().items()}
+
+
+def _file(path: Path, state: Weights, shadow: Weights | None = None) -> Path:
+    payload = {
+        "epoch": 7,
+        "step": 70,
+        "state_dict": {f"module.{n}": v for n, v in state.items()},
+        "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]},
+        "ema_helper": shadow,
+        "params": argparse.Namespace(sampling_timesteps=25),
+        "config": argparse.Namespace(model=argparse.Namespace(ch=64)),
+    }
+    torch.save(payload, path)
+    return path
+
+
+@pytest.mark.parametrize("preset", ["paper", "paper-v2"])
+@pytest.mark.parametrize("fold", [False, True])
+def test_a_converted_file_computes_the_same(preset: str, fold: bool, tmp_path: Path) -> None:
+    model, state = _network(preset)
+    source = _file(tmp_path / "theirs.pth", state)
+    notes = convert(source, model.config, tmp_path / "ours", fold=fold)
+    assert (notes["weights"], notes["decoder_reversed"], notes["epoch"]) == ("raw", False, 7)
+    loaded = load_model(tmp_path / "ours")
+    y = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        for a, b in zip(model.encoder(y), loaded.encoder(y), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        one, two = (m.denoiser(y, y, y, 5, m.encoder(y)) for m in (model, loaded))
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_averaged_weights_are_taken_unless_raw_ones_are_asked_for(tmp_path: Path) -> None:
+    model, state = _network("paper")
+    shadow = {n: v + 1 for n, v in state.items() if not n.endswith(("weight_u", "weight_v"))}
+    source = _file(tmp_path / "theirs.pth", state, shadow)
+    assert convert(source, model.config, tmp_path / "ema")["weights"] == "ema"
+    assert convert(source, model.config, tmp_path / "raw", ema=False)["weights"] == "raw"
+    name = "denoiser.net.conv_in.weight"
+    ema, raw = (load_model(tmp_path / which).state_dict()[name] for which in ("ema", "raw"))
+    torch.testing.assert_close(ema, raw + 1)
+
+
+def test_reversed_decoders_of_older_files(tmp_path: Path) -> None:
+    model, state = _network("paper-v2")
+    flip = {n: re.sub(r"_unet\.up\.(\d)\.", lambda m: f"_unet.up.{5 - int(m[1])}.", n) for n in state}
+    old = {flip[n]: v for n, v in state.items()}
+    assert forward_order(old)[1]
+    assert not forward_order(state)[1]
+    convert(_file(tmp_path / "old.pth", old), model.config, tmp_path / "ours")
+    loaded = load_model(tmp_path / "ours").state_dict()
+    assert all(torch.equal(loaded[n], v) for n, v in model.state_dict().items())
+
+
+def test_a_bare_state_dict_without_dgnet(tmp_path: Path) -> None:
+    model, state = _network("paper")
+    torch.save({n: v for n, v in state.items() if not n.startswith("deg_unet")}, tmp_path / "bare.pth")
+    convert(tmp_path / "bare.pth", model.config, tmp_path / "ours")
+    assert load_model(tmp_path / "ours").degrader is None
+
+
+def test_every_name_comes_back() -> None:
+    _, state = _network("paper")
+    model, _ = _network("paper")
+    assert {our_name(name) for name in state} == set(model.state_dict())
+
+
+class Evil:
+    """What a malicious pickle would run."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("owned",))
+
+
+def test_what_must_be_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, state = _network("paper")
+    torch.save({"state_dict": state, "config": Evil()}, tmp_path / "evil.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": 1}))
+    (tmp_path / "text.pth").write_text("not a checkpoint")
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"state_dict": {"other.weight": torch.zeros(3)}}, tmp_path / "other.pth")
+    cut = _file(tmp_path / "cut.pth", state)
+    cut.write_bytes(cut.read_bytes()[:-5000])
+    for name in ("evil", "plain", "text", "list", "other", "cut", "missing"):
+        with pytest.raises(LLDiffusionError, match=name):
+            convert(tmp_path / f"{name}.pth", model.config, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    assert "owned" not in capsys.readouterr().out
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, state = _network("paper")
+    source = _file(tmp_path / "theirs.pth", state)
+    assert run(["convert", str(source), str(tmp_path / "out")]) == 2  # a smaller network than the preset's
+    assert "does not hold the network of preset 'paper'" in capsys.readouterr().err
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "precious.txt").write_text("mine")
+    assert run(["convert", str(source), str(tmp_path / "taken")]) == 2

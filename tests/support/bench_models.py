@@ -1,0 +1,32 @@
+"""A very small model as checkpoint and bundle in one folder, for the tests of the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from lldiffusion.bundle import GRAPHS, Bundle, Manifest
+from lldiffusion.bundle.files import record
+from lldiffusion.export.graphs import ports
+from lldiffusion.model.checkpoint import save_checkpoint
+from support.exported import micro_config, micro_graphs, micro_model, source_key
+
+
+def micro_source() -> Path:
+    """The folder, made once for each state of the sources; not to be changed."""
+    folder = Path(tempfile.gettempdir()) / f"lldiffusion-bench-{source_key()}"
+    if folder.is_dir():
+        return folder
+    with Bundle.write(folder) as draft, tempfile.TemporaryDirectory() as other:
+        save_checkpoint(Path(other) / "micro", micro_config(), micro_model().state_dict())
+        for path in [*(Path(other) / "micro").iterdir(), *micro_graphs().glob("*.onnx")]:
+            shutil.copy(path, draft.folder)
+        weights = record(draft.folder / "model.safetensors").sha256
+        files = {graph: f"{graph}.onnx" for graph in GRAPHS}
+        described = {file: ports(draft.folder / file) for file in files.values()}
+        inputs, outputs = ({file: both[i] for file, both in described.items()} for i in (0, 1))
+        config = json.loads((draft.folder / "config.json").read_text())["config"]
+        draft.manifest = Manifest("micro", weights, config, 32, "fp32", {"fp32": files}, inputs, outputs)
+    return folder
