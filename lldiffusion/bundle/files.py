@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.hashing import file_sha256
 
 from .manifest import MANIFEST, FileRecord, Manifest
 
@@ -16,9 +16,7 @@ ENGINES = "engines"  # folder of the engine cache: what is not in the manifest t
 
 def record(path: Path) -> FileRecord:
     """Size and SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileRecord(digest, path.stat().st_size)
+    return FileRecord(file_sha256(path), path.stat().st_size)
 
 
 def walk(folder: Path) -> Iterator[str]:

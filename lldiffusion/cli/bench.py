@@ -207,16 +207,8 @@ def _cells(change: Change) -> tuple[str, ...]:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
     """A bar over the budget: the time left is known, since the run keeps to it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from lldiffusion.progress import progress_bar
 
-    columns = (
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda text, share: bar.update(task, completed=share, description=text)
+    with progress_bar("percent", note=True, transient=True) as bar:
+        task = bar.add_task("bench", total=1.0, note="")
+        yield lambda text, share: bar.update(task, completed=share, note=text)

@@ -46,14 +46,11 @@ def build(
 
 def build_with_progress(bundle: Bundle, flavour: str, **arguments: Any) -> None:
     """Build the engines of a bundle with a bar for each graph; Ctrl-C leaves the finished ones and no half one."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
     from lldiffusion.bundle import GRAPHS
     from lldiffusion.export.build import build_engines
+    from lldiffusion.progress import progress_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True))
+    bar = progress_bar("percent")
     tasks = {graph: bar.add_task(f"{flavour} {graph}", total=1.0) for graph in GRAPHS}
 
     def progress(graph: str, share: float) -> None:

@@ -68,15 +68,11 @@ def simulate(
 
 def _tracker(what: str) -> Callable[[Sequence[T]], Iterable[T]]:
     """A progress bar with the time left, on stderr where that is a terminal, for a loop."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    from lldiffusion.progress import progress_bar
 
     def track(items: Sequence[T]) -> Iterable[T]:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            yield from progress.track(items)
+        with progress_bar(transient=True) as bar:
+            yield from bar.track(items, description=what)
 
     return track
 

@@ -12,6 +12,8 @@ import typer
 from lldiffusion.errors import LLDiffusionError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from lldiffusion.engines import Enhancer
 
 app = typer.Typer(add_completion=False)
@@ -156,12 +158,10 @@ def _wishes(exposure: float, match: Path | None, samples: int, save_spread: bool
 
 def _run(enhancer: Enhancer, jobs: list[tuple[Path, Path]], wishes: Wishes) -> dict[Path, str]:
     """Enhance every job; returns what went wrong, by input."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from lldiffusion.progress import progress_bar
 
     failed: dict[Path, str] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         images = bar.add_task("images", total=len(jobs))
         for source, target in jobs:
             try:
@@ -172,15 +172,13 @@ def _run(enhancer: Enhancer, jobs: list[tuple[Path, Path]], wishes: Wishes) -> d
     return failed
 
 
-def enhance_file(enhancer: Enhancer, source: Path, target: Path, wishes: Wishes, bar: object) -> None:
+def enhance_file(enhancer: Enhancer, source: Path, target: Path, wishes: Wishes, bar: Progress) -> None:
     """Read, enhance and write one image, showing its steps on the bar."""
     import numpy as np
-    from rich.progress import Progress
 
     from lldiffusion.engines.samples import mean_and_spread
     from lldiffusion.images import Image, read_image, write_image
 
-    assert isinstance(bar, Progress)
     image, stops = read_image(source), wishes.exposure
     height, width = image.pixels.shape[:2]
     if wishes.brightness is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,50 +175,26 @@ def _measure_model(
 
 
 def _weights_hash(source: str) -> str:
-    import hashlib
-
     from lldiffusion.engines.select_backend import find_model
+    from lldiffusion.hashing import file_sha256
 
-    with (find_model(source) / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(find_model(source) / "model.safetensors")
 
 
 def _collect(jobs: list[Job], runs: list[tuple[int, Method]], instruments: Instruments) -> list[Score]:
     """Measure every job with every run under a progress bar; Ctrl-C says how far it came."""
     from lldiffusion.evaluation.measure import measure
+    from lldiffusion.progress import progress_bar
 
     scores: list[Score] = []
-    with _progress(len(jobs) * len(runs)) as advance:
+    with progress_bar() as bar:
+        task = bar.add_task("measuring images", total=len(jobs) * len(runs))
         try:
             for seed, method in runs:
                 for score in measure(jobs, method, instruments, seed):
                     scores.append(score)
-                    advance()
+                    bar.advance(task)
         except KeyboardInterrupt as stop:
             done = f"{len(scores)} of {len(jobs) * len(runs)} images"
             raise KeyboardInterrupt(f"stopped after {done}: nothing was saved; --limit N measures fewer") from stop
     return scores
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("measuring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images, left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)

@@ -68,13 +68,10 @@ def _precision(fp16: bool, bf16: bool, fp32: bool) -> str:
 
 
 def _export(model: str, out: Path, settings: Settings, thresholds: ParityConfig) -> Exported:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from lldiffusion.export.exporter import export_bundle
+    from lldiffusion.progress import progress_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("reading the model", total=None)
 
         def progress(what: str, done: int, total: int) -> None:

@@ -248,11 +248,9 @@ class Bar:
     """The job's progress on the terminal: frames, speed, what it waits for, how long it will take."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from lldiffusion.progress import progress_bar
 
-        columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-        self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+        self._bar = progress_bar(note=True)
         self._began = time.monotonic()
 
     def __enter__(self) -> Bar:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-from lldiffusion import __version__
+from lldiffusion.versions import __version__
 
 from .driver import driver
 from .memory import host_memory

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lldiffusion import __version__
 from lldiffusion.bundle import GRAPHS
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.model import LLDiffusion
+from lldiffusion.versions import __version__
 
 if TYPE_CHECKING:
     import onnx

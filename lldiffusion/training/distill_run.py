@@ -5,7 +5,6 @@ STUDENT is the finished checkpoint; until then, and for `--resume`, everything l
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from lldiffusion.data.dataset import Source, find_sources
 from lldiffusion.data.layouts import Pair
 from lldiffusion.engines.select_backend import find_model
 from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.hashing import file_sha256
 from lldiffusion.model import LLDiffusion, load_model
 from lldiffusion.model.checkpoint import check_free, read_info, save_checkpoint
 from lldiffusion.schedule import make_schedule
@@ -127,8 +127,7 @@ def weights_hash(checkpoint: str) -> str:
     path = find_model(checkpoint) / "model.safetensors"
     if not path.is_file():
         raise LLDiffusionError(f"'{checkpoint}' is not a checkpoint: it has no model.safetensors")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _student_config(

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from lldiffusion.images import Image, write_image
+from lldiffusion.photometry import LUMA_BT709
 
 from ..frame import Frame
 from ..reading.stills import upright
 from ..stability.flicker import FlickerMeter
 
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
 _PREVIEW_EVERY = 10.0  # seconds of the clock on the wall
 
 
@@ -83,4 +83,4 @@ class Watched:
 
 def brightness(frame: Frame) -> float:
     """Mean luma of a frame, in 1/255."""
-    return float(frame.pixels.mean(axis=(0, 1)) @ _LUMA) * 255
+    return float(frame.pixels.mean(axis=(0, 1)) @ np.array(LUMA_BT709, np.float32)) * 255

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.errors import require
-
-from .scenes import LUMA
+from lldiffusion.photometry import LUMA_BT601
 
 Flow = NDArray[np.float32]  # (H, W, 2): pixel (x, y) of the one frame is at (x + f[..., 0], y + f[..., 1]) in the other
 Grey = NDArray[np.uint8]  # (H, W)
@@ -22,7 +21,8 @@ def toned(pixels: NDArray[Any]) -> Grey:
     """(H, W, 3) RGB, uint8 or float in [0, 1], as DIS can compare it: luma, the darks lifted to the whole range."""
     cv2 = require("cv2", "video", "optical flow")
     scale = 1 / 255 if pixels.dtype == np.uint8 else 1
-    luma = cv2.GaussianBlur(np.asarray(pixels @ LUMA * np.float32(scale), np.float32), (0, 0), BLUR)
+    weights = np.array(LUMA_BT601, np.float32)
+    luma = cv2.GaussianBlur(np.asarray(pixels @ weights * np.float32(scale), np.float32), (0, 0), BLUR)
     lifted = np.log1p(STRENGTH * np.maximum(luma, 0) / max(float(luma.mean()), 1e-3) * 0.1)
     return np.asarray(lifted * (255 / max(float(lifted.max()), 1e-6)), np.uint8)
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from lldiffusion.engines.backends.base import Floats
+from lldiffusion.photometry import LUMA_BT601
 
 ROWS, COLUMNS = 18, 32  # of a thumbnail
 FLOOR = 0.02  # e: luma in [0, 1]
 THRESHOLD = 0.5  # stops; a light that goes on in the picture is a cut, too, when it doubles the luma
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
 
 def thumbnail(planes: Floats) -> Floats:
@@ -27,7 +27,7 @@ def thumbnail(planes: Floats) -> Floats:
     rows, columns = min(ROWS, height), min(COLUMNS, width)
     tall, wide = height // rows, width // columns  # up to a cell's side is left out on the right and below
     cells = planes[:, : rows * tall, : columns * wide].reshape(3, rows, tall, columns, wide).mean(axis=(2, 4))
-    return np.tensordot(LUMA, (cells + 1) / 2, axes=1)
+    return np.tensordot(np.array(LUMA_BT601, np.float32), (cells + 1) / 2, axes=1)
 
 
 def is_cut(before: Floats, now: Floats) -> bool:
