@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 
-def file_sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """64 hexadecimal digits; the file is read in pieces.  Raises OSError when it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from lldiffusion.bundle.archive import SUFFIX, cache_folder
 from lldiffusion.config import PRESETS, Config, config_from_dict, load_config
 from lldiffusion.engines.select_backend import SHIPPED, find_model
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.hashing import file_sha256
+from lldiffusion.hashing import sha256_of
 
 SEED = 0  # of random weights
 
@@ -124,4 +124,4 @@ def _key(source: Source) -> str:
 
 
 def _weights(checkpoint: str) -> str:
-    return file_sha256(find_model(checkpoint) / "model.safetensors")
+    return sha256_of(find_model(checkpoint) / "model.safetensors")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.hashing import file_sha256
+from lldiffusion.hashing import sha256_of
 
 from .manifest import MANIFEST, FileRecord, Manifest
 
@@ -16,7 +16,7 @@ ENGINES = "engines"  # folder of the engine cache: what is not in the manifest t
 
 def record(path: Path) -> FileRecord:
     """Size and SHA-256 of a file, read in pieces."""
-    return FileRecord(file_sha256(path), path.stat().st_size)
+    return FileRecord(sha256_of(path), path.stat().st_size)
 
 
 def walk(folder: Path) -> Iterator[str]:

@@ -176,9 +176,9 @@ def _measure_model(
 
 def _weights_hash(source: str) -> str:
     from lldiffusion.engines.select_backend import find_model
-    from lldiffusion.hashing import file_sha256
+    from lldiffusion.hashing import sha256_of
 
-    return file_sha256(find_model(source) / "model.safetensors")
+    return sha256_of(find_model(source) / "model.safetensors")
 
 
 def _collect(jobs: list[Job], runs: list[tuple[int, Method]], instruments: Instruments) -> list[Score]:

