@@ -1,4 +1,4 @@
-"""The SHA-256 of a file: what says that two files are the same."""
+"""The SHA-256 of a file, as manifests, engine keys and checkpoints name it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """64 hexadecimal digits; the file is read in pieces.  Raises OSError when it cannot be read."""
+    """Hexadecimal SHA-256 of a file, read in pieces.  Raises OSError when it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

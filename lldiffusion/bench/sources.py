@@ -15,8 +15,8 @@ from typing import Any
 import lldiffusion
 from lldiffusion.bundle import MANIFEST, Bundle
 from lldiffusion.bundle.archive import SUFFIX, cache_folder
+from lldiffusion.bundle.find import SHIPPED, find_model
 from lldiffusion.config import PRESETS, Config, config_from_dict, load_config
-from lldiffusion.engines.select_backend import SHIPPED, find_model
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.hashing import sha256_of
 

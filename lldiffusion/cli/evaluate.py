@@ -175,7 +175,7 @@ def _measure_model(
 
 
 def _weights_hash(source: str) -> str:
-    from lldiffusion.engines.select_backend import find_model
+    from lldiffusion.bundle.find import find_model
     from lldiffusion.hashing import sha256_of
 
     return sha256_of(find_model(source) / "model.safetensors")

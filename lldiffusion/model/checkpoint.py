@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lldiffusion.atomic import new_path
+from lldiffusion.bundle.find import find_model
 from lldiffusion.config import Config, config_from_dict
-from lldiffusion.engines.select_backend import find_model
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.versions import __version__
 

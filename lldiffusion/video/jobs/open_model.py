@@ -6,9 +6,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lldiffusion.bundle.files import record
 from lldiffusion.engines.enhancer import Enhancer
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.hashing import sha256_of
 
 from ..enhancer import VideoEnhancer
 from .fallback import Open, Tile, Work
@@ -51,4 +51,4 @@ def fingerprint(model: str) -> str:
     shipped = Path(str(resources.files("lldiffusion") / "weights" / model))
     path = Path(model) if Path(model).exists() else shipped
     candidates = [path] if path.is_file() else [path / "manifest.json", path / "model.safetensors"]
-    return next((record(file).sha256 for file in candidates if file.is_file()), "")
+    return next((sha256_of(file) for file in candidates if file.is_file()), "")
