@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
@@ -30,6 +29,9 @@ from .losses import Objective
 from .rate import learning_rate
 from .state import checkpoints, load_state, save_state
 from .validate import validate
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 STAGES = ("joint", "enhance")
 PLACES = (*STAGES, "distill")  # a stage's place in this list goes into its random numbers
@@ -82,14 +84,19 @@ class Trainer:
         journal: Journal,
         make_objective: Callable[[LLDiffusion, Config, str], Objective] = Objective,
     ) -> None:
-        self.config, self.stage, self.folder, self.held_out = config, stage, folder, held_out
-        self.accelerator, self.journal = accelerator, journal
+        self.config = config
+        self.stage = stage
+        self.sources = sources
+        self.held_out = held_out
+        self.folder = folder
+        self.accelerator = accelerator
+        self.journal = journal
         self.total = config.train.joint_steps if stage == "joint" else config.train.enhance_steps
         self.objective = make_objective(model, config, stage).to(accelerator.device)
         self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(self.objective.model, config.train.ema)
-        self.sources = sources
-        self.step, self.best = 0, -math.inf
+        self.step = 0
+        self.best = -math.inf  # PSNR of the validations so far, in dB
         # the first Ctrl-C or SIGTERM asks for a stop after the current step, the next one stops at once
         self._interrupts = Interrupts(signals=(signal.SIGINT, signal.SIGTERM))
         self._prepare()
