@@ -8,10 +8,10 @@ from statistics import median
 
 from lldiffusion.config import Config
 from lldiffusion.data.layouts import Pair
-from lldiffusion.evaluation.measure import Instruments, Job, measure
+from lldiffusion.evaluation.measure import EvaluationCase, Instruments, measure
 from lldiffusion.evaluation.niqe import NiqeModel
 from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
-from lldiffusion.evaluation.report import Report
+from lldiffusion.evaluation.report import EvaluationReport
 
 
 def measure_model(
@@ -22,9 +22,10 @@ def measure_model(
     from lldiffusion.engines.backends.torch_eager import TorchEngine
 
     enhancer = Enhancer(TorchEngine(model), config)  # type: ignore[arg-type]
-    jobs = [Job(pair.name, pair.low, pair.normal) for pair in pairs]
+    jobs = [EvaluationCase(pair.name, pair.low, pair.normal) for pair in pairs]
     tools = Instruments((STANDARD, GTMEAN), "not measured here", niqe)
-    report = Report({"kind": "model", "name": config.name}, "", tools, list(measure(jobs, enhancer, tools)), {})
+    scores = list(measure(jobs, enhancer, tools))
+    report = EvaluationReport({"kind": "model", "name": config.name}, "", tools, scores, {})
     places = {"psnr": ("psnr", "standard"), "ssim": ("ssim", "standard")}
     places |= {"gtmean_psnr": ("psnr", "gtmean"), "gtmean_ssim": ("ssim", "gtmean")}
     found = {name: report.mean(*place) for name, place in places.items()}

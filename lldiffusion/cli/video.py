@@ -16,6 +16,8 @@ import typer
 
 from lldiffusion.errors import LLDiffusionError, choose
 
+from .options import Backend, Device, Exposure, Model, Overwrite, Precision, Sampler, Seed, Steps, Tile
+
 if TYPE_CHECKING:
     from lldiffusion.video.jobs.job import Source
     from lldiffusion.video.jobs.journal import Journal
@@ -34,13 +36,11 @@ def video(
     target: str = typer.Argument(
         ..., metavar="OUT", help="Video file (.mp4, .mov, .mkv, .webm, .ts), pictures (frames/%06d.png), or -."
     ),
-    model: str = typer.Option("tiny", help="Checkpoint folder, bundle (folder or .lldiff file) or shipped model."),
-    steps: int | None = typer.Option(None, min=1, help="Denoiser evaluations a frame [the model's own]."),
-    sampler: str | None = typer.Option(None, help="ddim, dpm++ or euler [the model's own]."),
-    seed: int = typer.Option(0, min=0, help="Same seed, same video."),
-    exposure: float = typer.Option(
-        0.0, min=-5, max=5, help="Brighter (+) or darker (-) than the model would choose, in stops."
-    ),
+    model: Model = "tiny",
+    steps: Steps = None,
+    sampler: Sampler = None,
+    seed: Seed = 0,
+    exposure: Exposure = 0.0,
     smoothing: float = typer.Option(0.5, min=0, help="How slowly brightness follows the scene, in seconds."),
     refresh: int = typer.Option(1, min=1, help="Look at the light anew on every k-th frame only."),
     warm_start: float = typer.Option(
@@ -55,17 +55,15 @@ def video(
     resume: bool = typer.Option(False, "--resume", help="Go on where an earlier run ended, however it ended."),
     preview: bool = typer.Option(False, "--preview", help="Keep OUT.preview.jpg: before and after, every 10 s."),
     piece: float = typer.Option(5.0, min=0.1, help="Seconds of video that a crash may cost."),
-    tile: str = typer.Option("auto", help="auto (when memory would not suffice), none, or a side in pixels."),
+    tile: Tile = "auto",
     fps: float | None = typer.Option(None, min=0.01, max=1000, help="Of pictures as input: how many a second [25]."),
     raw: str | None = typer.Option(None, help="Of raw video on standard input: 640x480,yuv420p,25."),
     pipe: str = typer.Option("y4m", help="Of standard output: y4m or rawvideo."),
     hwaccel: str | None = typer.Option(None, help="Decode on this hardware where it can: cuda, qsv, vaapi ..."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    backend: str = typer.Option(
-        "auto", help="Of a bundle: auto (the fastest here), tensorrt, tensorrt-rtx, onnxruntime or openvino."
-    ),
-    precision: str = typer.Option("auto", help="Of a bundle's graphs: auto, fp32, fp16 or bf16."),
-    overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace an existing output or unfinished job."),
+    device: Device = "auto",
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Enhance a video; sound, subtitles, chapters, timestamps, colours and bit depth are kept."""
     wishes = Wishes(
