@@ -290,7 +290,7 @@ def change_config(config: Config, file: Path | None, overrides: list[str] | tupl
 
 def config_from_dict(table: dict[str, Any]) -> Config:
     """Build a `Config` from nested dictionaries as TOML or JSON give them."""
-    return build(Config, table)
+    return build(Config, table, "")
 
 
 def _read(source: str) -> dict[str, Any]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import tomllib
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lldiffusion.errors import LLDiffusionError, choose
 
 T = TypeVar("T")
-Extra = Literal["refuse", "drop"]
 
 
 def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -38,65 +37,62 @@ def override(table: dict[str, Any], text: str) -> None:
         table[leaf] = value  # a bare word is a string
 
 
-def build(cls: type[T], table: Any, what: str = "configuration", *, extra: Extra = "refuse", where: str = "") -> T:
+def build(cls: type[T], table: Any, where: str, document: str = "configuration", ignore_unknown: bool = False) -> T:
     """A dataclass of plain values, dataclasses, tuples, lists and dictionaries, from a table as TOML or JSON give it.
 
     Args:
-        what: is read, for the messages: "configuration", "the journal in 'clip.parts'".
-        extra: what happens to keys that the dataclass does not know: "refuse" names the nearest that it knows, "drop"
-            leaves them out, for files that a later version may have written.
-        where: the section that `table` is, in messages; empty at the top.
-    Raises LLDiffusionError for a key that is missing or unknown and a value of another type than the field's: an int
-    does for a float and a list for a tuple.
+        where: the section's name in messages, "" for the whole of `document`.
+        ignore_unknown: skip keys that the dataclass does not have, which a later version may have written.
+    Raises LLDiffusionError for an unknown key, a missing one without a default, and a value of another type than the
+    field's: an int does for a float and a list for a tuple.
     """
     if not isinstance(table, dict):
-        raise LLDiffusionError(f"{what} {where or 'as a whole'} must be a section, not {table!r:.60}")
+        raise LLDiffusionError(f"{document} '{where}' must be a section, not {table!r:.80}")
     hints, known = get_type_hints(cls), {entry.name: entry for entry in fields(cls)}  # type: ignore[arg-type]
     arguments = {}
     for key, value in table.items():
-        if extra == "refuse":
-            choose(key, known, f"key in [{where or 'top level'}] of the {what.removeprefix('the ')}")
-        if key in known:
-            arguments[key] = _value(hints[key], value, what, extra, f"{where}.{key}".lstrip("."))
+        if ignore_unknown and key not in known:
+            continue
+        choose(key, known, f"{document} key in [{where or 'top level'}]")
+        arguments[key] = _value(hints[key], value, f"{where}.{key}".lstrip("."), document, ignore_unknown)
     for name, entry in known.items():
         if name not in arguments and entry.default is MISSING and entry.default_factory is MISSING:
-            raise LLDiffusionError(f"{what}: '{f'{where}.{name}'.lstrip('.')}' is missing")
+            raise LLDiffusionError(f"{document} '{f'{where}.{name}'.lstrip('.')}' is missing")
     return cls(**arguments)
 
 
-def _value(hint: Any, value: Any, what: str, extra: Extra, where: str) -> Any:
+def _value(hint: Any, value: Any, where: str, document: str, ignore_unknown: bool) -> Any:
     """`value` as the type hint wants it."""
     if is_dataclass(hint):
         assert isinstance(hint, type)
-        return build(hint, value, what, extra=extra, where=where)
+        return build(hint, value, where, document, ignore_unknown)
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (UnionType, Union):
-        return _of_union(inner, value, what, extra, where)
+        return _of_union(inner, value, where, document, ignore_unknown)
     if origin in (tuple, list) and isinstance(value, (list, tuple)):
         hints = inner[:1] * len(value) if origin is list or inner[-1] is Ellipsis else inner
         if len(hints) == len(value):
-            parts = zip(hints, value)
-            return origin(_value(each, part, what, extra, f"{where}[{i}]") for i, (each, part) in enumerate(parts))
+            parts = enumerate(zip(hints, value))
+            return origin(_value(each, part, f"{where}[{i}]", document, ignore_unknown) for i, (each, part) in parts)
     elif origin is dict and isinstance(value, dict):
-        return {key: _value(inner[1], entry, what, extra, f"{where}.{key}") for key, entry in value.items()}
+        return {k: _value(inner[1], entry, f"{where}.{k}", document, ignore_unknown) for k, entry in value.items()}
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    elif hint is Any or (
-        isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-    ):
+    elif hint is Any or (isinstance(hint, type) and type(value) is hint):
         return value
-    raise LLDiffusionError(f"{what} {where} is {value!r:.60}: expected {_name(hint)}")
+    raise LLDiffusionError(f"{document} '{where}' is {value!r:.80}: expected {_name(hint)}")
 
 
-def _of_union(hints: tuple[Any, ...], value: Any, what: str, extra: Extra, where: str) -> Any:
+def _of_union(hints: tuple[Any, ...], value: Any, where: str, document: str, ignore_unknown: bool) -> Any:
     """The value as the first of several types that takes it: `int | None`, `str | int`."""
+    if value is None and NoneType in hints:
+        return None
     for hint in hints:
-        if (value is None) == (hint is NoneType):
-            try:
-                return None if value is None else _value(hint, value, what, extra, where)
-            except LLDiffusionError:
-                continue
-    raise LLDiffusionError(f"{what} {where} is {value!r:.60}: expected {' or '.join(map(_name, hints))}")
+        try:
+            return _value(hint, value, where, document, ignore_unknown)
+        except LLDiffusionError:
+            continue
+    raise LLDiffusionError(f"{document} '{where}' is {value!r:.80}: expected {' or '.join(map(_name, hints))}")
 
 
 def _name(hint: Any) -> str:
