@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lldiffusion.bundle.files import record
+from lldiffusion.bundle.find import find_model
 from lldiffusion.engines.enhancer import Enhancer
-from lldiffusion.engines.select_backend import find_model
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.hashing import sha256_of
 
 from ..enhancer import VideoEnhancer
 from .fallback import EnhancerFactory, FrameEnhancer, Tile
@@ -53,4 +53,4 @@ def model_fingerprint(model: str) -> str:
     """
     path = find_model(model)
     candidates = [path] if path.is_file() else [path / "manifest.json", path / "model.safetensors"]
-    return next((record(file).sha256 for file in candidates if file.is_file()), "")
+    return next((sha256_of(file) for file in candidates if file.is_file()), "")
