@@ -1,6 +1,6 @@
 """Photometry: what light means in sRGB values, and how much red, green and blue weigh in luma.
 
-    Y' = kr R' + kg G' + kb B',   of gamma-coded R'G'B'
+Y' = kr R' + kg G' + kb B',   of gamma-coded R'G'B'
 """
 
 from __future__ import annotations
