@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.video.enhancer import VideoEnhancer
-from lldiffusion.video.frame import Frame
+from lldiffusion.video import Frame, VideoEnhancer
 from lldiffusion.video.stability.flicker import FlickerMeter
 from lldiffusion.video.stability.smoothing import exponential_smoothing
 from support.level_engine import flat, level_enhancer
