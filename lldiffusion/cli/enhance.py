@@ -177,7 +177,7 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path, wishes: Wishes,
     import numpy as np
     from rich.progress import Progress
 
-    from lldiffusion.engines.samples import mean_and_spread
+    from lldiffusion.engines.samples import mean_and_deviation
     from lldiffusion.images import Image, read_image, write_image
 
     assert isinstance(bar, Progress)
@@ -187,7 +187,7 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path, wishes: Wishes,
         stops = enhancer.exposure_to_match(image.pixels, wishes.brightness)
     task = bar.add_task(source.name, total=enhancer.evaluations(height, width) * wishes.samples)
     try:
-        mean, spread = mean_and_spread(enhancer, image.pixels, wishes.samples, stops, lambda: bar.advance(task))
+        mean, spread = mean_and_deviation(enhancer, image.pixels, wishes.samples, stops, lambda: bar.advance(task))
     finally:
         bar.remove_task(task)
     target.parent.mkdir(parents=True, exist_ok=True)

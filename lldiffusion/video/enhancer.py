@@ -117,7 +117,7 @@ class VideoEnhancer:
     def _process(self, frames: list[Frame]) -> list[Frame]:
         """Enhance frames of one size that follow each other; the memory changes only when all went well."""
         planes = np.concatenate([to_planes(frame.pixels) for frame in frames])  # (N, 3, h, w)
-        low = self._enhancers[0].padded(planes)  # (N, 3, H, W)
+        low = self._enhancers[0].pipeline.padded(planes)  # (N, 3, H, W)
         glances = [_glance(plane, frame) for plane, frame in zip(planes, frames, strict=True)]
         begins = begins_shot(self._memory, glances[0])
         compute = partial(self._compute, low)
@@ -138,13 +138,13 @@ class VideoEnhancer:
     def _compute(self, low: Floats, indices: list[int]) -> list[Features]:
         """E(y) of some frames of the batch."""
         chosen = low[indices]
-        parts = self._spread(len(indices), lambda enhancer, part: parted(enhancer.features(chosen[part])))
+        parts = self._spread(len(indices), lambda enhancer, part: parted(enhancer.pipeline.features(chosen[part])))
         return [features for part in parts for features in part]
 
     def _denoise(self, low: Floats, features: Features, enhancer: Enhancer, part: slice) -> Floats:
         some = low[part]
         own = tuple((feature[part], stride) for feature, stride in features)
-        return enhancer.denoise(some, own, enhancer.noise(some.shape), enhancer.steps)
+        return enhancer.pipeline.denoise(some, own, enhancer.steps, enhancer.pipeline.noise(some.shape))
 
     def _spread(self, count: int, call: Callable[[Enhancer, slice], Result]) -> list[Result]:
         """Call every enhancer with its part of `count` frames, all at the same time; results in order."""

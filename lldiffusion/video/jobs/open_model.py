@@ -13,8 +13,6 @@ from lldiffusion.hashing import sha256_of
 from ..enhancer import VideoEnhancer
 from .fallback import Open, Tile, Work
 
-_FLOAT32 = ("fp32", "float32")  # as the engines call it
-
 
 class OwnedVideo(VideoEnhancer):
     """A VideoEnhancer that closes its model with itself."""
@@ -36,7 +34,7 @@ def opener(model: str, options: dict[str, Any], steady: dict[str, Any]) -> Open:
     used: dict[str, str] = {}
 
     def open_work(tile: Tile, exact: bool) -> Work:
-        if exact and used.get("precision") in _FLOAT32:
+        if exact and used.get("precision") == "fp32":
             raise LLDiffusionError("the model runs in float32 already")
         enhancer = Enhancer.open(model, **options | {"tile": tile} | ({"precision": "fp32"} if exact else {}))
         if not exact:
