@@ -172,7 +172,7 @@ class Enhancer:
         Args:
             frames: (H, W, 3), uint8 or float in [0, 1], of one size; read one at a time.
             times: when each is shown, in seconds; default: `fps` a second, evenly.
-            options: of `engines.video.VideoEnhancer` (smoothing, warm_start, batch, ...).
+            options: of `lldiffusion.VideoEnhancer` (smoothing, warm_start, batch, ...).
         """
         from lldiffusion.video.stream import stream  # builds on this module
 

@@ -105,7 +105,7 @@ def test_ctrl_c_ends_a_live_input_and_keeps_it(model: str, tmp_path: Path) -> No
     with subprocess.Popen(endless, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as camera:
         with subprocess.Popen(command, stdin=camera.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
             until = time.monotonic() + 60
-            while not (tmp_path / "out.mp4.parts" / "piece-00001.nut").exists() and time.monotonic() < until:
+            while not (tmp_path / "out.mp4.parts" / "segment-00001.nut").exists() and time.monotonic() < until:
                 time.sleep(0.05)
             job.send_signal(signal.SIGINT)
             out, error = job.communicate(timeout=60)

@@ -14,8 +14,8 @@ from support.passing import Listener, pass_through
 av = pytest.importorskip("av")
 
 from lldiffusion.errors import LLDiffusionError  # noqa: E402
-from lldiffusion.video.planes import Origin, colour_of, join, planar, split  # noqa: E402
-from lldiffusion.video.reading.source import VideoSource  # noqa: E402
+from lldiffusion.video import VideoSource  # noqa: E402
+from lldiffusion.video.planes import Origin, colour_tags, frame_to_rgb, rgb_to_frame, to_planar  # noqa: E402
 
 LOSSLESS: dict[str, Any] = {"codec": "libx264", "crf": 0}
 BT709, BT601, BT2020 = 1, 6, 9
@@ -35,11 +35,11 @@ def noise(pixels: str, width: int = 34, height: int = 18) -> Any:
 def test_pictures_there_and_back(pixels: str, full: bool, matrix: int) -> None:
     frame = noise(pixels, 33 if pixels == "yuv420p" else 34, 17 if pixels == "yuv420p" else 18)
     frame.colorspace, frame.color_range = matrix, 2 if full else 1
-    same = planar(frame)
-    picture, outside = split(frame)
+    same = to_planar(frame)
+    picture, outside = frame_to_rgb(frame)
     assert picture.min() >= 0
     assert picture.max() <= 1
-    back = join(picture, Origin(outside=outside), same.format.name.replace("yuvj", "yuv"), colour_of(frame))
+    back = rgb_to_frame(picture, Origin(outside=outside), same.format.name.replace("yuvj", "yuv"), colour_tags(frame))
     kind = np.uint8 if same.format.components[0].bits == 8 else np.uint16
     for was, now in zip(same.planes, back.planes, strict=True):
         difference = np.frombuffer(was, kind).astype(int) - np.frombuffer(now, kind)
@@ -65,8 +65,8 @@ def test_chroma_upsampling_beats_repeating_it(tmp_path: Path) -> None:
     colour = np.stack(
         [np.broadcast_to(ramp, (64, 96)), np.full((64, 96), 0.3), 1 - ramp[None] + np.zeros((64, 1))], axis=2
     )
-    frame = join(colour.astype(np.float32), Origin(), "yuv420p", colour_of(noise("yuv420p")))
-    picture, _ = split(frame)
+    frame = rgb_to_frame(colour.astype(np.float32), Origin(), "yuv420p", colour_tags(noise("yuv420p")))
+    picture, _ = frame_to_rgb(frame)
     assert np.abs(picture - colour).max() < 2.5 / 255
 
 
@@ -292,7 +292,7 @@ def test_packed_samples_are_only_put_in_order(pixels: str, full: bool) -> None:
         shift = 6 if pixels == "p010le" else 0
         pairs = held[1][:, : frame.width]
         wanted = [plane >> shift for plane in (held[0][:, : frame.width], pairs[:, 0::2], pairs[:, 1::2])]
-    for plane, samples in zip(planar(frame).planes, wanted, strict=True):
+    for plane, samples in zip(to_planar(frame).planes, wanted, strict=True):
         lines = np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)
         assert np.array_equal(lines[: plane.height, : plane.width], samples)
 

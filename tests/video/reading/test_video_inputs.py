@@ -14,7 +14,7 @@ from support.passing import Listener, pass_through
 av = pytest.importorskip("av")
 
 from lldiffusion.errors import LLDiffusionError  # noqa: E402
-from lldiffusion.video.reading.source import VideoSource  # noqa: E402
+from lldiffusion.video import VideoSource  # noqa: E402
 
 
 def damaged(path: Path, packet: int) -> Path:
