@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lldiffusion.engines.memory import host_memory, peak_bytes
+from lldiffusion.engines.select_backend import memory_need
 
 from .cost import count
 from .peers import Job, Peer, label
@@ -142,7 +143,7 @@ def _needed(bench: Bench, group: Group, peer: Peer) -> float:
     """Bytes of this machine's memory that a peer will take, about."""
     if bench.device != "cpu":
         return 0.0
-    return group.batch * peak_bytes(group.source.config.model, group.width * group.height, peer.name)
+    return group.batch * peak_bytes(group.source.config.model, group.width * group.height, memory_need(peer.name))
 
 
 def _obstacle(peer: Peer, needed: float, free: float, seconds: float) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lldiffusion.engines.driver import driver
-from lldiffusion.engines.select_backend import WAYS
+from lldiffusion.engines.select_backend import CANDIDATES
 from lldiffusion.errors import LLDiffusionError, require
 
 from .ceilings import measure_ceilings
@@ -38,7 +38,7 @@ MOST = 0.5  # that a group may need for single steps
 DEFAULT = Settings()
 LINEAR = 1.1  # exponent above which the responsible operator is looked for
 # Peers as `auto` takes them, first to last; its PyTorch is the peer `eager`.
-AUTO = [{"torch": "eager"}.get(way.backend, way.backend) for way in WAYS]
+AUTO = [{"torch": "eager"}.get(each.backend, each.backend) for each in CANDIDATES]
 Report = Callable[[str, float], None]  # what is being done, and the share of the budget that is used
 
 

@@ -178,7 +178,7 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path, options: Enhanc
     """Read, enhance and write one image, showing its steps on the bar."""
     import numpy as np
 
-    from lldiffusion.engines.samples import mean_and_spread
+    from lldiffusion.engines.samples import mean_and_deviation
     from lldiffusion.images import Image, read_image, write_image
 
     image, stops = read_image(source), options.exposure
@@ -187,7 +187,7 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path, options: Enhanc
         stops = enhancer.exposure_to_match(image.pixels, options.brightness)
     task = bar.add_task(source.name, total=enhancer.evaluations(height, width) * options.samples)
     try:
-        mean, spread = mean_and_spread(enhancer, image.pixels, options.samples, stops, lambda: bar.advance(task))
+        mean, spread = mean_and_deviation(enhancer, image.pixels, options.samples, stops, lambda: bar.advance(task))
     finally:
         bar.remove_task(task)
     target.parent.mkdir(parents=True, exist_ok=True)

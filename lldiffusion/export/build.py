@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lldiffusion.bundle import GRAPHS, Bundle, EngineKey
+from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS
 from lldiffusion.errors import choose
 from lldiffusion.interrupts import Interrupts
 
-from .engine_builder import INSTALL, BuildOptions, Toolchain, build_engine, installed, open_toolchain
+from .engine_builder import BuildOptions, Toolchain, build_engine, installed, open_toolchain
 from .profiles import Profile, parse_profiles
 from .refit import donor_engine, refit_engine
 
@@ -135,4 +136,4 @@ def ctrl_c() -> Iterator[Callable[[], bool]]:
 
 def how_to_get(flavour: str, bundle: Path) -> str:
     """The commands that lead to engines where there is no such TensorRT now."""
-    return f"{INSTALL[flavour]}, then  lldiff build {bundle} --engine {flavour}"
+    return f"{FLAVOURS[flavour].install}, then  lldiff build {bundle} --engine {flavour}"

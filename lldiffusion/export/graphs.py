@@ -47,7 +47,8 @@ class Step(nn.Module):
 
     def __init__(self, model: LLDiffusion) -> None:
         super().__init__()
-        self.denoiser, self.clip = model.denoiser, model.config.sampling.clip
+        self.denoiser = model.denoiser
+        self.clip = model.config.sampling.clip
 
     def forward(
         self,

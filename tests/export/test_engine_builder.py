@@ -154,7 +154,7 @@ def test_profiles_are_read_checked_and_turned_into_shapes() -> None:
     ],
 )
 def test_the_default_profiles_hold_pictures_both_ways_up(height: int, width: int, largest: tuple[int, int]) -> None:
-    """With the room of the nearest bucket, not of a square around both orientations."""
+    """The room is that of the nearest bucket, not of a square around both orientations."""
     parts = [[shape_at(["n", 3, "32*h", "32*w"], part, 32) for part in astuple(p)] for p in parse_profiles((), 32)]
     ranges = [(part[0], part[1], part[2]) for part in parts]
     assert ranges[choose_profile(ranges, (1, 3, height, width))][2][2:] == largest
