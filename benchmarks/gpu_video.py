@@ -24,7 +24,7 @@ SIZE, FRAMES, RATE = (1920, 1080), 120, 30
 SMALL_SIZE, SMALL_FRAMES = (64, 64), 4
 
 
-class Watcher:
+class LastProgress:
     """Keeps the last progress."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def make_clip(folder: Path, size: tuple[int, int], frames: int) -> Path:
 
 def measure(plan: Any, clip: Path, folder: Path, codec: str | None) -> Table:
     """One run, model opened and all."""
-    watcher, target = Watcher(), folder / f"bright-{codec or 'default'}.mp4"
+    last, target = LastProgress(), folder / f"bright-{codec or 'default'}.mp4"
     about: Table = {"encoder": codec or "default"}
     source = VideoSource(str(clip))
     try:
@@ -83,12 +83,12 @@ def measure(plan: Any, clip: Path, folder: Path, codec: str | None) -> Table:
         output = FileOutput(target, source.facts, encoding, str(clip))
         job = Job(opener(plan.models[0], {"device": plan.device}, {}))
         journal = Journal({"clip": str(clip)}, 1, folder=folder / f"{target.name}.parts")
-        summary = run_job(job, source, output, journal, watcher)
+        summary = run_job(job, source, output, journal, last)
     except Exception as error:  # an encoder that is not here; the other rows still count
         return about | {"status": "not possible here", "reason": " ".join(str(error).split())[:300]}
     finally:
         source.close()
-    busy = watcher.progress.busy
+    busy = last.progress.busy
     total = sum(busy.values()) or 1.0
     rate = summary.frames / summary.seconds
     shares = {f"share of {stage}": seconds / total for stage, seconds in busy.items()}

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lldiffusion.bench.run import benchmark as benchmark
+    from lldiffusion.bench.benchmark import benchmark as benchmark
     from lldiffusion.bundle import Bundle as Bundle
     from lldiffusion.config import load_config as load_config
     from lldiffusion.engines import Enhancer as Enhancer
@@ -25,7 +25,7 @@ _HOMES = {
     "Bundle": "lldiffusion.bundle",
     "Enhancer": "lldiffusion.engines",
     "LLDiffusionError": "lldiffusion.errors",
-    "benchmark": "lldiffusion.bench.run",
+    "benchmark": "lldiffusion.bench.benchmark",
     "export_bundle": "lldiffusion.export.exporter",
     "load_config": "lldiffusion.config",
     "load_model": "lldiffusion.model",

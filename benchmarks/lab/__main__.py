@@ -9,21 +9,20 @@ from pathlib import Path
 
 import typer
 
-from lldiffusion.atomic import write_text
 from lldiffusion.errors import LLDiffusionError
 
 from ..program import run_program
-from .record import Notebook, Run
+from .notebook import Notebook, Run
 from .rows import ORDER, Row, choose_rows
-from .run import Setup, configure, execute, key_of
 from .table import differences, learned, to_markdown
+from .training import Setup, configure, key_of, train_and_measure
 
 STEPS = 250  # of the optimiser: the rows of a short run, twice, are meant to fit MINUTES on two cores
 MINUTES = 20.0
 
 
 @dataclass
-class Session:
+class Laboratory:
     """One call of the laboratory."""
 
     rows: list[Row]
@@ -67,7 +66,7 @@ class Session:
         if self.longest and start + self.longest > self.end:
             return False
         typer.echo(label, err=True)
-        self.notebook.add(execute(config, self.work / f"{row.name}-{seed}-{key}", self.setup))
+        self.notebook.add(train_and_measure(config, self.work / f"{row.name}-{seed}-{key}", self.setup))
         self.save([])
         self.longest = max(self.longest, time.monotonic() - start)
         return True
@@ -82,10 +81,9 @@ class Session:
         runs = self.current()
         found = [vars(d) | {"more_than_noise": d.real} for d in differences(self.every, runs)]
         about = [{"name": r.name, "about": r.about, "against": r.against, "changes": r.changes} for r in self.every]
-        self.notebook.save({"facts": self._facts(runs), "rows": about, "differences": found})
-        page = self.notebook.path.with_suffix(".md")
-        write_text(page, to_markdown(self.every, runs, self._facts(runs), left_out))
-        return page
+        facts = self._facts(runs)
+        page = to_markdown(self.every, runs, facts, left_out)
+        return self.notebook.save({"facts": facts, "rows": about, "differences": found}, page)
 
     def _facts(self, runs: list[Run]) -> list[str]:
         images = runs[0].images if runs else 0
@@ -122,17 +120,17 @@ def main(
     chosen, numbers = choose_rows(rows or []), _parse_seeds(seeds)
     notebook = Notebook.open(out / "lab.json")
     others = [row for row in choose_rows(ORDER) if row.name not in {row.name for row in chosen}]
-    session = Session(chosen, numbers, setup, notebook, work, time.monotonic() + 60 * minutes, others)
-    session.current()  # a mistake in the data, or a bad path, should be seen before anything is trained
+    laboratory = Laboratory(chosen, numbers, setup, notebook, work, time.monotonic() + 60 * minutes, others)
+    laboratory.current()  # a mistake in the data, or a bad path, should be seen before anything is trained
     for folder in (out, work):
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        left_out = session.go()
+        left_out = laboratory.go()
     except (Stopped, KeyboardInterrupt) as stop:
         typer.echo("stopped; the same command goes on from here", err=True)
         raise SystemExit(130) from stop
-    page = session.save(left_out)
-    for sentence in learned(session.every, session.current()):
+    page = laboratory.save(left_out)
+    for sentence in learned(laboratory.every, laboratory.current()):
         typer.echo(sentence)
     if left_out:
         typer.echo(f"no time left for {'; '.join(left_out)}: the same command goes on with them", err=True)

@@ -13,7 +13,7 @@ from lldiffusion.errors import require
 from lldiffusion.evaluation.niqe import NiqeModel
 
 from .measures import measure_model
-from .record import Run, run_key
+from .notebook import Run, run_key
 from .rows import Row
 
 STAGE = "joint"  # the only one: the lengths of two stages would be one more thing to choose
@@ -39,12 +39,12 @@ def configure(row: Row, seed: int, setup: Setup) -> Config:
 
 
 def key_of(config: Config) -> str:
-    """See `record.run_key`."""
+    """See `notebook.run_key`."""
     sources, held_out = find_sources(config.data)
     return run_key(config, [pair.name for pair in (*held_out, *(p for s in sources for p in s.pairs))])
 
 
-def execute(config: Config, folder: Path, setup: Setup) -> Run:
+def train_and_measure(config: Config, folder: Path, setup: Setup) -> Run:
     """Train in `folder`, continuing what is there, and measure; raises training.Stopped after Ctrl-C."""
     require("torch", "train", "the laboratory")
     from lldiffusion.model import load_model
