@@ -70,14 +70,14 @@ def works(result: BenchResult) -> dict[Work, list[Measurement]]:
 
 
 def _against(best: Measurement, other: Measurement | None) -> str:
-    """How much longer the other takes; "level" within the noise."""
+    """How much longer the other takes; "same" within the noise."""
     if other is None:
         return ""
     if other is best:
         return "itself"
     known = min(len(best.seconds), len(other.seconds)) >= 3
     if known and not differ(best.seconds, other.seconds):
-        return "level"
+        return "same"
     return f"{other.p50 / best.p50:.2f} ×" + "" * known
 
 

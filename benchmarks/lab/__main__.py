@@ -33,6 +33,7 @@ class Laboratory:
     end: float  # monotonic time after which nothing is begun
     others: list[Row] = field(default_factory=list)  # shown where they were measured alike before
     longest: float = 0.0  # seconds of the slowest run so far
+    _keys: dict[tuple[str, int], str] = field(default_factory=dict)  # of (row, seed): asked for after every run
 
     def go(self) -> list[str]:
         """Train and measure what is missing; returns the rows that there was no time for."""
@@ -53,12 +54,13 @@ class Laboratory:
         return [*self.rows, *self.others]
 
     def _key(self, row: Row, seed: int) -> str:
-        return key_of(configure(row, seed, self.setup))
+        if (row.name, seed) not in self._keys:
+            self._keys[row.name, seed] = key_of(configure(row, seed, self.setup))
+        return self._keys[row.name, seed]
 
     def _one(self, row: Row, seed: int, label: str) -> bool:
         """Whether the run is there, now or already."""
-        config = configure(row, seed, self.setup)
-        key = key_of(config)
+        key = self._key(row, seed)
         if self.notebook.find(row.name, seed, key) is not None:
             typer.echo(f"{label}: done already", err=True)
             return True
@@ -66,7 +68,9 @@ class Laboratory:
         if self.longest and start + self.longest > self.end:
             return False
         typer.echo(label, err=True)
-        self.notebook.add(train_and_measure(config, self.work / f"{row.name}-{seed}-{key}", self.setup))
+        self.notebook.add(
+            train_and_measure(configure(row, seed, self.setup), self.work / f"{row.name}-{seed}-{key}", self.setup)
+        )
         self.save([])
         self.longest = max(self.longest, time.monotonic() - start)
         return True

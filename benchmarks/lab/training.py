@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 
-from lldiffusion.config import Config, config_from_dict
+from lldiffusion.config import Config, DataConfig, config_from_dict
 from lldiffusion.data.dataset import find_sources
 from lldiffusion.errors import require
 from lldiffusion.evaluation.niqe import NiqeModel
@@ -40,8 +41,14 @@ def configure(row: Row, seed: int, setup: Setup) -> Config:
 
 def key_of(config: Config) -> str:
     """See `notebook.run_key`."""
-    sources, held_out = find_sources(config.data)
-    return run_key(config, [pair.name for pair in (*held_out, *(p for s in sources for p in s.pairs))])
+    return run_key(config, _pair_names(config.data))
+
+
+@cache
+def _pair_names(data: DataConfig) -> list[str]:
+    """Of all pairs: looked up once, since every row asks and a data set has hundreds."""
+    sources, held_out = find_sources(data)
+    return [pair.name for pair in (*held_out, *(pair for source in sources for pair in source.pairs))]
 
 
 def train_and_measure(config: Config, folder: Path, setup: Setup) -> Run:

@@ -44,7 +44,7 @@ RESULT = BenchResult(
 def test_each_number_is_that_of_the_file() -> None:
     lines = table(RESULT).splitlines()
     assert lines[2].split(" | ") == [
-        *("| `tiny`, 600x400, 4", "onnxruntime", "500 ms (506 ms)", "2.00 ×", "level", "1.25 ×", "1.2 %", "300 MiB"),
+        *("| `tiny`, 600x400, 4", "onnxruntime", "500 ms (506 ms)", "2.00 ×", "same", "1.25 ×", "1.2 %", "300 MiB"),
         "800 ms |",
     ]
     assert lines[3].startswith("| `paper`, 600x400, 25 | onnxruntime | 40.00 s (40.80 s) † |")

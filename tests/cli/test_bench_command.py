@@ -30,7 +30,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Meas
     """(backend, steps) -> measurement, of one run with a fast and a slow peer."""
     said: list[tuple[str, float]] = []
     data = write_pairs(tmp_path_factory.mktemp("pairs"), count=1)
-    settings = small(backends="onnxruntime,eager-authors,eager", budget=14, scaling=False, data=data)
+    settings = small(backends="onnxruntime,eager-authors,eager", budget=10, scaling=False, data=data)
     result = benchmark(settings, lambda text, share: said.append((text, share)))
     assert result.complete and not result.scaling
     assert all(0 <= share <= 1 for _, share in said)
@@ -87,7 +87,7 @@ def test_ctrl_c_keeps_what_was_measured(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lldiffusion.bench.benchmark.run_group", interrupted)
-    text = "--backends onnxruntime --sizes 64x64,96x64 --steps 1 --pictures 0 --budget 200"
+    text = "--backends onnxruntime --sizes 64x64,96x64 --steps 1 --pictures 0 --budget 40"
     options = text.split()
     assert run(["bench", str(micro_source()), *options, "-o", str(tmp_path / "out")]) == 130
     result = load_result(tmp_path / "out")
