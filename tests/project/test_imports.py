@@ -118,6 +118,11 @@ def test_no_import_goes_round_in_a_circle() -> None:
         pytest.fail(" <- ".join(circle.args[1]))
 
 
+def test_the_package_never_imports_the_programs_behind_published_numbers() -> None:
+    wrong = [str(path) for path in sources() for name in imports_of(path) if name.split(".")[0] == "benchmarks"]
+    assert not wrong
+
+
 def test_torch_is_named_only_on_the_torch_side() -> None:
     wrong = []
     for path in sources():
