@@ -11,8 +11,7 @@ the step: the timestep and the five coefficients (see `engines.sampler`) come in
 
 The first convolution's share of y, C(y) and brightened y does not depend on the step either.  It stays in the
 denoiser: it is a few per cent of a step's multiplications in the model `tiny` and 0.3 % in `paper`, handing it over
-instead would cost reading as many bytes again, and y is needed all the same (python -m
-benchmarks.first_convolution measures both ways).
+instead would cost reading as many bytes again, and y is needed all the same (both ways were measured).
 """
 
 from __future__ import annotations
