@@ -35,9 +35,7 @@ from lldiffusion.engines import DEFAULT_MODEL, Enhancer
 from lldiffusion.engines.allocator import keep_freed_memory
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.video import ClipScore, measure_video
-from lldiffusion.video.enhancer import VideoEnhancer
-from lldiffusion.video.frame import Frame
-from lldiffusion.video.reading.source import VideoSource
+from lldiffusion.video import Frame, VideoEnhancer, VideoSource
 
 from .program import run_program
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lldiffusion.export.exporter import export_bundle as export_bundle
     from lldiffusion.model import load_model as load_model
     from lldiffusion.training import train as train
+    from lldiffusion.video import VideoEnhancer as VideoEnhancer
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ _HOMES = {
     "Bundle": "lldiffusion.bundle",
     "Enhancer": "lldiffusion.engines",
     "LLDiffusionError": "lldiffusion.errors",
+    "VideoEnhancer": "lldiffusion.video",
     "benchmark": "lldiffusion.bench.run",
     "export_bundle": "lldiffusion.export.exporter",
     "load_config": "lldiffusion.config",
@@ -36,6 +38,7 @@ __all__ = [
     "Bundle",
     "Enhancer",
     "LLDiffusionError",
+    "VideoEnhancer",
     "__version__",
     "benchmark",
     "export_bundle",

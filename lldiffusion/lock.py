@@ -1,7 +1,7 @@
-"""One builder at a time.
+"""One writer at a time.
 
 The kernel holds the lock and drops it when its owner ends, however it ends: a lock file left behind by a crash
-locks nothing.  The file names its owner for the message that the second builder gets.
+locks nothing.  The file names its owner for the message that the second writer gets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lldiffusion.errors import LLDiffusionError
 
 
 @contextmanager
-def only_builder(target: Path, wait: float = 0.0) -> Iterator[None]:
+def exclusive(target: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold the right to write `target` (a file or folder) while the block runs.
 
     Raises LLDiffusionError, naming the other process, when it is still taken after `wait` seconds.

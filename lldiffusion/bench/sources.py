@@ -15,10 +15,10 @@ from typing import Any
 import lldiffusion
 from lldiffusion.bundle import MANIFEST, Bundle
 from lldiffusion.bundle.archive import SUFFIX, cache_folder
-from lldiffusion.bundle.files import record
+from lldiffusion.bundle.find import SHIPPED, find_model
 from lldiffusion.config import PRESETS, Config, config_from_dict, load_config
-from lldiffusion.engines.select_backend import SHIPPED, find_model
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.hashing import sha256_of
 
 SEED = 0  # of random weights
 
@@ -124,4 +124,4 @@ def _key(source: Source) -> str:
 
 
 def _weights(checkpoint: str) -> str:
-    return record(find_model(checkpoint) / "model.safetensors").sha256
+    return sha256_of(find_model(checkpoint) / "model.safetensors")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lldiffusion.atomic import new_path
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.lock import only_builder
+from lldiffusion.lock import exclusive
 
 from .files import check_folder, walk
 from .manifest import LARGEST, MANIFEST, FileRecord, Manifest, parse_manifest
@@ -51,7 +51,7 @@ def unpack(path: Path) -> tuple[Path, Manifest]:
             manifest = parse_manifest(text, str(path))
             _check_entries(archive, manifest, path)
             folder = cache_folder() / "bundles" / hashlib.sha256(text).hexdigest()[:32]
-            with only_builder(folder, wait=600):
+            with exclusive(folder, wait=600):
                 if not _already(folder, manifest):
                     _extract(archive, manifest, folder, path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:

@@ -197,7 +197,7 @@ def _measure_model(
 def _weights_hash(source: str) -> str:
     import hashlib
 
-    from lldiffusion.engines.select_backend import find_model
+    from lldiffusion.bundle.find import find_model
 
     with (find_model(source) / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

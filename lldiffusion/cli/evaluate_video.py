@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lldiffusion.video.reading.source import VideoSource
+    from lldiffusion.video import VideoSource
 
 
 def evaluate_video(files: dict[str, Path], limit: int | None, out: Path) -> None:
@@ -60,7 +60,7 @@ def check_options(video: Path | None, others: dict[str, Any], of_video: dict[str
 
 
 def _open(path: Path, stack: ExitStack) -> VideoSource:
-    from lldiffusion.video.reading.source import VideoSource
+    from lldiffusion.video import VideoSource
 
     source = VideoSource(str(path))
     stack.callback(source.close)

@@ -10,9 +10,9 @@ from typing import Any
 
 from lldiffusion.bundle import Bundle
 from lldiffusion.bundle.engine_cache import EngineFile, list_engines, sidecar
-from lldiffusion.bundle.files import record
 from lldiffusion.bundle.manifest import read_manifest
 from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.hashing import sha256_of
 
 Table = dict[str, Any]
 TOP_OPERATORS = 8  # shown for a graph, most frequent first
@@ -115,7 +115,7 @@ def describe_onnx(path: Path) -> Table:
         "operators": dict(operators.most_common(TOP_OPERATORS)),
         "weights": dict(sizes),
         "metadata": {entry.key: entry.value for entry in model.metadata_props},
-        "sha256": record(path).sha256,
+        "sha256": sha256_of(path),
     }
 
 

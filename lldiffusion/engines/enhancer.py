@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.photometry import DISPLAY_GAMMA
 
 from .backends.base import Array, Conditions, Engine, Floats, WholeLoop
 from .loop import Progress, make_noise, run, run_steps, sample
 from .memory import SAFETY, peak_bytes, tile_side
 from .pixels import from_planes, pad_to_multiple, to_planes
-from .sampler import DISPLAY_GAMMA, Step, exposed, plan_steps
+from .sampler import Step, exposed, plan_steps
 from .select_backend import open_engine
 from .tiles import Features, grid, sample_tiled, whole_features
 
@@ -165,7 +166,7 @@ class Enhancer:
         Args:
             frames: (H, W, 3), uint8 or float in [0, 1], of one size; read one at a time.
             times: when each is shown, in seconds; default: `fps` a second, evenly.
-            options: of `engines.video.VideoEnhancer` (smoothing, warm_start, batch, ...).
+            options: of `lldiffusion.VideoEnhancer` (smoothing, warm_start, batch, ...).
         """
         from lldiffusion.video.stream import stream  # builds on this module
 

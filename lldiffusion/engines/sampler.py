@@ -17,8 +17,6 @@ from lldiffusion.config import Config, SamplingConfig
 from lldiffusion.errors import choose
 from lldiffusion.schedule import Schedule, make_schedule, timesteps
 
-DISPLAY_GAMMA = 2.2  # a stop of light is 2^(1 / 2.2) in sRGB values, about
-
 
 @dataclass(frozen=True)
 class Step:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import resources
-from pathlib import Path
 
 from lldiffusion.bundle import Bundle
+from lldiffusion.bundle.find import find_model, is_bundle, is_checkpoint
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError, choose
 
@@ -16,7 +15,6 @@ from .backends.base import Engine
 from .driver import device_index, driver
 
 BACKENDS = ("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
-SHIPPED = ("tiny",)  # models that come with the package, by name
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def open_engine(source: str, backend: str, device: str, precision: str) -> Opene
     """
     choose(backend, ("auto", *BACKENDS), "backend")
     path = find_model(source)
-    if _is_bundle(path) and not (backend == "torch" and _is_checkpoint(path)):
+    if is_bundle(path) and not (backend == "torch" and is_checkpoint(path)):
         return open_bundle(Bundle.open(path), backend, device, precision)
     if backend not in ("auto", "torch"):
         raise LLDiffusionError(
@@ -66,7 +64,7 @@ def open_engine(source: str, backend: str, device: str, precision: str) -> Opene
 def open_bundle(bundle: Bundle, backend: str, device: str, precision: str) -> Opened:
     """Try the ways to run a bundle, fastest first; the first that works is used."""
     choose(precision, ("auto", *bundle.precisions), f"precision of '{bundle.source}'")
-    both = _is_checkpoint(bundle.folder)
+    both = is_checkpoint(bundle.folder)
     passed: dict[str, str] = {} if both else {"torch": "runs checkpoints only"}
     ways = [way for way in _wanted(bundle, backend, device) if both or way.backend != "torch"]
     for i, way in enumerate(ways):
@@ -82,36 +80,6 @@ def open_bundle(bundle: Bundle, backend: str, device: str, precision: str) -> Op
         raise LLDiffusionError(next(iter(passed.values())))
     reasons = "; ".join(f"{label}: {reason}" for label, reason in passed.items())
     raise LLDiffusionError(f"nothing here can run '{bundle.source}' (see lldiff doctor): {reasons}")
-
-
-def find_model(source: str | Path) -> Path:
-    """A folder or `.lldiff` file given by path, or the folder of a shipped model given by name.
-
-    Raises LLDiffusionError when there is no such thing.
-    """
-    path = Path(source)
-    if path.is_file() and path.suffix != ".lldiff":
-        raise LLDiffusionError(
-            f"model '{source}' is a file that is no bundle: give a checkpoint folder, a bundle folder or a .lldiff "
-            "file (the authors' .pth files: lldiff convert)"
-        )
-    if path.exists():
-        return path
-    if str(source) in SHIPPED:
-        return Path(str(resources.files("lldiffusion") / "weights" / str(source)))
-    raise LLDiffusionError(
-        f"model '{source}' does not exist: give a checkpoint folder, a bundle (folder or .lldiff file) "
-        f"or a shipped model ({', '.join(SHIPPED)})"
-    )
-
-
-def _is_bundle(path: Path) -> bool:
-    return path.is_file() or (path / "manifest.json").is_file()
-
-
-def _is_checkpoint(path: Path) -> bool:
-    """Models in the package are both: PyTorch trains on, exports and (on a GPU) runs what the graphs read."""
-    return (path / "config.json").is_file()
 
 
 def _wanted(bundle: Bundle, backend: str, device: str) -> Iterator[Way]:

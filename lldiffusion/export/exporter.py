@@ -11,11 +11,11 @@ from pathlib import Path
 
 from lldiffusion.bundle import GRAPHS, PRECISIONS, Bundle, Draft, Manifest
 from lldiffusion.bundle.core import check_target
-from lldiffusion.bundle.files import record
+from lldiffusion.bundle.find import find_model
 from lldiffusion.config import ParityConfig, change_config
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
-from lldiffusion.engines.select_backend import find_model
 from lldiffusion.errors import LLDiffusionError, choose, require
+from lldiffusion.hashing import sha256_of
 from lldiffusion.model import LLDiffusion, fold_spectral_norm, load_model
 from lldiffusion.model.checkpoint import read_info
 
@@ -82,7 +82,7 @@ def export_bundle(
     """
     check_export(model, out, settings)
     network = fold_spectral_norm(load_model(model))
-    weights = record(find_model(model) / "model.safetensors").sha256
+    weights = sha256_of(find_model(model) / "model.safetensors")
     with Bundle.write(out, settings.overwrite) as draft:
         report = _Export(network, weights, settings, thresholds or network.config.parity, draft, progress).run()
     return Exported(Path(out), report)

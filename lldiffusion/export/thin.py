@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lldiffusion.bundle import GRAPHS, MANIFEST, Bundle, Draft, Manifest, finish
-from lldiffusion.bundle.files import record
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.hashing import sha256_of
 from lldiffusion.model import fold_spectral_norm, load_model
 
 from .exporter import tool_versions
@@ -51,7 +51,7 @@ def add_graphs(checkpoint: Path) -> Manifest:
     described = {f"{graph}.onnx": ports(checkpoint / f"{graph}.onnx") for graph in GRAPHS}
     manifest = Manifest(
         name=model.config.name,
-        weights_sha256=record(checkpoint / WEIGHTS).sha256,
+        weights_sha256=sha256_of(checkpoint / WEIGHTS),
         config=model.config.to_dict(),
         size_multiple=model.config.model.size_multiple,
         default_precision="fp32",

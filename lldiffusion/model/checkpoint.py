@@ -16,8 +16,8 @@ from torch import Tensor
 
 from lldiffusion import __version__
 from lldiffusion.atomic import new_path
+from lldiffusion.bundle.find import find_model
 from lldiffusion.config import Config, config_from_dict
-from lldiffusion.engines.select_backend import find_model
 from lldiffusion.errors import LLDiffusionError
 
 from .network import LLDiffusion

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lldiffusion.engines.sampler import DISPLAY_GAMMA
+from lldiffusion.photometry import DISPLAY_GAMMA
 
 POOL = 8  # pixels a side: noise is averaged away before the moments are taken
 MOMENTS = 5  # means of red, green and blue; standard deviation and mean square of their mean

@@ -17,10 +17,10 @@ import torch
 
 from lldiffusion.atomic import new_path, write_text
 from lldiffusion.bundle import MANIFEST
+from lldiffusion.bundle.find import find_model
 from lldiffusion.config import Config, DiffusionConfig, change_config, load_config
 from lldiffusion.data.dataset import Source, find_sources
 from lldiffusion.data.layouts import Pair
-from lldiffusion.engines.select_backend import find_model
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.model import LLDiffusion, load_model
 from lldiffusion.model.checkpoint import check_free, read_info, save_checkpoint

@@ -18,27 +18,33 @@ from lldiffusion.engines.tiles import Features
 from lldiffusion.errors import LLDiffusionError
 
 from .frame import Frame
-from .stability.conditions import Glance, begins_shot, follow_frames, joined, parted
-from .stability.memory import Memory, State
-from .stability.scenes import thumbnail
+from .stability.conditions import (
+    FrameStatistics,
+    concatenate_features,
+    smooth_conditions,
+    split_features,
+    starts_shot,
+)
+from .stability.frame_state import FrameState, StateArrays
+from .stability.scenes import luma_grid
 from .stability.warm_start import WarmStart
 
-Result = TypeVar("Result")
-BLACK = 2.0**-10  # mean below which a frame counts as black
+Value = TypeVar("Value")
+BLACK = 2.0**-10  # mean in [0, 1] below which a frame counts as black
 
 
 class VideoEnhancer:
     """Enhances the frames of one video, in order.
 
     Sampling is deterministic and every frame gets the same noise field; the means of the degradation features, and
-    the model's level where it has one, follow those of the frames slowly within a shot (see `smoothing`) and start
-    anew at a cut (see `scenes`).  A shot's result does not depend on the shots before it.
+    the model's level where it has one, are smoothed over time within a shot (see `stability.smoothing`) and start
+    anew at a cut (see `stability.scenes`).  A shot's result does not depend on the shots before it.
 
     Args:
         enhancer: the model; several of the same model (one for each GPU) share the frames of a batch.
         smoothing: time constant in seconds; 0 takes every frame as it is.
         refresh: compute the features on every k-th frame of a shot only.
-        warm_start: share of the noise put back onto the last result, moved along with the picture (see `warm`),
+        warm_start: share of the noise put back onto the last result, moved along with the picture,
             to start from; 0 starts every frame from noise.  Needs the extra `video` and a batch of 1.
         batch: frames enhanced together; results come that much later.  Default: one for each enhancer.
     Raises LLDiffusionError for a bad option.  One video at a time; the calls of one instance must not overlap.
@@ -60,12 +66,16 @@ class VideoEnhancer:
         _check(refresh >= 1, f"refresh {refresh}: give 1 to compute features on every frame, k for every k-th")
         _check(0 <= warm_start <= 1, f"warm start {warm_start}: give a share of the noise from 0 (off) to 1")
         _check(self._batch >= 1, f"a batch of {batch} frames: give 1 or more")
-        _check(not warm_start or self._batch == 1, f"a warm start needs a batch of 1, not {self._batch}: frames follow")
-        self._smoothing, self._refresh = smoothing, refresh
+        _check(
+            not warm_start or self._batch == 1,
+            f"a warm start needs a batch of 1, not {self._batch}: frames depend on each other",
+        )
+        self._smoothing = smoothing
+        self._refresh = refresh
         self._warm = WarmStart(self._enhancers[0], warm_start) if warm_start else None
         self._pool = ThreadPoolExecutor(len(self._enhancers)) if len(self._enhancers) > 1 else None
         self._pending: list[Frame] = []
-        self._memory: Memory | None = None
+        self._state: FrameState | None = None
 
     def enhance(self, frame: Frame) -> list[Frame]:
         """Take one frame, return those that are ready (none until a batch is full).
@@ -90,22 +100,24 @@ class VideoEnhancer:
         self._pending = []
         return ready
 
-    def state(self) -> State:
+    def state(self) -> StateArrays:
         """Everything needed to go on from here bit for bit; empty before the first frame.
 
         Raises RuntimeError while frames wait for their batch: call `flush` first.
         """
         if self._pending:
             raise RuntimeError(f"{len(self._pending)} frames wait for their batch: call flush() before state()")
-        return self._memory.to_arrays() if self._memory else {}
+        return self._state.to_arrays() if self._state else {}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: StateArrays) -> None:
         """Go on from what `state` returned.  Raises LLDiffusionError when it is something else."""
-        self._memory, self._pending = (Memory.from_arrays(state) if state else None), []
+        self._state = FrameState.from_arrays(state) if state else None
+        self._pending = []
 
     def reset(self) -> None:
         """Forget everything: the next frame begins a new shot."""
-        self._memory, self._pending = None, []
+        self._state = None
+        self._pending = []
 
     def close(self) -> None:
         """End the threads that serve several enhancers; the enhancers stay open."""
@@ -115,50 +127,53 @@ class VideoEnhancer:
     # -- a batch
 
     def _process(self, frames: list[Frame]) -> list[Frame]:
-        """Enhance frames of one size that follow each other; the memory changes only when all went well."""
+        """Enhance frames of one size that follow each other; the state changes only when all went well."""
         planes = np.concatenate([to_planes(frame.pixels) for frame in frames])  # (N, 3, h, w)
         low = self._enhancers[0].padded(planes)  # (N, 3, H, W)
-        glances = [_glance(plane, frame) for plane, frame in zip(planes, frames, strict=True)]
-        begins = begins_shot(self._memory, glances[0])
+        statistics = [_measure(plane, frame) for plane, frame in zip(planes, frames, strict=True)]
+        new_shot = starts_shot(self._state, statistics[0])
         compute = partial(self._compute, low)
-        memories = follow_frames(self._memory, glances, compute, self._smoothing, self._refresh)
-        features, last = joined([memory.features for memory in memories]), memories[-1]
+        states = smooth_conditions(self._state, statistics, compute, self._smoothing, self._refresh)
+        features = concatenate_features([state.features for state in states])
+        last = states[-1]
         if self._warm is None:
-            x0 = np.concatenate(self._spread(len(frames), partial(self._denoise, low, features)))
+            x0 = np.concatenate(self._distribute(len(frames), partial(self._denoise, low, features)))
         else:
-            before = None if begins else self._memory
-            x0, grey, result = self._warm.render(frames[0].pixels, low, features, before)
-            last = replace(last, low=grey, result=result)
+            before = None if new_shot else self._state
+            x0, luma, result = self._warm.render(frames[0].pixels, low, features, before)
+            last = replace(last, luma=luma, result=result)
         x0 = x0[:, :, : planes.shape[2], : planes.shape[3]]
         gain = self._enhancers[0].gain
         done = [replace(frame, pixels=from_planes(x0[i : i + 1], frame.pixels, gain)) for i, frame in enumerate(frames)]
-        self._memory = last if self._refresh > 1 else replace(last, features=())
+        self._state = last if self._refresh > 1 else replace(last, features=())
         return done
 
     def _compute(self, low: Floats, indices: list[int]) -> list[Features]:
         """E(y) of some frames of the batch."""
         chosen = low[indices]
-        parts = self._spread(len(indices), lambda enhancer, part: parted(enhancer.features(chosen[part])))
+        parts = self._distribute(len(indices), lambda enhancer, part: split_features(enhancer.features(chosen[part])))
         return [features for part in parts for features in part]
 
     def _denoise(self, low: Floats, features: Features, enhancer: Enhancer, part: slice) -> Floats:
-        some = low[part]
-        own = tuple((feature[part], stride) for feature, stride in features)
-        return enhancer.denoise(some, own, enhancer.noise(some.shape), enhancer.steps)
+        low_part = low[part]
+        features_part = tuple((feature[part], stride) for feature, stride in features)
+        return enhancer.denoise(low_part, features_part, enhancer.noise(low_part.shape), enhancer.steps)
 
-    def _spread(self, count: int, call: Callable[[Enhancer, slice], Result]) -> list[Result]:
+    def _distribute(self, count: int, call: Callable[[Enhancer, slice], Value]) -> list[Value]:
         """Call every enhancer with its part of `count` frames, all at the same time; results in order."""
         bounds = np.linspace(0, count, len(self._enhancers) + 1).round().astype(int)
         parts = [(e, slice(a, b)) for e, a, b in zip(self._enhancers, bounds, bounds[1:]) if b > a]
         if self._pool is None:
             return [call(enhancer, part) for enhancer, part in parts]
-        return list(self._pool.map(lambda both: call(*both), parts))
+        return list(self._pool.map(lambda pair: call(*pair), parts))
 
 
-def _glance(plane: Floats, frame: Frame) -> Glance:
+def _measure(plane: Floats, frame: Frame) -> FrameStatistics:
     """`plane`: (3, H, W) in [-1, 1]."""
     mean = max(float((plane.mean(dtype=np.float64) + 1) / 2), BLACK)
-    return Glance(thumbnail(plane), plane.shape[1:], frame.time, math.log2(mean))
+    return FrameStatistics(
+        luma_grid=luma_grid(plane), size=plane.shape[1:], time=frame.time, brightness=math.log2(mean)
+    )
 
 
 def _check(holds: bool, message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +22,7 @@ _VISIBLE = 1 / 2048  # what lies outside by less is rounding
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """What the sink needs of a frame's source."""
+    """What writing a frame needs to know of how it was read."""
 
     colour: Colour = field(default_factory=Colour)
     duration: int = 0  # in units of the frame's time_base; 0: unknown
@@ -31,13 +30,13 @@ class Origin:
     repeated: bool = False  # stands for a frame that could not be decoded
 
 
-def split(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.int16] | None]:
+def frame_to_rgb(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.int16] | None]:
     """Pixels (H, W, 3) in [0, 1] of a PyAV frame, and what was cut off to get there.
 
     A picture's Y'CbCr may lie outside the R'G'B' cube (broadcast super-white; edges of subsampled chroma).  The model
     wants [0, 1]; adding the rest back afterwards keeps such video as it was where the model changes nothing.
     """
-    rgb = _to_rgb(planar(frame), colour_of(frame))
+    rgb = _planes_to_rgb(to_planar(frame), colour_tags(frame))
     pixels = np.clip(rgb, 0, 1)
     rgb -= pixels
     if max(rgb.max(), -rgb.min()) <= _VISIBLE:
@@ -46,20 +45,20 @@ def split(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.int16] | None]:
     return pixels, np.rint(rgb, out=rgb).astype(np.int16)
 
 
-def join(pixels: NDArray[np.float32], origin: Origin, format_name: str, colour: Colour) -> Any:
+def rgb_to_frame(pixels: NDArray[np.float32], origin: Origin, format_name: str, colour: Colour) -> Any:
     """A PyAV frame of `format_name` (planar Y'CbCr, R'G'B' or grey) with the code values of `pixels`."""
     import av
 
     rgb = pixels if origin.outside is None else pixels + origin.outside * np.float32(OUTSIDE)
     frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], format_name)
-    for plane, codes in zip(frame.planes, _from_rgb(rgb, frame.format, colour)):
+    for plane, codes in zip(frame.planes, _rgb_to_planes(rgb, frame.format, colour)):
         _samples(plane, codes.dtype)[...] = codes
     frame.color_range, frame.colorspace = colour.range, colour.matrix
     frame.color_trc, frame.color_primaries = colour.transfer, colour.primaries
     return frame
 
 
-def colour_of(frame: Any) -> Colour:
+def colour_tags(frame: Any) -> Colour:
     """The tags of a PyAV frame; the old yuvj formats are full range by name."""
     full_by_name = frame.format.name.startswith("yuvj")
     return Colour(
@@ -67,36 +66,21 @@ def colour_of(frame: Any) -> Colour:
     )
 
 
-def matrix_of(frame: Any) -> tuple[int, ...] | None:
-    """The display matrix (nine numbers) that a PyAV frame carries, if it does."""
-    try:
-        held = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV 18 knows no name for some other side data of the frame, EXIF for one
-        return _turn(frame.rotation) if frame.rotation else None
-    return None if held is None else tuple(int(value) for value in np.frombuffer(bytes(held), np.int32)[:9])
-
-
-def _turn(degrees: int) -> tuple[int, ...]:
-    """The display matrix of a turn, counter-clockwise; 16.16 fixed point, the last number 2.30."""
-    cos, sin = (round(f(math.radians(degrees)) * 65536) for f in (math.cos, math.sin))
-    return cos, -sin, 0, sin, cos, 0, 0, 0, 1 << 30
-
-
-def bits_of(format_name: str) -> int:
+def bit_depth(format_name: str) -> int:
     """Bits a component of a pixel format."""
     import av
 
     return max(int(component.bits) for component in av.VideoFormat(format_name).components)
 
 
-def planar(frame: Any) -> Any:
-    """The same samples in a format that `split` reads: nv12 becomes yuv420p, bgr24 gbrp, p010 yuv420p10."""
+def to_planar(frame: Any) -> Any:
+    """The same samples in a format that `frame_to_rgb` reads: nv12 becomes yuv420p, bgr24 gbrp, p010 yuv420p10."""
     if any(known.match(frame.format.name) for known in (_YUV, _RGB, _GREY)):
         return frame
-    return repacked(frame, planar_name(frame.format))
+    return convert_layout(frame, planar_format(frame.format))
 
 
-def repacked(frame: Any, format_name: str) -> Any:
+def convert_layout(frame: Any, format_name: str) -> Any:
     """The same samples in another order.
 
     In one thread: with more, swscale of FFmpeg 8.1 now and then gets p010 wrong (4 of 3000 times).
@@ -105,7 +89,7 @@ def repacked(frame: Any, format_name: str) -> Any:
     return frame.reformat(format=format_name, src_color_range=span, dst_color_range=span, threads=1)
 
 
-def planar_name(format_: Any) -> str:
+def planar_format(format_: Any) -> str:
     """Name of the planar format with the same subsampling and depth as a packed or semi-planar PyAV format."""
     name = str(format_.name)
     if any(known.match(name) for known in (_YUV, _RGB, _GREY)):
@@ -122,7 +106,7 @@ def planar_name(format_: Any) -> str:
     return f"yuv{ {(8, 8): '420', (8, 16): '422', (16, 16): '444', (16, 8): '440'}[across, down] }p{deep}"
 
 
-def _to_rgb(frame: Any, colour: Colour) -> NDArray[np.float32]:
+def _planes_to_rgb(frame: Any, colour: Colour) -> NDArray[np.float32]:
     bits = int(frame.format.components[0].bits)
     kind = np.uint8 if bits == 8 else np.uint16
     planes = [_samples(plane, np.dtype(kind)) for plane in frame.planes[:3]]
@@ -135,7 +119,7 @@ def _to_rgb(frame: Any, colour: Colour) -> NDArray[np.float32]:
     return to_rgb(planes[0], planes[1], planes[2], bits, colour)
 
 
-def _from_rgb(rgb: NDArray[np.float32], format_: Any, colour: Colour) -> tuple[Codes, ...]:
+def _rgb_to_planes(rgb: NDArray[np.float32], format_: Any, colour: Colour) -> tuple[Codes, ...]:
     bits, name = int(format_.components[0].bits), format_.name
     if _RGB.match(name):
         return tuple(quantise(rgb[..., c] * np.float32(2**bits - 1), bits) for c in (1, 2, 0))

@@ -8,47 +8,47 @@ from fractions import Fraction
 from .colour import Colour
 
 
-def as_written(seconds: float) -> Fraction:
+def exact_seconds(seconds: float) -> Fraction:
     """A time as a person wrote it: 0.4 is two fifths, not the binary fraction a little above it."""
     return Fraction(str(seconds))
 
 
 @dataclass(frozen=True)
-class Facts:
+class VideoInfo:
     """The picture's size, format and timing; what the output takes over."""
 
     name: str  # as the user named it
     width: int
     height: int
-    format: str  # FFmpeg's pixel format
+    pixel_format: str  # FFmpeg's name
     bits: int  # a component
     colour: Colour
     time_base: Fraction  # seconds; the unit of every timestamp
-    rate: Fraction  # frames a second, on average
+    frame_rate: Fraction  # frames a second, on average
     start: int = 0  # timestamp of the first frame
     frames: int | None = None  # about how many there are, where that is known
     duration: float | None = None  # seconds, where that is known
     sample_aspect: Fraction | None = None  # width to height of a pixel, where it is given
-    matrix: tuple[int, ...] | None = None  # how a player shall turn and mirror the picture: FFmpeg's display matrix
+    display_matrix: tuple[int, ...] | None = None  # how a player shall turn and mirror the picture, see `orientation`
     interlaced: bool = False
-    again: bool = True  # whether it can be read a second time: a file can, a camera or a pipe cannot
+    rereadable: bool = True  # whether it can be read a second time: a file can, a camera or a pipe cannot
     rgb: bool = False  # pixels are stored as R'G'B'
 
-    def oddities(self) -> list[str]:
-        """What cannot be done justice to, one line each."""
-        said = []
+    def warnings(self) -> list[str]:
+        """What will not be kept or handled well, one line each."""
+        lines = []
         if self.interlaced:
-            said.append(f"'{self.name}' is interlaced and enhanced as it is: deinterlace it first for a better result")
-        if self.alpha:
-            said.append(f"'{self.name}' has an alpha channel, which is not kept")
-        return said
+            lines.append(f"'{self.name}' is interlaced and enhanced as it is: deinterlace it first for a better result")
+        if self.has_alpha:
+            lines.append(f"'{self.name}' has an alpha channel, which is not kept")
+        return lines
 
     @property
-    def alpha(self) -> bool:
+    def has_alpha(self) -> bool:
         """Whether the pixel format has an alpha channel."""
-        return self.format.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya"))
+        return self.pixel_format.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya"))
 
     @property
-    def seconds_a_frame(self) -> float:
-        """On average."""
-        return float(1 / self.rate)
+    def frame_duration(self) -> float:
+        """Seconds, on average."""
+        return float(1 / self.frame_rate)

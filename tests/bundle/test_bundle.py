@@ -17,7 +17,7 @@ import pytest
 from lldiffusion.bundle import GRAPHS, SCHEMA, Bundle
 from lldiffusion.config import load_config
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.lock import only_builder
+from lldiffusion.lock import exclusive
 from support.bundles import graph_bytes, manifest, refused, write_bundle
 
 
@@ -113,7 +113,7 @@ def test_a_manifest_that_could_not_be_opened_is_not_written(tmp_path: Path) -> N
 
 def test_two_builders_exclude_each_other(tmp_path: Path) -> None:
     with (
-        only_builder(tmp_path / "b"),
+        exclusive(tmp_path / "b"),
         pytest.raises(LLDiffusionError, match=f"process {os.getpid()}"),
         Bundle.write(tmp_path / "b"),
     ):
@@ -124,8 +124,8 @@ def test_the_lock_of_a_dead_builder_locks_nothing(tmp_path: Path) -> None:
     code = f"""
 import os
 from pathlib import Path
-from lldiffusion.lock import only_builder
-with only_builder(Path({str(tmp_path / "b")!r})):
+from lldiffusion.lock import exclusive
+with exclusive(Path({str(tmp_path / "b")!r})):
     os._exit(1)  # as if killed
 """
     subprocess.run([sys.executable, "-c", code], check=False)

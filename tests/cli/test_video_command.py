@@ -72,7 +72,7 @@ def test_pictures_and_back(model: str, clip: Path, tmp_path: Path) -> None:
         run(["video", str(tmp_path / "frames"), str(target), "--model", model, "--fps", "30", "--codec", "ffv1"]) == 0
     )
     stream = clips.stream(target)
-    assert stream["r_frame_rate"] == "30/1"
+    assert stream["r_frame_rate"] == 30
     assert (stream["codec_name"], stream["width"], stream["height"]) == ("ffv1", 96, 64)
 
 
@@ -105,7 +105,7 @@ def test_ctrl_c_ends_a_live_input_and_keeps_it(model: str, tmp_path: Path) -> No
     with subprocess.Popen(endless, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as camera:
         with subprocess.Popen(command, stdin=camera.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
             until = time.monotonic() + 60
-            while not (tmp_path / "out.mp4.parts" / "piece-00001.nut").exists() and time.monotonic() < until:
+            while not (tmp_path / "out.mp4.parts" / "segment-00001.nut").exists() and time.monotonic() < until:
                 time.sleep(0.05)
             job.send_signal(signal.SIGINT)
             out, error = job.communicate(timeout=60)

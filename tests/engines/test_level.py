@@ -22,7 +22,7 @@ from lldiffusion.model import LLDiffusion
 from lldiffusion.model.level import LevelHead, brighten, log_mean, true_level
 from lldiffusion.training.level import fit_level
 from lldiffusion.training.losses import Objective
-from lldiffusion.video.stability.smoothing import follow, means_of, with_means
+from lldiffusion.video.stability.smoothing import exponential_smoothing, feature_means, replace_means
 
 
 @pytest.fixture
@@ -119,9 +119,9 @@ def test_a_wobbling_exposure_is_undone_in_video(tiny: LLDiffusion) -> None:
     """The guess follows slowly, the frame's own mean at once."""
     before, now = (np.array([[[[guess]], [[mean]]]], np.float32) for guess, mean in ((-1.0, -5.0), (-1.4, -5.5)))
     features = ((np.zeros((1, 3, 4, 4), np.float32), 16), (now, 64))
-    own = means_of(features)
-    followed = follow((own[0], before), own, elapsed=0.1, seconds=1.0)
-    level = with_means(features, own, followed)[1][0]
+    own = feature_means(features)
+    followed = exponential_smoothing((own[0], before), own, elapsed=0.1, time_constant=1.0)
+    level = replace_means(features, own, followed)[1][0]
     assert level[0, 1, 0, 0] == np.float32(-5.5)
     assert level[0, 0, 0, 0] == pytest.approx(-1.0 - 0.4 * (1 - np.exp(-0.1)), abs=1e-6)
 

@@ -20,7 +20,7 @@ av = pytest.importorskip("av")
 from lldiffusion.cli import run  # noqa: E402
 from lldiffusion.errors import LLDiffusionError  # noqa: E402
 from lldiffusion.evaluation.video import boundaries, measure_video, together  # noqa: E402
-from lldiffusion.video.stability.flow import motion, toned  # noqa: E402
+from lldiffusion.video.stability.flow import optical_flow, tone_mapped_luma  # noqa: E402
 
 Clip = list[NDArray[np.float32]]
 
@@ -100,8 +100,8 @@ def test_warping_error_against_scipy() -> None:
     result = noisy(reference, 0.05)
     expected = []
     for t in (0, 1):
-        there = motion(toned(reference[t]), toned(reference[t + 1]))
-        back = motion(toned(reference[t + 1]), toned(reference[t]))
+        there = optical_flow(tone_mapped_luma(reference[t]), tone_mapped_luma(reference[t + 1]))
+        back = optical_flow(tone_mapped_luma(reference[t + 1]), tone_mapped_luma(reference[t]))
         rows, columns = np.mgrid[: there.shape[0], : there.shape[1]]
         places = [rows + there[..., 1], columns + there[..., 0]]
         returned = np.stack([map_coordinates(back[..., i], places, order=1, mode="nearest") for i in (0, 1)], axis=2)
@@ -132,7 +132,7 @@ def test_what_will_be_hidden_does_not_count(monkeypatch: pytest.MonkeyPatch) -> 
     there, back = np.zeros((2, 60, 80, 2), np.float32)
     there[20:40, 20:40, 0], back[20:40, 30:50, 0] = 10, -10
     flows = iter([there, back] * 3)
-    monkeypatch.setattr("lldiffusion.evaluation.video.motion", lambda before, now: next(flows))
+    monkeypatch.setattr("lldiffusion.evaluation.video.optical_flow", lambda before, now: next(flows))
     plain = [np.full((60, 80, 3), 0.5, np.float32)] * 2
     hidden, seen = plain[0].copy(), plain[0].copy()
     hidden[22:38, 42:49] = 1  # ground that the square covers next

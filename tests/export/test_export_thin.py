@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lldiffusion.bundle import Bundle
-from lldiffusion.bundle.files import record
+from lldiffusion.bundle.find import find_model
 from lldiffusion.config import load_config
 from lldiffusion.engines import DEFAULT_MODEL, Enhancer
-from lldiffusion.engines.select_backend import find_model
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.export.thin import add_graphs
+from lldiffusion.hashing import sha256_of
 from lldiffusion.model import LLDiffusion, save_checkpoint
 from support.pictures import SMALL
 
@@ -72,7 +72,7 @@ def test_graphs_made_again_fit_the_other_weights(other: Path, thin: Path) -> Non
 
 def test_the_shipped_model_is_a_bundle_of_its_own_weights() -> None:
     bundle = Bundle.open(find_model(DEFAULT_MODEL))  # checks every file
-    assert bundle.manifest.weights_sha256 == record(bundle.folder / "model.safetensors").sha256
+    assert bundle.manifest.weights_sha256 == sha256_of(bundle.folder / "model.safetensors")
     dark = np.random.default_rng(1).random((64, 96, 3), dtype=np.float32) * 0.1
     graphs, eager = (Enhancer.open(DEFAULT_MODEL, backend=backend) for backend in ("auto", "torch"))
     assert graphs.info()["backend"] == "onnxruntime"

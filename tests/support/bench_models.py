@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from lldiffusion.bundle import GRAPHS, Bundle, Manifest
-from lldiffusion.bundle.files import record
 from lldiffusion.export.graphs import ports
+from lldiffusion.hashing import sha256_of
 from lldiffusion.model.checkpoint import save_checkpoint
 from support.exported import micro_config, micro_graphs, micro_model, source_key
 
@@ -23,7 +23,7 @@ def micro_source() -> Path:
         save_checkpoint(Path(other) / "micro", micro_config(), micro_model().state_dict())
         for path in [*(Path(other) / "micro").iterdir(), *micro_graphs().glob("*.onnx")]:
             shutil.copy(path, draft.folder)
-        weights = record(draft.folder / "model.safetensors").sha256
+        weights = sha256_of(draft.folder / "model.safetensors")
         files = {graph: f"{graph}.onnx" for graph in GRAPHS}
         described = {file: ports(draft.folder / file) for file in files.values()}
         inputs, outputs = ({file: both[i] for file, both in described.items()} for i in (0, 1))

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from lldiffusion.video.frame import Frame
-from lldiffusion.video.jobs.journal import Journal
+from lldiffusion.video import Frame
+from lldiffusion.video.jobs.journal import JobJournal
 from lldiffusion.video.writing.outputs import parts_folder
 from support.passing import Listener, PassThrough, pass_through
 
@@ -30,23 +30,23 @@ class Slow(PassThrough):
 def main(source: str, target: str, seconds: str, *resume: str) -> None:
     """Run or resume the job; what it says goes to standard error."""
     folder = parts_folder(target)
-    journal = Journal.open(folder) if resume and (folder / "journal.json").exists() else None
+    journal = JobJournal.open(folder) if resume and (folder / "journal.json").exists() else None
     listener = Listener()
-    listener.say = lambda line: print(line, file=sys.stderr, flush=True)  # type: ignore[method-assign]
+    listener.message = lambda line: print(line, file=sys.stderr, flush=True)  # type: ignore[method-assign]
     try:
         summary = pass_through(
             Path(source),
             Path(target),
             codec="libx264",
             crf=25,
-            open_work=lambda tile, exact: Slow(float(seconds)),
+            open_enhancer=lambda tile, exact: Slow(float(seconds)),
             journal=journal,
             listener=listener,
         )
     except KeyboardInterrupt as interrupt:
         print(interrupt, file=sys.stderr)
         sys.exit(130)
-    print(summary.kept, summary.frames)
+    print(summary.earlier_frames, summary.frames)
 
 
 if __name__ == "__main__":

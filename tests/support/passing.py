@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from lldiffusion.video.frame import Frame
-from lldiffusion.video.jobs import pipeline
+from lldiffusion.video import Frame, VideoSource
 from lldiffusion.video.jobs.job import Job, run_job
-from lldiffusion.video.jobs.journal import Journal, State
-from lldiffusion.video.jobs.progress import Summary
-from lldiffusion.video.reading.source import VideoSource
+from lldiffusion.video.jobs.journal import JobJournal
+from lldiffusion.video.jobs.pipeline import PipelineProgress
+from lldiffusion.video.jobs.progress import JobSummary
+from lldiffusion.video.stability.frame_state import StateArrays
 from lldiffusion.video.writing.encoding import choose_encoding
-from lldiffusion.video.writing.outputs import FileOutput, parts_folder
+from lldiffusion.video.writing.outputs import VideoFileOutput, parts_folder
 
 
 class PassThrough:
-    """The protocol `Work`, without a model; `memory` mixes the mean of earlier frames into each, as smoothing does."""
+    """A `FrameEnhancer` without a model; `memory` mixes the mean of earlier frames into each, as smoothing does."""
 
     def __init__(self, memory: float = 0.0) -> None:
         self._memory, self._mean = memory, 0.5
@@ -33,10 +33,10 @@ class PassThrough:
     def flush(self) -> list[Frame]:
         return []
 
-    def state(self) -> State:
+    def state(self) -> StateArrays:
         return {"mean": np.array(self._mean)}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: StateArrays) -> None:
         self._mean = float(state.get("mean", 0.5))
 
     def close(self) -> None:
@@ -44,19 +44,19 @@ class PassThrough:
 
 
 class Listener:
-    """The protocol `Watcher`: remembers what it was told."""
+    """A `ProgressListener` that remembers what it was told."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
         self.frames = 0
 
-    def begin(self, total: int | None, done: int) -> None:
+    def started(self, total: int | None, done: int) -> None:
         self.total, self.done = total, done
 
-    def wrote(self, progress: pipeline.Progress) -> None:
+    def frame_written(self, progress: PipelineProgress) -> None:
         self.frames += 1
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         self.said.append(line)
 
 
@@ -66,18 +66,20 @@ def pass_through(
     codec: str | None = None,
     crf: float | None = None,
     memory: float = 0.0,
-    journal: Journal | None = None,
+    journal: JobJournal | None = None,
     listener: Listener | None = None,
     **job: Any,
-) -> Summary:
-    """Send `source` through a job into `target`, in pieces of 0.4 s."""
+) -> JobSummary:
+    """Send `source` through a job into `target`, in segments of 0.4 s."""
     opened = VideoSource(str(source))
-    encoding = choose_encoding(opened.facts, target, codec, crf, threads=1)
+    encoding = choose_encoding(opened.info, target, codec, crf, threads=1)
     part = {name: job[name] for name in ("start", "end") if name in job}
-    output = FileOutput(target, opened.facts, encoding, str(source), **part)
-    journal = journal or Journal({}, 1, folder=parts_folder(str(target)))
-    work = job.pop("open_work", lambda tile, exact: PassThrough(memory))
+    output = VideoFileOutput(target, opened.info, encoding, str(source), **part)
+    journal = journal or JobJournal({}, 1, folder=parts_folder(str(target)))
+    open_enhancer = job.pop("open_enhancer", lambda tile, exact: PassThrough(memory))
     try:
-        return run_job(Job(work, piece=job.pop("piece", 0.4), **job), opened, output, journal, listener or Listener())
+        seconds = job.pop("segment_seconds", 0.4)
+        whole = Job(open_enhancer, segment_seconds=seconds, **job)
+        return run_job(whole, opened, output, journal, listener or Listener())
     finally:
         opened.close()

@@ -1,4 +1,4 @@
-"""A video from beginning to end, piece by piece: whatever happens, what is finished stays."""
+"""A video from beginning to end, segment by segment: whatever happens, what is finished stays."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.interrupts import Interrupts
 
 from ..frame import Frame
-from ..reading.damage import Damage
-from ..video_info import Facts, as_written
-from ..writing.outputs import Output
-from . import pipeline
-from .fallback import Careful, Open, Tile
-from .journal import Journal
-from .progress import Summary, Watched
+from ..reading.damage import DamageReport
+from ..video_info import VideoInfo, exact_seconds
+from ..writing.outputs import VideoOutput
+from .fallback import EnhancerFactory, FallbackEnhancer, Tile
+from .journal import JobJournal
+from .pipeline import PipelineProgress, run_pipeline
+from .progress import FrameMonitor, JobSummary
 
-QUEUE = 3  # frames that may wait before each stage
+QUEUE_DEPTH = 3  # frames that may wait before each stage
 
 
-class Source(Protocol):
-    """`VideoSource` or `StillsSource`."""
+class FrameSource(Protocol):
+    """`VideoSource` or `ImageSequenceSource`."""
 
-    facts: Facts
-    damage: Damage
+    info: VideoInfo
+    damage: DamageReport
 
     def frames(self, start: float = 0.0, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
         """Frames between two times, the first few left out."""
@@ -42,16 +42,16 @@ class Source(Protocol):
         """Let go of the input."""
 
 
-class Watcher(Protocol):
+class ProgressListener(Protocol):
     """Is told how a job goes, from any thread."""
 
-    def begin(self, total: int | None, done: int) -> None:
+    def started(self, total: int | None, done: int) -> None:
         """The work begins: about so many frames, so many done by earlier runs."""
 
-    def wrote(self, progress: pipeline.Progress) -> None:
+    def frame_written(self, progress: PipelineProgress) -> None:
         """One frame more."""
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Something worth knowing."""
 
 
@@ -60,144 +60,155 @@ class Job:
     """What is to be done with a source.
 
     Args:
+        open_enhancer: opens the model.
         start, end: the part of the source, in seconds after its first frame; None: to its end.
-        piece: seconds of video in a piece, which is what a kill may cost.
+        segment_seconds: length of a segment, which is what a kill may cost.
         tile: as `Enhancer`'s.
         preview: a picture file that shows before and after, renewed now and then.
-
     """
 
-    open_work: Open
+    open_enhancer: EnhancerFactory
     start: float = 0.0
     end: float | None = None
-    piece: float = 5.0
+    segment_seconds: float = 5.0
     tile: Tile = "auto"
     preview: Path | None = None
 
-    def total(self, facts: Facts) -> int | None:
+    def frame_count(self, info: VideoInfo) -> int | None:
         """About how many frames there will be."""
-        if self.end is None and facts.frames is None:
+        if self.end is None and info.frames is None:
             return None
-        seconds = facts.frames / facts.rate if facts.frames is not None else Fraction(self.end or 0)
+        seconds = info.frames / info.frame_rate if info.frames is not None else Fraction(self.end or 0)
         until = seconds if self.end is None else min(seconds, Fraction(self.end))
-        return max(0, round((until - Fraction(self.start)) * facts.rate))
+        return max(0, round((until - Fraction(self.start)) * info.frame_rate))
 
 
-def run_job(job: Job, source: Source, output: Output, journal: Journal, watcher: Watcher) -> Summary:
+def run_job(
+    job: Job, source: FrameSource, output: VideoOutput, journal: JobJournal, listener: ProgressListener
+) -> JobSummary:
     """Enhance `source` into `output`; the journal's folder goes when the whole is in its place.
 
     Args:
-        journal: a new one, or that of an earlier run, whose pieces are kept.
-    Raises KeyboardInterrupt after Ctrl-C, when the piece under way is finished (a second Ctrl-C drops that), and
+        journal: a new one, or that of an earlier run, whose segments are kept.
+    Raises KeyboardInterrupt after Ctrl-C, when the segment under way is finished (a second Ctrl-C drops that), and
     LLDiffusionError; both say how to go on where something is finished.
     """
     clock = time.monotonic()
-    for line in [*source.facts.oddities(), *output.lost()]:
-        watcher.say(line)
-    run = _Run(job, source, output, journal, watcher)
-    with run.kept():
+    for line in [*source.info.warnings(), *output.losses()]:
+        listener.message(line)
+    run = _JobRun(job, source, output, journal, listener)
+    with run.failures_explained():
         run.enhance()
         source.close()  # what it kept of the other streams is complete
-        lost = output.finish(run.journal.folder, run.journal.segments)
+        losses = output.finish(run.journal.folder, run.journal.segments)
     remove(run.journal.folder)
-    run.summary.notes += source.damage.lines() + ([] if source.facts.again else lost)
+    run.summary.notes += source.damage.lines() + ([] if source.info.rereadable else losses)
     run.summary.seconds = time.monotonic() - clock
     return run.summary
 
 
-class _Run:
+class _JobRun:
     """One run of a job, from where the journal ends."""
 
-    def __init__(self, job: Job, source: Source, output: Output, journal: Journal, watcher: Watcher) -> None:
-        self._job, self._source, self._output, self._watcher = job, source, output, watcher
-        self.journal, self.summary = journal, Summary(kept=journal.frames)
-        self._progress = pipeline.Progress()
+    def __init__(
+        self, job: Job, source: FrameSource, output: VideoOutput, journal: JobJournal, listener: ProgressListener
+    ) -> None:
+        self.journal = journal
+        self.summary = JobSummary(earlier_frames=journal.frames)
+        self._job = job
+        self._source = source
+        self._output = output
+        self._listener = listener
+        self._progress = PipelineProgress()
 
     def enhance(self) -> None:
-        """Make the pieces that are missing."""
+        """Make the segments that are missing."""
         tile = self._job.tile if self.journal.tile == "auto" else self.journal.tile
-        work = Careful(self._job.open_work, tile, self._watcher.say)
+        enhancer = FallbackEnhancer(self._job.open_enhancer, tile, self._listener.message)
         try:
             if not self.journal.segments:
                 self.journal.start()  # not before the model is open: a wrong name shall cost nothing
-            work.restore(self.journal.state())
-            self._enhance(work)
+            enhancer.restore(self.journal.load_state())
+            self._make_segments(enhancer)
         finally:
-            work.close()
-        self.summary.notes += work.lines()
-        self.summary.frames, self.summary.slowest = self._progress.written, self._progress.slowest
+            enhancer.close()
+        self.summary.notes += enhancer.lines()
+        self.summary.frames = self._progress.written
+        self.summary.slowest_stage = self._progress.slowest
 
-    def _enhance(self, work: Careful) -> None:
-        job, facts = self._job, self._source.facts
-        watched = Watched(work.enhance, self.summary, job.preview, facts.matrix)
-        self._watcher.begin(job.total(facts), self.journal.frames)
-        with Interrupts(self._promise) as interrupts:
+    def _make_segments(self, enhancer: FallbackEnhancer) -> None:
+        job, info = self._job, self._source.info
+        monitor = FrameMonitor(enhancer.enhance, self.summary, job.preview, info.display_matrix)
+        self._listener.started(job.frame_count(info), self.journal.frames)
+        with Interrupts(self._announce_stop) as interrupts:
             frames = self._source.frames(job.start, job.end, self.journal.frames)
-            if not facts.again:  # a camera: Ctrl-C is its end
-                frames = _until(frames, interrupts.asked)
-            zero = facts.start * facts.time_base + as_written(job.start)
-            for part in pieces(frames, zero, as_written(job.piece)):
-                if interrupts.asked.is_set() and facts.again:
+            if not info.rereadable:  # a camera: Ctrl-C is its end
+                frames = _until(interrupts.asked, frames)
+            zero = info.start * info.time_base + exact_seconds(job.start)
+            for segment_frames in split_into_segments(frames, zero, exact_seconds(job.segment_seconds)):
+                if interrupts.asked.is_set() and info.rereadable:
                     raise KeyboardInterrupt
-                self._piece(part, watched, work)
+                self._make_segment(segment_frames, monitor, enhancer)
         if not self.journal.segments:
-            raise LLDiffusionError(_nothing(job, facts))
+            raise LLDiffusionError(_no_frame_message(job, info))
 
-    def _piece(self, part: Iterator[Frame], watched: Watched, work: Careful) -> None:
-        piece = self._output.piece(self.journal.folder, self.journal.segments)
+    def _make_segment(self, frames: Iterator[Frame], monitor: FrameMonitor, enhancer: FallbackEnhancer) -> None:
+        writer = self._output.open_segment(self.journal.folder, self.journal.segments)
 
         def write(frame: Frame) -> None:
-            piece.add(frame)
-            self._watcher.wrote(self._progress)
+            writer.add(frame)
+            self._listener.frame_written(self._progress)
 
         try:
-            pipeline.run(part, watched, write, QUEUE, flush=work.flush, progress=self._progress)
-            segment = piece.close()
+            run_pipeline(frames, monitor, write, QUEUE_DEPTH, flush=enhancer.flush, progress=self._progress)
+            segment = writer.close()
         except BaseException:
-            piece.abandon()
+            writer.abandon()
             raise
-        self.journal = self.journal.add(segment, work.state(), work.tile)
+        self.journal = self.journal.add(segment, enhancer.state(), enhancer.tile)
 
-    def _promise(self) -> None:
-        again = "finishing the piece under way (Ctrl-C again drops it)"
-        self._watcher.say(again if self._source.facts.again else "finishing the video")
+    def _announce_stop(self) -> None:
+        resumable = "finishing the piece under way (Ctrl-C again drops it)"
+        self._listener.message(resumable if self._source.info.rereadable else "finishing the video")
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def failures_explained(self) -> Iterator[None]:
         """Say of every way to fail how to go on; leave no folder behind that holds nothing."""
         try:
             yield
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(self._how_to_go_on() or "interrupted: nothing was finished") from None
+            raise KeyboardInterrupt(self._how_to_resume() or "interrupted: nothing was finished") from None
         except LLDiffusionError as error:
-            raise LLDiffusionError(f"{error}{self._and()}") from error
+            raise LLDiffusionError(self._with_hint(str(error))) from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
                 raise
-            raise LLDiffusionError(f"cannot write to '{self.journal.folder}': {error.strerror}{self._and()}") from error
+            message = f"cannot write to '{self.journal.folder}': {error.strerror}"
+            raise LLDiffusionError(self._with_hint(message)) from error
         finally:
             if not self.journal.segments:
                 remove(self.journal.folder)
 
-    def _how_to_go_on(self) -> str:
+    def _how_to_resume(self) -> str:
         frames = self.journal.frames
         return f"{frames} frames are finished and kept: go on with the same command and --resume" if frames else ""
 
-    def _and(self) -> str:
-        return f"; {said}" if (said := self._how_to_go_on()) else ""
+    def _with_hint(self, message: str) -> str:
+        hint = self._how_to_resume()
+        return f"{message}; {hint}" if hint else message
 
 
-def pieces(frames: Iterator[Frame], zero: Fraction, seconds: Fraction) -> Iterator[Iterator[Frame]]:
-    """Cut frames into pieces of `seconds`, counted from `zero`: the same pieces wherever one begins to read.
+def split_into_segments(frames: Iterator[Frame], zero: Fraction, seconds: Fraction) -> Iterator[Iterator[Frame]]:
+    """Cut frames into segments of `seconds`, counted from `zero`: the same segments wherever one begins to read.
 
-    Each piece must be read to its end before the next is asked for.
+    Each segment must be read to its end before the next is asked for.
     """
     waiting = list(islice(frames, 1))
 
     def number(frame: Frame) -> int:
         return int((frame.pts * frame.time_base - zero) // seconds)
 
-    def piece() -> Iterator[Frame]:
+    def segment() -> Iterator[Frame]:
         first = waiting.pop()
         yield first
         for frame in frames:
@@ -207,43 +218,46 @@ def pieces(frames: Iterator[Frame], zero: Fraction, seconds: Fraction) -> Iterat
             yield frame
 
     while waiting:
-        yield piece()
+        yield segment()
 
 
-def _until(frames: Iterator[Frame], asked: Event) -> Iterator[Frame]:
+def _until(stop: Event, frames: Iterator[Frame]) -> Iterator[Frame]:
     for frame in frames:
         yield frame
-        if asked.is_set():
+        if stop.is_set():
             return
 
 
-def _nothing(job: Job, facts: Facts) -> str:
-    length = f", which is {facts.duration:.2f} s long" if facts.duration is not None else ""
+def _no_frame_message(job: Job, info: VideoInfo) -> str:
+    length = f", which is {info.duration:.2f} s long" if info.duration is not None else ""
     until = "" if job.end is None else f" and before {job.end:g} s"
-    return f"no frame from {job.start:g} s on{until} in '{facts.name}'{length}"
+    return f"no frame from {job.start:g} s on{until} in '{info.name}'{length}"
 
 
-def run_stream(job: Job, source: Source, write: Callable[[Frame], None], watcher: Watcher) -> Summary:
+def run_stream(job: Job, source: FrameSource, write: Callable[[Frame], None], listener: ProgressListener) -> JobSummary:
     """Enhance `source` into `write`, which cannot be resumed: a pipe.  Ctrl-C ends it after the frames under way."""
-    clock, summary, progress = time.monotonic(), Summary(), pipeline.Progress()
-    work = Careful(job.open_work, job.tile, watcher.say)
-    watched = Watched(work.enhance, summary, job.preview, source.facts.matrix)
-    for line in source.facts.oddities():
-        watcher.say(line)
-    watcher.begin(job.total(source.facts), 0)
+    clock = time.monotonic()
+    summary = JobSummary()
+    progress = PipelineProgress()
+    enhancer = FallbackEnhancer(job.open_enhancer, job.tile, listener.message)
+    monitor = FrameMonitor(enhancer.enhance, summary, job.preview, source.info.display_matrix)
+    for line in source.info.warnings():
+        listener.message(line)
+    listener.started(job.frame_count(source.info), 0)
 
-    def passed_on(frame: Frame) -> None:
+    def write_and_report(frame: Frame) -> None:
         write(frame)
-        watcher.wrote(progress)
+        listener.frame_written(progress)
 
     try:
         frames = source.frames(job.start, job.end)
-        pipeline.run(frames, watched, passed_on, QUEUE, flush=work.flush, progress=progress)
+        run_pipeline(frames, monitor, write_and_report, QUEUE_DEPTH, flush=enhancer.flush, progress=progress)
     finally:
-        work.close()
+        enhancer.close()
     if not progress.written:
-        raise LLDiffusionError(_nothing(job, source.facts))
-    summary.frames, summary.slowest = progress.written, progress.slowest
-    summary.notes += work.lines() + source.damage.lines()
+        raise LLDiffusionError(_no_frame_message(job, source.info))
+    summary.frames = progress.written
+    summary.slowest_stage = progress.slowest
+    summary.notes += enhancer.lines() + source.damage.lines()
     summary.seconds = time.monotonic() - clock
     return summary

@@ -1,7 +1,7 @@
-"""The folder of a long job: its finished pieces, and a journal that says which are.
+"""The folder of a long job: its finished segments, and a journal that says which are.
 
-Each piece is on the disk under its own name before the journal names it, and the journal is replaced as a whole, so a
-job killed at any moment is found as it was after its last finished piece.
+Each segment is on the disk under its own name before the journal names it, and the journal is replaced as a whole, so a
+job killed at any moment is found as it was after its last finished segment.
 """
 
 from __future__ import annotations
@@ -12,87 +12,87 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lldiffusion.atomic import new_path, remove, write_text
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.tables import build
 
+from ..stability.frame_state import StateArrays
 from ..writing.segment import Segment
 
-VERSION = 1
+VERSION = 2  # of the folder's files
 _NAME = "journal.json"
-State = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Journal:
+class JobJournal:
     """What a job was asked for and how far it is."""
 
-    asked: dict[str, Any]  # everything that decides the result; a resumed job must ask for the same
-    threads: int  # of the encoder: its output depends on it
+    request: dict[str, Any]  # everything that decides the result; a resumed job must ask for the same
+    encoder_threads: int  # the encoder's output depends on it
     segments: tuple[Segment, ...] = ()
     tile: str | int = "auto"  # smaller than asked for, once memory ran out
     folder: Path = field(default=Path(), compare=False)
 
     @classmethod
-    def open(cls, folder: Path) -> Journal:
+    def open(cls, folder: Path) -> JobJournal:
         """The journal in `folder`.  Raises LLDiffusionError when there is none, or none that can be read."""
         try:
-            held = json.loads((folder / _NAME).read_text(encoding="utf-8"))
-            if held.pop("version") != VERSION:
+            table = json.loads((folder / _NAME).read_text(encoding="utf-8"))
+            if table.pop("version") != VERSION:
                 raise ValueError("another version of lldiffusion wrote it")
-            segments = tuple(Segment(**segment) for segment in held.pop("segments"))
-            return cls(**held, segments=segments, folder=folder)
+            segments = tuple(build(Segment, segment, "segments") for segment in table.pop("segments"))
+            return cls(**table, segments=segments, folder=folder)
         except FileNotFoundError:
             raise LLDiffusionError(f"nothing to resume: there is no '{folder}'; start without --resume") from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, LLDiffusionError) as error:
             raise LLDiffusionError(f"the journal in '{folder}' is damaged ({error}): start again with -y") from error
 
     def start(self) -> None:
         """Make the folder with nothing in it but this journal; what was there is dropped."""
         remove(self.folder)
         self.folder.mkdir(parents=True)
-        self._written()
+        self._save()
 
     @property
     def frames(self) -> int:
-        """Frames in the finished pieces."""
+        """Frames in the finished segments."""
         return sum(segment.frames for segment in self.segments)
 
-    def check(self, asked: dict[str, Any]) -> None:
+    def check_request(self, request: dict[str, Any]) -> None:
         """Raises LLDiffusionError naming what a resumed job asks for differently."""
-        for name in sorted({*self.asked, *asked}):
-            before, now = self.asked.get(name), asked.get(name)
+        for name in sorted({*self.request, *request}):
+            before, now = self.request.get(name), request.get(name)
             if before != now:
                 raise LLDiffusionError(
                     f"cannot resume '{self.folder}': {name} was {before} and is {now}; "
                     "ask for the same, or start again with -y"
                 )
 
-    def add(self, segment: Segment, state: State, tile: str | int) -> Journal:
-        """The journal with one more piece, and the enhancer's state after it, on the disk."""
+    def add(self, segment: Segment, state: StateArrays, tile: str | int) -> JobJournal:
+        """The journal with one more segment, and the enhancer's state after it, on the disk."""
         number = len(self.segments) + 1
-        with new_path(self._state(number)) as temporary, temporary.open("wb") as file:
+        with new_path(self._state_file(number)) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **state)
-        grown = replace(self, segments=(*self.segments, segment), tile=tile)._written()
-        self._state(number - 1).unlink(missing_ok=True)
+        grown = replace(self, segments=(*self.segments, segment), tile=tile)
+        grown._save()
+        self._state_file(number - 1).unlink(missing_ok=True)
         return grown
 
-    def state(self) -> State:
-        """The enhancer's state after the last finished piece; empty before the first."""
+    def load_state(self) -> StateArrays:
+        """The enhancer's state after the last finished segment; empty before the first."""
         if not self.segments:
             return {}
         try:
-            with np.load(self._state(len(self.segments)), allow_pickle=False) as held:
-                return dict(held)
+            with np.load(self._state_file(len(self.segments)), allow_pickle=False) as arrays:
+                return dict(arrays)
         except (OSError, ValueError) as error:
             raise LLDiffusionError(f"cannot resume '{self.folder}': {error}; start again with -y") from error
 
-    def _state(self, number: int) -> Path:
+    def _state_file(self, number: int) -> Path:
         return self.folder / f"state-{number:05d}.npz"
 
-    def _written(self) -> Journal:
-        held = asdict(replace(self, folder=Path()))
-        del held["folder"]
-        write_text(self.folder / _NAME, json.dumps({"version": VERSION, **held}, indent=1))
-        return self
+    def _save(self) -> None:
+        table = asdict(replace(self, folder=Path()))
+        del table["folder"]
+        write_text(self.folder / _NAME, json.dumps({"version": VERSION, **table}, indent=1))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from lldiffusion.bundle.files import record
+from lldiffusion.bundle.find import find_model
 from lldiffusion.engines.enhancer import Enhancer
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.hashing import sha256_of
 
 from ..enhancer import VideoEnhancer
-from .fallback import Open, Tile, Work
+from .fallback import EnhancerFactory, FrameEnhancer, Tile
 
 _FLOAT32 = ("fp32", "float32")  # as the engines call it
 
 
-class OwnedVideo(VideoEnhancer):
+class OwningVideoEnhancer(VideoEnhancer):
     """A VideoEnhancer that closes its model with itself."""
 
     def close(self) -> None:
@@ -26,29 +25,32 @@ class OwnedVideo(VideoEnhancer):
             enhancer.close()
 
 
-def opener(model: str, options: dict[str, Any], steady: dict[str, Any]) -> Open:
+def enhancer_factory(model: str, engine_options: dict[str, Any], video_options: dict[str, Any]) -> EnhancerFactory:
     """What a job opens its model with.
 
     Args:
-        options: of `Enhancer.open`.
-        steady: of `VideoEnhancer`.
+        engine_options: of `Enhancer.open`.
+        video_options: of `VideoEnhancer`.
     """
     used: dict[str, str] = {}
 
-    def open_work(tile: Tile, exact: bool) -> Work:
-        if exact and used.get("precision") in _FLOAT32:
+    def open_enhancer(tile: Tile, float32: bool) -> FrameEnhancer:
+        if float32 and used.get("precision") in _FLOAT32:
             raise LLDiffusionError("the model runs in float32 already")
-        enhancer = Enhancer.open(model, **options | {"tile": tile} | ({"precision": "fp32"} if exact else {}))
-        if not exact:
+        precision = {"precision": "fp32"} if float32 else {}
+        enhancer = Enhancer.open(model, **{**engine_options, "tile": tile, **precision})
+        if not float32:
             used.update(enhancer.info())
-        return OwnedVideo(enhancer, **steady)
+        return OwningVideoEnhancer(enhancer, **video_options)
 
-    return open_work
+    return open_enhancer
 
 
-def fingerprint(model: str) -> str:
-    """SHA-256 of a model's weights (of a bundle's manifest, which holds the hashes of the rest); "" for no model."""
-    shipped = Path(str(resources.files("lldiffusion") / "weights" / model))
-    path = Path(model) if Path(model).exists() else shipped
+def model_fingerprint(model: str) -> str:
+    """SHA-256 of a model's weights (of a bundle's manifest, which holds the hashes of the rest).
+
+    Raises LLDiffusionError when there is no such model.
+    """
+    path = find_model(model)
     candidates = [path] if path.is_file() else [path / "manifest.json", path / "model.safetensors"]
-    return next((record(file).sha256 for file in candidates if file.is_file()), "")
+    return next((sha256_of(file) for file in candidates if file.is_file()), "")

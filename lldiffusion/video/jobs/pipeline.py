@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 
 @dataclass
-class Progress:
+class PipelineProgress:
     """How far a run is; read it from any thread while it runs."""
 
     read: int = 0  # frames that came from the source
@@ -32,42 +32,43 @@ class Progress:
         return max(self.busy, key=lambda stage: self.busy[stage])
 
 
-def run(
+def run_pipeline(
     source: Iterable[Frame],
-    work: Callable[[Frame], list[Frame]],
+    enhance: Callable[[Frame], list[Frame]],
     sink: Callable[[Frame], None],
-    depth: int = 4,
+    queue_depth: int = 4,
     *,
     flush: Callable[[], list[Frame]] | None = None,
     stop: threading.Event | None = None,
-    progress: Progress | None = None,
-) -> Progress:
-    """Pull every frame of `source` through `work` into `sink`, each in a thread of its own, in order.
+    progress: PipelineProgress | None = None,
+) -> PipelineProgress:
+    """Pull every frame of `source` through `enhance` into `sink`, each in a thread of its own, in order.
 
     Args:
-        work: takes one frame and returns those that are ready, none or several.
-        depth: frames that may wait before each stage.
-        flush: returns the frames that `work` still holds; called once, after the last.
+        enhance: takes one frame and returns those that are ready, none or several.
+        queue_depth: frames that may wait before each stage.
+        flush: returns the frames that `enhance` still holds; called once, after the last.
         stop: when it is set, no more frames are read, and those under way are finished.  Ctrl-C sets it, too.
         progress: to watch; a new one is made otherwise.  It is returned.
     Raises the first exception of any stage, after all have ended.  KeyboardInterrupt is raised after the frames under
     way are finished; a second Ctrl-C does not wait for them.
     """
-    progress, stop = progress or Progress(), stop or threading.Event()
-    line = _Line(progress, stop, (_Channel(depth), _Channel(depth)))
-    jobs = (
-        lambda: line.decode(source),
-        lambda: line.enhance(work, flush),
-        lambda: line.encode(sink),
+    progress = progress or PipelineProgress()
+    stop = stop or threading.Event()
+    stages = _Stages(progress, stop, _Channel(queue_depth), _Channel(queue_depth))
+    calls = (
+        lambda: stages.decode(source),
+        lambda: stages.enhance(enhance, flush),
+        lambda: stages.encode(sink),
     )
     threads = [
-        threading.Thread(target=line.guard, args=(job,), name=name, daemon=True) for name, job in zip(STAGES, jobs)
+        threading.Thread(target=stages.run, args=(call,), name=name, daemon=True) for name, call in zip(STAGES, calls)
     ]
     for thread in threads:
         thread.start()
     interrupt = _wait(threads, stop)
-    if line.failure is not None:
-        raise line.failure
+    if stages.failure is not None:
+        raise stages.failure
     if interrupt is not None:
         raise interrupt
     return progress
@@ -89,7 +90,7 @@ def _join(threads: list[threading.Thread]) -> None:
             thread.join(0.2)  # with a limit: a Ctrl-C gets through on every system
 
 
-class _Ended(Exception):
+class _ChannelClosed(Exception):
     """Another stage failed: there is nobody to work for."""
 
 
@@ -98,23 +99,25 @@ class _Channel(Generic[Item]):
 
     def __init__(self, depth: int) -> None:
         self._items: deque[Item] = deque()
-        self._depth, self._changed = max(depth, 1), threading.Condition()
-        self._finished = self._broken = False
+        self._depth = max(depth, 1)
+        self._changed = threading.Condition()
+        self._finished = False  # by the end that puts
+        self._aborted = False  # by either end
 
     def put(self, item: Item) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: len(self._items) < self._depth or self._broken)
-            if self._broken:
-                raise _Ended
+            self._changed.wait_for(lambda: len(self._items) < self._depth or self._aborted)
+            if self._aborted:
+                raise _ChannelClosed
             self._items.append(item)
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Item]:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self._finished or self._broken)
-                if self._broken:
-                    raise _Ended
+                self._changed.wait_for(lambda: self._items or self._finished or self._aborted)
+                if self._aborted:
+                    raise _ChannelClosed
                 if not self._items:
                     return
                 item = self._items.popleft()
@@ -128,35 +131,42 @@ class _Channel(Generic[Item]):
             self._finished = True
             self._changed.notify_all()
 
-    def break_off(self) -> None:
+    def abort(self) -> None:
         """Forget what waits, and stop both ends."""
         with self._changed:
-            self._broken = True
+            self._aborted = True
             self._items.clear()
             self._changed.notify_all()
 
 
-class _Line:
+class _Stages:
     """The three stages, and the first failure of any."""
 
     def __init__(
-        self, progress: Progress, stop: threading.Event, channels: tuple[_Channel[Frame], _Channel[Frame]]
+        self,
+        progress: PipelineProgress,
+        stop: threading.Event,
+        decoded: _Channel[Frame],
+        enhanced: _Channel[Frame],
     ) -> None:
-        self._progress, self._stop, (self._read, self._done) = progress, stop, channels
-        self._lock = threading.Lock()
         self.failure: BaseException | None = None
+        self._progress = progress
+        self._stop = stop
+        self._decoded = decoded
+        self._enhanced = enhanced
+        self._lock = threading.Lock()
 
-    def guard(self, job: Callable[[], None]) -> None:
+    def run(self, call: Callable[[], None]) -> None:
         """Run one stage; its failure stops the others."""
         try:
-            job()
-        except _Ended:
+            call()
+        except _ChannelClosed:
             return
         except BaseException as error:  # also KeyboardInterrupt and SystemExit raised by a user's callable
             with self._lock:
                 self.failure = self.failure or error
-            self._read.break_off()
-            self._done.break_off()
+            self._decoded.abort()
+            self._enhanced.abort()
 
     def decode(self, source: Iterable[Frame]) -> None:
         frames = iter(source)
@@ -166,31 +176,31 @@ class _Line:
                 if frame is None:
                     break
                 self._progress.read += 1
-                self._read.put(frame)
+                self._decoded.put(frame)
                 del frame
         finally:
             close = getattr(frames, "close", None)  # a generator: its files are closed in the thread that read them
             if close is not None:
                 close()
-        self._read.finish()
+        self._decoded.finish()
 
-    def enhance(self, work: Callable[[Frame], list[Frame]], flush: Callable[[], list[Frame]] | None) -> None:
-        for frame in self._read:
-            self._hand_on(self._timed("enhance", work, frame))
+    def enhance(self, call: Callable[[Frame], list[Frame]], flush: Callable[[], list[Frame]] | None) -> None:
+        for frame in self._decoded:
+            self._hand_on(self._timed("enhance", call, frame))
             del frame
         if flush is not None:
             self._hand_on(self._timed("enhance", flush))
-        self._done.finish()
+        self._enhanced.finish()
 
     def encode(self, sink: Callable[[Frame], None]) -> None:
-        for frame in self._done:
+        for frame in self._enhanced:
             self._timed("encode", sink, frame)
             self._progress.written += 1
             del frame
 
     def _hand_on(self, frames: list[Frame]) -> None:
         for frame in frames:
-            self._done.put(frame)
+            self._enhanced.put(frame)
 
     def _timed(self, stage: str, call: Callable[..., Any], *arguments: Any) -> Any:
         start = time.perf_counter()

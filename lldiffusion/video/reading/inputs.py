@@ -22,9 +22,9 @@ def open_input(name: str, options: dict[str, str], hwaccel: str | None) -> Any:
     elif name != "-" and "://" not in name:
         _check_file(Path(name))
     try:
-        return _opened(av, name, dict(options), _hardware(hwaccel))
+        return _open_container(av, name, dict(options), _hardware_decoder(hwaccel))
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        if hwaccel is not None and may_be_read_again(name):
+        if hwaccel is not None and is_rereadable(name):
             open_input(name, options, None).close()  # says so if the input is at fault
             raise LLDiffusionError(
                 f"cannot decode on '{hwaccel}' here ({_reason(error)}): leave the hardware decoder out"
@@ -32,7 +32,7 @@ def open_input(name: str, options: dict[str, str], hwaccel: str | None) -> Any:
         raise LLDiffusionError(f"cannot read '{name}': {_reason(error)}") from error
 
 
-def _opened(av: Any, name: str, options: dict[str, str], hardware: Any) -> Any:
+def _open_container(av: Any, name: str, options: dict[str, str], hardware: Any) -> Any:
     device, _, address = name.partition(":")
     format_ = options.pop("format", device if device in DEVICES else None)
     return av.open(
@@ -56,7 +56,7 @@ def first_video(container: Any, name: str) -> Any:
     raise LLDiffusionError(f"'{name}' holds no video, only {held or 'nothing'}: give a file with a video stream")
 
 
-def may_be_read_again(name: str) -> bool:
+def is_rereadable(name: str) -> bool:
     """Whether a second opening gives the same frames."""
     head = name.partition(":")[0]
     if name == "-" or head in DEVICES or (head in LIVE and "://" in name):
@@ -81,7 +81,7 @@ def _check_device(av: Any, device: str, address: str) -> None:
         )
 
 
-def _hardware(name: str | None) -> Any:
+def _hardware_decoder(name: str | None) -> Any:
     if name is None:
         return None
     from av.codec.hwaccel import HWAccel, hwdevices_available

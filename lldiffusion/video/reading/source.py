@@ -12,21 +12,22 @@ from typing import Any
 from lldiffusion.errors import LLDiffusionError
 
 from ..frame import Frame
-from ..planes import Origin, bits_of, colour_of, matrix_of, split
-from ..video_info import Facts, as_written
-from .clock import Clock
-from .damage import Damage, Lost
-from .inputs import first_video, may_be_read_again, open_input
-from .spool import Spool
+from ..orientation import display_matrix
+from ..planes import Origin, bit_depth, colour_tags, frame_to_rgb
+from ..video_info import VideoInfo, exact_seconds
+from .clock import PresentationClock
+from .damage import DamageReport, LostFrames
+from .inputs import first_video, is_rereadable, open_input
+from .spool import PacketSpool
 
 _MISSING = 0.5  # seconds that may lack at the end without being called damage
 
 
 @dataclass(frozen=True)
-class Shown:
+class DecodedFrame:
     """A decoded frame and its place in time."""
 
-    picture: Any  # PyAV's frame
+    frame: Any  # PyAV's
     pts: int
     duration: int  # 0: unknown
     repeated: bool = False  # stands for a frame that was lost
@@ -46,18 +47,20 @@ class VideoSource:
     def __init__(
         self, name: str, options: dict[str, str] | None = None, hwaccel: str | None = None, spool: Path | None = None
     ) -> None:
-        self._name, self._how = name, (dict(options or {}), hwaccel)
+        self._name = name
+        self._options = dict(options or {})
+        self._hwaccel = hwaccel
         self._spool_path = spool
-        self.spool: Spool | None = None
-        self.damage = Damage()
+        self.spool: PacketSpool | None = None
+        self.damage = DamageReport()
         self._open()
         first = next(self._decoded, None)
         if first is None:
             why = " (its packets are damaged)" if self.damage.errors else ""
             raise LLDiffusionError(f"'{name}' holds no video frame that can be decoded{why}")
         self._first = first
-        self.facts = _facts(self._container, self._stream, first, name)
-        self.facts.colour.check(name)
+        self.info = _read_info(self._container, self._stream, first, name)
+        self.info.colour.check(name)
 
     def frames(self, start: float = 0.0, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
         """The frames shown from `start` until before `end` (seconds after the first), less the first `skip` of them.
@@ -66,17 +69,17 @@ class VideoSource:
         """
         if self.spool is not None:
             self.spool.begin()
-        unit, zero = self.facts.time_base, self.facts.start * self.facts.time_base
+        unit, zero = self.info.time_base, self.info.start * self.info.time_base
         last = None
-        for last in self._from(-int(-(zero + as_written(start)) // unit)):
-            if end is not None and last.pts * unit >= zero + as_written(end):
+        for last in self._decoded_from(-int(-(zero + exact_seconds(start)) // unit)):
+            if end is not None and last.pts * unit >= zero + exact_seconds(end):
                 return
-            self.damage.patched += bool(last.picture.is_corrupt) and not last.repeated
+            self.damage.concealed += bool(last.frame.is_corrupt) and not last.repeated
             if skip > 0:
                 skip -= 1
                 continue
-            yield self._frame(last)
-        if last is not None and not self.damage.ended:
+            yield self._to_frame(last)
+        if last is not None and not self.damage.early_end:
             self._compare_with_duration(last)
 
     def close(self) -> None:
@@ -86,29 +89,31 @@ class VideoSource:
         self._container.close()
 
     def _open(self) -> None:
-        self._container = open_input(self._name, *self._how)
+        self._container = open_input(self._name, self._options, self._hwaccel)
         self._stream = first_video(self._container, self._name)
         self._stream.thread_type = "AUTO"
         others = [stream for stream in self._container.streams if stream.index != self._stream.index]
-        if others and self._spool_path is not None and not may_be_read_again(self._name):
-            self.spool = Spool(others, self._spool_path)
+        if others and self._spool_path is not None and not is_rereadable(self._name):
+            self.spool = PacketSpool(others, self._spool_path)
         self._decoded = self._decode()
 
-    def _frame(self, shown: Shown) -> Frame:
-        width, height = shown.picture.width, shown.picture.height
-        if (width, height) != (self.facts.width, self.facts.height):
+    def _to_frame(self, decoded: DecodedFrame) -> Frame:
+        width, height = decoded.frame.width, decoded.frame.height
+        if (width, height) != (self.info.width, self.info.height):
             raise LLDiffusionError(
-                f"'{self._name}' changes its size from {self.facts.width}x{self.facts.height} to {width}x{height} at "
-                f"{float((shown.pts - self.facts.start) * self.facts.time_base):.2f} s: split it there first"
+                f"'{self._name}' changes its size from {self.info.width}x{self.info.height} to {width}x{height} at "
+                f"{float((decoded.pts - self.info.start) * self.info.time_base):.2f} s: split it there first"
             )
-        pixels, outside = split(shown.picture)
-        origin = Origin(colour_of(shown.picture), shown.duration, outside, shown.repeated)
-        return Frame(pixels, shown.pts, self.facts.time_base, origin)
+        pixels, outside = frame_to_rgb(decoded.frame)
+        origin = Origin(
+            colour=colour_tags(decoded.frame), duration=decoded.duration, outside=outside, repeated=decoded.repeated
+        )
+        return Frame(pixels, decoded.pts, self.info.time_base, origin)
 
-    def _from(self, first: int) -> Iterator[Shown]:
+    def _decoded_from(self, first: int) -> Iterator[DecodedFrame]:
         """Decoded frames from timestamp `first` on; seeks where that leads to a frame before it."""
         head = self._first
-        if first > self.facts.start and self.facts.again:
+        if first > self.info.start and self.info.rereadable:
             self._container.seek(first, stream=self._stream, backward=True)
             self._decoded = self._decode()
             landed = next(self._decoded, None)
@@ -117,31 +122,33 @@ class VideoSource:
                 self._open()
                 landed = next(self._decoded, None)
             head = landed or head
-        yield from (shown for shown in chain([head], self._decoded) if shown.pts >= first)
+        yield from (decoded for decoded in chain([head], self._decoded) if decoded.pts >= first)
 
-    def _decode(self) -> Iterator[Shown]:
+    def _decode(self) -> Iterator[DecodedFrame]:
         """Decoded frames, timestamps rising, lost ones stood in for."""
         from av.error import FFmpegError
 
-        lost, clock, last = Lost(), Clock(), None
-        for packet in self._packets():
-            lost.sent(packet)
+        lost = LostFrames()
+        clock = PresentationClock()
+        last = None
+        for packet in self._read_packets():
+            lost.add_packet(packet)
             try:
-                pictures = packet.decode()
+                frames = packet.decode()
             except FFmpegError:
-                lost.failed()
+                lost.packet_failed()
                 self.damage.errors += 1
                 continue
-            for picture in pictures:
-                shown = self._dated(picture, clock)
+            for frame in frames:
+                decoded = self._with_timestamp(frame, clock)
                 if last is not None:
-                    yield from self._stand_ins(last, lost.before(shown.pts, picture.key_frame))
-                yield shown
-                last = shown
+                    yield from self._repeats(last, lost.lost_before(decoded.pts, frame.key_frame))
+                yield decoded
+                last = decoded
         if last is not None:
-            yield from self._stand_ins(last, lost.rest())
+            yield from self._repeats(last, lost.lost_at_end())
 
-    def _packets(self) -> Iterator[Any]:
+    def _read_packets(self) -> Iterator[Any]:
         """The packets of the stream and a last empty one; reading that fails is the end, and is reported."""
         import av
 
@@ -155,56 +162,58 @@ class VideoSource:
                 else:
                     self.spool.add(packet)
         except (av.error.FFmpegError, OSError) as error:
-            self.damage.ended = f"the input stopped early: {getattr(error, 'strerror', None) or error}"
+            self.damage.early_end = f"the input stopped early: {getattr(error, 'strerror', None) or error}"
             flush = av.Packet()
             flush.stream = self._stream
             yield flush
 
-    def _dated(self, picture: Any, clock: Clock) -> Shown:
+    def _with_timestamp(self, frame: Any, clock: PresentationClock) -> DecodedFrame:
         """The frame with a time that is there and rises."""
-        duration = int(picture.duration or 0)
-        rate, unit = self._stream.average_rate or Fraction(25), self._stream.time_base
-        pts = clock.date(picture, duration or max(1, round(1 / (rate * unit))))
-        self.damage.moved = clock.moved
-        return Shown(picture, pts, duration)
+        duration = int(frame.duration or 0)
+        rate = self._stream.average_rate or Fraction(25)
+        pts = clock.timestamp(frame, duration or max(1, round(1 / (rate * self._stream.time_base))))
+        self.damage.corrected = clock.corrected
+        return DecodedFrame(frame, pts, duration)
 
-    def _stand_ins(self, last: Shown, missing: list[int]) -> Iterator[Shown]:
+    def _repeats(self, last: DecodedFrame, missing: list[int]) -> Iterator[DecodedFrame]:
+        """The last frame again, at the times of those that were lost."""
         for pts in missing:
             if pts > last.pts:
                 self.damage.repeated.append(float((pts - self._first.pts) * self._stream.time_base))
-                yield Shown(last.picture, pts, 0, repeated=True)
+                yield DecodedFrame(last.frame, pts, 0, repeated=True)
 
-    def _compare_with_duration(self, last: Shown) -> None:
+    def _compare_with_duration(self, last: DecodedFrame) -> None:
         """Say when the stream is shorter than its header says."""
-        duration = self.facts.duration
-        reached = float((last.pts + last.duration - self.facts.start) * self.facts.time_base)
-        if duration is not None and duration - reached > max(_MISSING, 3 * self.facts.seconds_a_frame):
-            self.damage.ended = f"the input ends early: {reached:.1f} of {duration:.1f} s are there"
+        duration = self.info.duration
+        reached = float((last.pts + last.duration - self.info.start) * self.info.time_base)
+        if duration is not None and duration - reached > max(_MISSING, 3 * self.info.frame_duration):
+            self.damage.early_end = f"the input ends early: {reached:.1f} of {duration:.1f} s are there"
 
 
-def _facts(container: Any, stream: Any, first: Shown, name: str) -> Facts:
+def _read_info(container: Any, stream: Any, first: DecodedFrame, name: str) -> VideoInfo:
     """Of the stream's header and its first frame, which knows more."""
-    picture, rate = first.picture, stream.average_rate or stream.guessed_rate or Fraction(25)
+    frame = first.frame
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     duration = float(stream.duration * stream.time_base) if stream.duration else None
     if duration is None and container.duration and len(container.streams) == 1:
         duration = container.duration / 1e6
     length = duration or (container.duration or 0) / 1e6  # of the longest stream: good enough for an estimate
     known = stream.frames or round(length * rate)
-    return Facts(
+    return VideoInfo(
         name=name,
-        width=picture.width,
-        height=picture.height,
-        format=picture.format.name,
-        bits=bits_of(picture.format.name),
-        colour=colour_of(picture),
+        width=frame.width,
+        height=frame.height,
+        pixel_format=frame.format.name,
+        bits=bit_depth(frame.format.name),
+        colour=colour_tags(frame),
         time_base=stream.time_base,
-        rate=Fraction(rate),
+        frame_rate=Fraction(rate),
         start=first.pts,
         frames=known or None,
         duration=duration,
         sample_aspect=stream.sample_aspect_ratio or None,
-        matrix=matrix_of(picture),
-        interlaced=bool(picture.interlaced_frame),
-        again=may_be_read_again(name),
-        rgb=bool(picture.format.is_rgb),
+        display_matrix=display_matrix(frame),
+        interlaced=bool(frame.interlaced_frame),
+        rereadable=is_rereadable(name),
+        rgb=bool(frame.format.is_rgb),
     )

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 
-class Spool:
+class PacketSpool:
     """Takes the packets of `streams` as they come, and writes them to `path` (NUT) from `begin` on.
 
-    Until then they wait in memory: what a camera sends before its first picture is known.
+    Until then they wait in memory: a camera sends sound before its first picture is known.
     """
 
     def __init__(self, streams: list[Any], path: Path) -> None:
-        self._streams, self._path = streams, path
+        self._streams = streams
+        self._path = path
         self._waiting: list[Any] = []
         self._output: Any = None
 

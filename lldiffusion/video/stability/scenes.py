@@ -1,4 +1,4 @@
-"""Where a shot ends: the frames' thumbnails are compared.
+"""Where a shot ends: the frames' luma grids are compared.
 
     d = mean over the cells of |log2((a + e) / (b + e))|,  a, b: luma of 32x18 area averages,  e = 0.02
 
@@ -14,24 +14,25 @@ from __future__ import annotations
 import numpy as np
 
 from lldiffusion.engines.backends.base import Floats
+from lldiffusion.photometry import LUMA_BT601
 
-ROWS, COLUMNS = 18, 32  # of a thumbnail
+_LUMA = np.array(LUMA_BT601, np.float32)
+ROWS, COLUMNS = 18, 32  # of a luma grid
 FLOOR = 0.02  # e: luma in [0, 1]
 THRESHOLD = 0.5  # stops; a light that goes on in the picture is a cut, too, when it doubles the luma
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
 
-def thumbnail(planes: Floats) -> Floats:
+def luma_grid(planes: Floats) -> Floats:
     """Luma in [0, 1] of RGB planes (3, H, W) in [-1, 1], averaged over at most 18x32 cells."""
     _, height, width = planes.shape
     rows, columns = min(ROWS, height), min(COLUMNS, width)
     tall, wide = height // rows, width // columns  # up to a cell's side is left out on the right and below
     cells = planes[:, : rows * tall, : columns * wide].reshape(3, rows, tall, columns, wide).mean(axis=(2, 4))
-    return np.tensordot(LUMA, (cells + 1) / 2, axes=1)
+    return np.tensordot(_LUMA, (cells + 1) / 2, axes=1)
 
 
 def is_cut(before: Floats, now: Floats) -> bool:
-    """Whether a new shot begins between the frames of two thumbnails."""
+    """Whether a new shot begins between the frames of two luma grids."""
     if before.shape != now.shape:
         return True
     return float(np.abs(np.log2((now + FLOOR) / (before + FLOOR))).mean()) > THRESHOLD

@@ -24,7 +24,7 @@ from lldiffusion.engines.tiles import Features
 Means = tuple[Floats, ...]  # (1, C, 1, 1) of every feature
 
 
-def means_of(features: Features) -> Means:
+def feature_means(features: Features) -> Means:
     """The means over the picture.  Raises NotFiniteError when they are not finite: they would spoil what follows."""
     means = tuple(feature.mean(axis=(2, 3), keepdims=True) for feature, _ in features)
     if not all(np.isfinite(mean).all() for mean in means):
@@ -32,21 +32,21 @@ def means_of(features: Features) -> Means:
     return means
 
 
-def follow(before: Means, now: Means, elapsed: float, seconds: float) -> Means:
-    """m, `elapsed` seconds later.  Frames out of order count as simultaneous; seconds = 0 follows at once."""
-    share = np.float32(-math.expm1(-max(elapsed, 0.0) / seconds) if seconds else 1)
-    return tuple(m + share * (mean - m) for m, mean in zip(before, now, strict=True))
+def exponential_smoothing(before: Means, now: Means, elapsed: float, time_constant: float) -> Means:
+    """m, `elapsed` seconds later.  Frames out of order count as simultaneous; a time constant of 0 takes `now`."""
+    weight = np.float32(-math.expm1(-max(elapsed, 0.0) / time_constant) if time_constant else 1)
+    return tuple(m + weight * (mean - m) for m, mean in zip(before, now, strict=True))
 
 
-def with_means(features: Features, own: Means, wanted: Means) -> Features:
+def replace_means(features: Features, measured: Means, wanted: Means) -> Features:
     """f': the features with other means; of a level, with another first number."""
     return tuple(
         (_level(feature, m) if feature.shape[2:] == (1, 1) else feature + (m - mean), stride)
-        for (feature, stride), mean, m in zip(features, own, wanted, strict=True)
+        for (feature, stride), mean, m in zip(features, measured, wanted, strict=True)
     )
 
 
-def with_brightness(features: Features, change: float) -> Features:
+def shift_brightness(features: Features, change: float) -> Features:
     """Features kept for a frame that is brighter than theirs: log2 of the ratio of the means, for the level."""
     shift = np.array([0, change], np.float32)[None, :, None, None]  # (1, 2, 1, 1)
     return tuple((f + shift if f.shape[1:] == (2, 1, 1) else f, stride) for f, stride in features)

@@ -21,10 +21,10 @@ from lldiffusion.engines.sampler import exposed, plan
 from lldiffusion.engines.tiles import Features
 from lldiffusion.schedule import make_schedule
 
-from .flow import Grey, motion, reliable, toned, warp
-from .memory import Memory
+from .flow import Luma, consistent, optical_flow, tone_mapped_luma, warp
+from .frame_state import FrameState
 
-ENOUGH = 0.5  # share of the picture whose motion must be reliable
+MIN_CONSISTENT = 0.5  # share of the picture whose flow must be consistent
 
 
 class WarmStart:
@@ -39,39 +39,43 @@ class WarmStart:
         schedule = make_schedule(enhancer.config.diffusion)
         self._steps = exposed(plan(schedule, enhancer.config.sampling, share), enhancer.steps[0].exposure)
         alpha_bar = schedule.alpha_bar[self._steps[0].t]
-        self._alpha, self._sigma = np.float32(alpha_bar**0.5), np.float32((1 - alpha_bar) ** 0.5)
+        self._alpha = np.float32(alpha_bar**0.5)
+        self._sigma = np.float32((1 - alpha_bar) ** 0.5)
 
     def render(
-        self, pixels: NDArray[Any], low: Floats, features: Features, before: Memory | None
-    ) -> tuple[Floats, Grey, Floats]:
-        """x_0 (1, 3, H, W), and to remember of this frame: its grey picture, its result (h, w, 3).
+        self, pixels: NDArray[Any], low: Floats, features: Features, before: FrameState | None
+    ) -> tuple[Floats, Luma, Floats]:
+        """x_0 (1, 3, H, W), and to keep of this frame: its tone-mapped luma, its result (h, w, 3).
 
-        `pixels`: the frame, (h, w, 3); `low`: its planes, padded; `before`: the memory of the shot, None at its begin.
+        `pixels`: the frame, (h, w, 3); `low`: its planes, padded; `before`: the state of the shot, None at its start.
         """
-        now, noise = toned(pixels), self._enhancer.noise(low.shape)
+        now = tone_mapped_luma(pixels)
+        noise = self._enhancer.noise(low.shape)
         start = self._start(now, low, features, noise, before)
         if start is None:
             x0 = self._enhancer.denoise(low, features, noise, self._enhancer.steps)
         else:
             x = self._alpha * start + self._sigma * noise
             x0 = self._enhancer.denoise(low, features, x, self._steps)
-        seen = x0[0, :, : now.shape[0], : now.shape[1]].transpose(1, 2, 0)  # (h, w, 3)
-        return x0, now, np.ascontiguousarray(seen)
+        result = x0[0, :, : now.shape[0], : now.shape[1]].transpose(1, 2, 0)  # (h, w, 3)
+        return x0, now, np.ascontiguousarray(result)
 
-    def _start(self, now: Grey, low: Floats, features: Features, noise: Floats, before: Memory | None) -> Floats | None:
+    def _start(
+        self, now: Luma, low: Floats, features: Features, noise: Floats, before: FrameState | None
+    ) -> Floats | None:
         """b, (1, 3, H, W) in [-1, 1], or None to start cold."""
-        if before is None or before.low is None or before.result is None:
+        if before is None or before.luma is None or before.result is None:
             return None
-        there = motion(now, before.low)
-        sure = reliable(there, motion(before.low, now))
-        if sure.mean() < ENOUGH:
+        flow = optical_flow(now, before.luma)
+        known = consistent(flow, optical_flow(before.luma, now))
+        if known.mean() < MIN_CONSISTENT:
             return None
-        moved = self._planes(warp(before.result, there))
-        if sure.all():
+        moved = self._planes(warp(before.result, flow))
+        if known.all():
             return moved
         guess = replace(self._enhancer.steps[0], a=0.0, b=1.0, c=0.0)  # x_next is x0
-        known = self._planes(sure[..., None].astype(np.float32))
-        return np.where(known > 0, moved, self._enhancer.denoise(low, features, noise, (guess,)))
+        mask = self._planes(known[..., None].astype(np.float32))
+        return np.where(mask > 0, moved, self._enhancer.denoise(low, features, noise, (guess,)))
 
     def _planes(self, pixels: NDArray[np.float32]) -> Floats:
         return self._enhancer.padded(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))

@@ -1,4 +1,4 @@
-"""How the output is encoded: container, codec, pixel format, quality; from the source and the user's wishes."""
+"""How the output is encoded: container, codec, pixel format, quality; from the source and what the user asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from lldiffusion.errors import LLDiffusionError, choose, require
 
 from ..colour import BT709, FULL, LIMITED, RGB, UNSPECIFIED, Colour
-from ..video_info import Facts
+from ..video_info import VideoInfo
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}
 ALIASES = {"h264": "libx264", "h265": "libx265", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
@@ -46,15 +46,15 @@ class Encoding:
 
     container: str  # FFmpeg's muxer
     codec: str  # FFmpeg's encoder
-    format: str  # pixel format
+    pixel_format: str
     options: dict[str, str]
     colour: Colour
     width: int
     height: int
     time_base: Fraction
-    rate: Fraction
+    frame_rate: Fraction
     sample_aspect: Fraction | None
-    matrix: tuple[int, ...] | None
+    display_matrix: tuple[int, ...] | None
     threads: int
 
     def add_stream(self, output: Any) -> Any:
@@ -63,10 +63,10 @@ class Encoding:
         from av.format import ContainerFormat
         from av.format import Flags as FormatFlags
 
-        stream = output.add_stream(self.codec, rate=self.rate, options=dict(self.options))
+        stream = output.add_stream(self.codec, rate=self.frame_rate, options=dict(self.options))
         stream.time_base = self.time_base
         context = stream.codec_context
-        context.time_base, context.pix_fmt, context.thread_count = self.time_base, self.format, self.threads
+        context.time_base, context.pix_fmt, context.thread_count = self.time_base, self.pixel_format, self.threads
         context.width, context.height = self.width, self.height
         context.color_range, context.colorspace = self.colour.range, self.colour.matrix
         context.color_trc, context.color_primaries = self.colour.transfer, self.colour.primaries
@@ -74,16 +74,16 @@ class Encoding:
             context.sample_aspect_ratio = self.sample_aspect
         if self.codec.startswith(("libx265", "hevc")) and output.format.name in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # what QuickTime plays
-        held: Any = ContainerFormat(self.container, "w").flags  # an int, whatever PyAV's types say
-        separate = bool(held & FormatFlags.global_header.value)
+        container_flags: Any = ContainerFormat(self.container, "w").flags  # an int, whatever PyAV's types say
+        separate_header = bool(container_flags & FormatFlags.global_header.value)
         flag = int(Flags.global_header)
-        context.flags = context.flags | flag if separate else context.flags & ~flag
-        if self.matrix is not None:
-            stream.set_display_matrix(self.matrix)
+        context.flags = context.flags | flag if separate_header else context.flags & ~flag
+        if self.display_matrix is not None:
+            stream.set_display_matrix(self.display_matrix)
         return stream
 
 
-def choose_encoding(facts: Facts, target: Path, codec: str | None, crf: float | None, threads: int = 0) -> Encoding:
+def choose_encoding(info: VideoInfo, target: Path, codec: str | None, crf: float | None, threads: int = 0) -> Encoding:
     """The encoding of `target`: the source's size, timing, depth, subsampling and colours, in the wanted codec.
 
     Args:
@@ -95,22 +95,22 @@ def choose_encoding(facts: Facts, target: Path, codec: str | None, crf: float | 
     require("av", "video", "writing video")
     os.environ.setdefault("SVT_LOG", "1")  # errors only; it would print its settings on the terminal
     container = container_of(target)
-    name = codec_name(codec) if codec else _default_codec(container, facts.bits)
-    plain = Encoding(
+    name = codec_name(codec) if codec else _default_codec(container, info.bits)
+    without_format = Encoding(
         container=container,
         codec=name,
-        format="",
-        options=_options(name, crf),
-        colour=facts.colour,
-        width=facts.width,
-        height=facts.height,
-        time_base=facts.time_base,
-        rate=facts.rate,
-        sample_aspect=facts.sample_aspect,
-        matrix=facts.matrix,
+        pixel_format="",
+        options=_codec_options(name, crf),
+        colour=info.colour,
+        width=info.width,
+        height=info.height,
+        time_base=info.time_base,
+        frame_rate=info.frame_rate,
+        sample_aspect=info.sample_aspect,
+        display_matrix=info.display_matrix,
         threads=threads or os.cpu_count() or 1,
     )
-    return _first_that_opens(plain, facts)
+    return _first_that_opens(without_format, info)
 
 
 def container_of(target: Path) -> str:
@@ -128,8 +128,8 @@ def codec_name(given: str) -> str:
     """The encoder that `given` names.  Raises LLDiffusionError naming near ones."""
     import av
 
-    named = {name for name in av.codecs_available if name.endswith(HARDWARE)} | set(SOFTWARE)
-    usable = sorted(name for name in named if _encodes(name))
+    candidates = {name for name in av.codecs_available if name.endswith(HARDWARE)} | set(SOFTWARE)
+    usable = sorted(name for name in candidates if _encodes(name))
     return choose(ALIASES.get(given, given), [*usable, *ALIASES], "codec")
 
 
@@ -148,14 +148,14 @@ def _default_codec(container: str, bits: int) -> str:
     return "libx264" if bits <= 8 else "libx265"
 
 
-def _of(table: dict[str, Any], codec: str) -> Any:
+def _codec_entry(table: dict[str, Any], codec: str) -> Any:
     """The entry of a codec, or of its kind of hardware."""
     return table.get(codec) or next((entry for end, entry in table.items() if codec.endswith(end)), None)
 
 
-def _options(codec: str, crf: float | None) -> dict[str, str]:
-    quality = _of(_QUALITY, codec)
-    options = dict(_of(_FIXED, codec) or {})
+def _codec_options(codec: str, crf: float | None) -> dict[str, str]:
+    quality = _codec_entry(_QUALITY, codec)
+    options = dict(_codec_entry(_FIXED, codec) or {})
     if quality is None:
         if crf is not None:
             raise LLDiffusionError(f"codec {codec} has no quality setting: leave --crf out, or choose another codec")
@@ -165,37 +165,38 @@ def _options(codec: str, crf: float | None) -> dict[str, str]:
     return options | {quality[0]: f"{quality[1] if crf is None else crf:g}"}
 
 
-def _first_that_opens(plain: Encoding, facts: Facts) -> Encoding:
+def _first_that_opens(without_format: Encoding, info: VideoInfo) -> Encoding:
     reasons = []
-    for format_ in _formats(plain.codec, facts):
-        encoding = replace(plain, format=format_, colour=written_colour(facts.colour, facts.rgb, format_))
-        reason = _why_not(encoding)
+    for format_ in _pixel_formats(without_format.codec, info):
+        encoding = replace(without_format, pixel_format=format_, colour=output_colour(info.colour, info.rgb, format_))
+        reason = _reason_to_refuse(encoding)
         if reason is None:
             return encoding
         reasons.append(reason)
     why = "; ".join(dict.fromkeys(reasons)) or "no fitting pixel format"
-    needs = "; it needs its own hardware and driver" if plain.codec.endswith(HARDWARE) else ""
+    codec, container = without_format.codec, without_format.container
+    needs = "; it needs its own hardware and driver" if codec.endswith(HARDWARE) else ""
     raise LLDiffusionError(
-        f"codec {plain.codec} cannot write {facts.width}x{facts.height} to {plain.container} here ({why}{needs}): "
+        f"codec {codec} cannot write {info.width}x{info.height} to {container} here ({why}{needs}): "
         "choose another with --codec"
     )
 
 
-def _formats(codec: str, facts: Facts) -> Iterator[str]:
+def _pixel_formats(codec: str, info: VideoInfo) -> Iterator[str]:
     """Pixel formats to try: the source's own, else its depth, else 8 bits; a hardware encoder's by its own names."""
     import av
 
-    from ..planes import planar_name
+    from ..planes import planar_format
 
     offered = av.Codec(codec, "w").video_formats
     supported = None if offered is None else {format_.name for format_ in offered}
-    own = planar_name(av.VideoFormat(facts.format))
-    depths = [f"{bits}le" for bits in (12, 10) if facts.bits >= bits and not facts.rgb] + [""]
-    if facts.rgb and facts.bits > 8:
+    own = planar_format(av.VideoFormat(info.pixel_format))
+    depths = [f"{bits}le" for bits in (12, 10) if info.bits >= bits and not info.rgb] + [""]
+    if info.rgb and info.bits > 8:
         depths = ["10le", ""]
-    wanted = [own] if own.startswith("yuv") else [own, "bgr0"] if facts.rgb and codec == "ffv1" else []
+    wanted = [own] if own.startswith("yuv") else [own, "bgr0"] if info.rgb and codec == "ffv1" else []
     wanted += [f"yuv{layout}p{depth}" for depth in depths for layout in _layouts(own)]
-    wanted += ["p010le"] * (facts.bits > 8) + ["nv12", "yuv422p10le"]
+    wanted += ["p010le"] * (info.bits > 8) + ["nv12", "yuv422p10le"]
     yield from dict.fromkeys(name for name in wanted if supported is None or name in supported)
 
 
@@ -205,7 +206,7 @@ def _layouts(own: str) -> list[str]:
     return list(dict.fromkeys([given, *(["422"] if given in ("411", "440") else []), "420", "444"]))
 
 
-def written_colour(colour: Colour, rgb: bool, format_: str) -> Colour:
+def output_colour(colour: Colour, rgb: bool, format_: str) -> Colour:
     """The output's tags: the source's, where Y'CbCr is written from R'G'B' those of BT.709."""
     if format_.startswith(("gbr", "bgr")):
         return replace(colour, matrix=RGB, range=FULL)
@@ -216,7 +217,7 @@ def written_colour(colour: Colour, rgb: bool, format_: str) -> Colour:
     return Colour(BT709, LIMITED, transfer, primaries)
 
 
-def _why_not(encoding: Encoding) -> str | None:
+def _reason_to_refuse(encoding: Encoding) -> str | None:
     """None where the encoder opens and the container takes it, else why not."""
     import io
 

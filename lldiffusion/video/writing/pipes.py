@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 from lldiffusion.errors import LLDiffusionError, choose
 
 from ..frame import Frame
-from ..planes import Origin, join, planar_name
-from ..reading.stills import upright
-from ..video_info import Facts
-from .encoding import written_colour
+from ..orientation import swaps_axes, upright
+from ..planes import Origin, planar_format, rgb_to_frame
+from ..video_info import VideoInfo
+from .encoding import output_colour
 
 FORMATS = {"y4m": "yuv4mpegpipe", "rawvideo": "rawvideo"}
 _RAW = re.compile(r"^(\d+)x(\d+),(\w+),([\d./]+)$")
@@ -38,33 +38,37 @@ def _check_format(name: str) -> None:
 
 
 class PipeWriter:
-    """Writes frames as they come; a pipe knows no pieces, and no timestamps: frames follow at a fixed rate.
+    """Writes frames as they come; a pipe knows no segments, and no timestamps: frames follow at a fixed rate.
 
     Raises LLDiffusionError when the reader has gone.
     """
 
-    def __init__(self, facts: Facts, kind: str, stream: BinaryIO | None = None) -> None:
+    def __init__(self, info: VideoInfo, kind: str, stream: BinaryIO | None = None) -> None:
         import av
 
-        turned = facts.matrix is not None and abs(facts.matrix[1]) > abs(facts.matrix[0])
-        size = (facts.height, facts.width) if turned else (facts.width, facts.height)
-        self._facts, self._format = facts, _samples(facts)
-        self._colour, self._count = written_colour(facts.colour, facts.rgb, self._format), 0
+        width, height = (info.height, info.width) if swaps_axes(info.display_matrix) else (info.width, info.height)
+        self._info = info
+        self._pixel_format = _pipe_format(info)
+        self._colour = output_colour(info.colour, info.rgb, self._pixel_format)
+        self._count = 0
         self._file = stream or sys.stdout.buffer
         container = FORMATS[choose(kind, FORMATS, "pipe format")]
         self._output = av.open(self._file, "w", format=container, container_options={"strict": "-1"})
         self._stream = self._output.add_stream(
-            "wrapped_avframe" if kind == "y4m" else "rawvideo", rate=facts.rate, width=size[0], height=size[1]
+            "wrapped_avframe" if kind == "y4m" else "rawvideo", rate=info.frame_rate, width=width, height=height
         )
-        self._stream.pix_fmt, self._stream.time_base = self._format, 1 / facts.rate
-        self._stream.codec_context.time_base = 1 / facts.rate
+        self._stream.pix_fmt = self._pixel_format
+        self._stream.time_base = 1 / info.frame_rate
+        self._stream.codec_context.time_base = 1 / info.frame_rate
         self._stream.codec_context.color_range = self._colour.range
 
     def add(self, frame: Frame) -> None:
         """Write one frame, upright."""
-        origin = Origin() if self._facts.matrix else frame.origin  # what lies outside [0, 1] is not turned
-        picture = join(upright(frame.pixels, self._facts.matrix), origin, self._format, self._colour)
-        picture.pts, picture.time_base = self._count, 1 / self._facts.rate
+        origin = Origin() if self._info.display_matrix else frame.origin  # what lies outside [0, 1] is not turned
+        picture = rgb_to_frame(
+            upright(frame.pixels, self._info.display_matrix), origin, self._pixel_format, self._colour
+        )
+        picture.pts, picture.time_base = self._count, 1 / self._info.frame_rate
         self._count += 1
         self._write(self._stream.encode(picture))
 
@@ -82,11 +86,11 @@ class PipeWriter:
             raise LLDiffusionError("the program that reads this one's output has ended") from error
 
 
-def _samples(facts: Facts) -> str:
+def _pipe_format(info: VideoInfo) -> str:
     """The source's own pixel format where Y4M has it, else 4:4:4 of the same depth."""
     import av
 
-    own = planar_name(av.VideoFormat(facts.format))
+    own = planar_format(av.VideoFormat(info.pixel_format))
     if own[:6] in ("yuv420", "yuv422", "yuv444"):
         return own
-    return "yuv444p" if facts.bits == 8 else "yuv444p10le"
+    return "yuv444p" if info.bits == 8 else "yuv444p10le"

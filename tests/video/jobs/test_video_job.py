@@ -23,13 +23,13 @@ from support.passing import Listener, PassThrough, pass_through
 pytest.importorskip("av")
 
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.video.frame import Frame
-from lldiffusion.video.jobs import job as jobs
-from lldiffusion.video.jobs.journal import Journal
+from lldiffusion.video import Frame
+from lldiffusion.video.jobs.job import split_into_segments
+from lldiffusion.video.jobs.journal import JobJournal
 from lldiffusion.video.writing.outputs import check_target, parts_folder
 from lldiffusion.video.writing.segment import reorder_depth
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 
 def start(source: Path, target: Path, seconds: float, *more: str) -> subprocess.Popen[bytes]:
@@ -70,7 +70,7 @@ def test_a_killed_job_goes_on_and_makes_the_same_file(kills: int, clip: Path, tm
         if broken.exists():  # it was quicker
             assert clips.same(broken, whole)
             broken.unlink()
-    kept = Journal.open(folder).frames if (folder / "journal.json").exists() else 0
+    kept = JobJournal.open(folder).frames if (folder / "journal.json").exists() else 0
     (tmp_path / ".broken.mp4.0123abcd.tmp").write_bytes(b"a kill while the file was put together")
     assert finish(clip, broken, "resume") == [kept, 25 - kept]
     assert clips.same(broken, whole)
@@ -86,7 +86,9 @@ def test_state_is_what_makes_it_the_same(clip: Path, tmp_path: Path) -> None:
     assert not np.array_equal(clips.samples(second, "yuv420p").reshape(15, -1), rest)
 
 
-@pytest.mark.parametrize("moment", ["before the journal", "in the middle of a piece", "while the file is put together"])
+@pytest.mark.parametrize(
+    "moment", ["before the journal", "in the middle of a segment", "while the file is put together"]
+)
 def test_a_death_at_the_worst_moments(moment: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
     pass_through(clip, whole, memory=0.9)
@@ -102,9 +104,9 @@ def test_a_death_at_the_worst_moments(moment: str, clip: Path, tmp_path: Path, m
 
     with monkeypatch.context() as patch:
         if moment == "before the journal":
-            patch.setattr(Journal, "_written", die_on_call(Died, Journal._written, 2))
-        elif moment == "in the middle of a piece":
-            patch.setattr("lldiffusion.video.writing.segment.SegmentWriter.abandon", no_cleaning)
+            patch.setattr(JobJournal, "_save", die_on_call(Died, JobJournal._save, 2))
+        elif moment == "in the middle of a segment":
+            patch.setattr("lldiffusion.video.writing.segment.VideoSegmentWriter.abandon", no_cleaning)
             patch.setattr(PassThrough, "enhance", die_on_call(Died, PassThrough.enhance, 15))
         else:
             patch.setattr("lldiffusion.video.writing.outputs.assemble", die)
@@ -112,9 +114,9 @@ def test_a_death_at_the_worst_moments(moment: str, clip: Path, tmp_path: Path, m
             pass_through(clip, broken, memory=0.9)
     assert not broken.exists()
     folder = parts_folder(str(broken))
-    journal = Journal.open(folder) if (folder / "journal.json").exists() else None
+    journal = JobJournal.open(folder) if (folder / "journal.json").exists() else None
     summary = pass_through(clip, broken, memory=0.9, journal=journal)
-    assert summary.kept == {"before the journal": 0, "in the middle of a piece": 10}.get(moment, 25)
+    assert summary.earlier_frames == {"before the journal": 0, "in the middle of a segment": 10}.get(moment, 25)
     assert clips.same(broken, whole)
 
 
@@ -130,11 +132,11 @@ def die_on_call(error: type[BaseException], call: Any, number: int) -> Any:
     return counted
 
 
-def test_ctrl_c_finishes_the_piece_and_says_how_to_go_on(clip: Path, tmp_path: Path) -> None:
+def test_ctrl_c_finishes_the_segment_and_says_how_to_go_on(clip: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     folder = parts_folder(str(target))
     process = start(clip, target, 0.05)
-    until(lambda: (folder / "piece-00000.nut").exists(), process)
+    until(lambda: (folder / "segment-00000.nut").exists(), process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -172,7 +174,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(
         with pytest.raises(LLDiffusionError, match=r"No space left on device; 10 frames are .* --resume$"):
             pass_through(clip, target, codec="libx264", crf=0)
     assert not target.exists()
-    assert pass_through(clip, target, journal=Journal.open(parts_folder(str(target)))).kept == 10
+    assert pass_through(clip, target, journal=JobJournal.open(parts_folder(str(target)))).earlier_frames == 10
 
 
 def raises(error: BaseException, after: int) -> Any:
@@ -201,42 +203,44 @@ def test_a_small_disk(clip: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_asked_must_stay_the_same(tmp_path: Path) -> None:
-    journal = Journal({"seed": 1, "model": "tiny"}, 2, folder=tmp_path / "out.mp4.parts")
+    journal = JobJournal({"seed": 1, "model": "tiny"}, 2, folder=tmp_path / "out.mp4.parts")
     journal.start()
-    again = Journal.open(journal.folder)
+    again = JobJournal.open(journal.folder)
     assert again == journal
-    again.check({"seed": 1, "model": "tiny"})
+    again.check_request({"seed": 1, "model": "tiny"})
     with pytest.raises(LLDiffusionError, match="seed was 1 and is 2"):
-        again.check({"seed": 2, "model": "tiny"})
+        again.check_request({"seed": 2, "model": "tiny"})
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"version": 99}', b'{"version": 1}', b"[]"])
 def test_a_damaged_journal_is_named(damage: bytes, tmp_path: Path) -> None:
     (tmp_path / "journal.json").write_bytes(damage)
     with pytest.raises(LLDiffusionError, match="is damaged"):
-        Journal.open(tmp_path)
+        JobJournal.open(tmp_path)
     with pytest.raises(LLDiffusionError, match="nothing to resume"):
-        Journal.open(tmp_path / "nowhere")
+        JobJournal.open(tmp_path / "nowhere")
 
 
-def test_a_changed_piece_is_noticed(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_segment_is_noticed(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "out.mp4"
     monkeypatch.setattr("lldiffusion.video.writing.outputs.assemble", raises(KeyboardInterrupt(), 0))
     with pytest.raises(KeyboardInterrupt):
         pass_through(clip, target)
     monkeypatch.undo()
-    piece = parts_folder(str(target)) / "piece-00001.nut"
+    piece = parts_folder(str(target)) / "segment-00001.nut"
     piece.write_bytes(piece.read_bytes()[:-100])
-    with pytest.raises(LLDiffusionError, match=r"piece-00001\.nut' was changed"):
-        pass_through(clip, target, journal=Journal.open(piece.parent))
+    with pytest.raises(LLDiffusionError, match=r"segment-00001\.nut' was changed"):
+        pass_through(clip, target, journal=JobJournal.open(piece.parent))
     assert not target.exists()
 
 
-def test_pieces_do_not_depend_on_where_reading_begins() -> None:
+def test_segments_do_not_depend_on_where_reading_begins() -> None:
     frames = [Frame(np.zeros((2, 2, 3), np.float32), pts, Fraction(1, 25)) for pts in (0, 1, 4, 5, 6, 20, 21)]
-    whole = [[f.pts for f in part] for part in jobs.pieces(iter(frames), Fraction(0), Fraction(1, 5))]
+    whole = [[f.pts for f in part] for part in split_into_segments(iter(frames), Fraction(0), Fraction(1, 5))]
     assert whole == [[0, 1, 4], [5, 6], [20, 21]]
-    assert [[f.pts for f in part] for part in jobs.pieces(iter(frames[3:]), Fraction(0), Fraction(1, 5))] == whole[1:]
+    assert [
+        [f.pts for f in part] for part in split_into_segments(iter(frames[3:]), Fraction(0), Fraction(1, 5))
+    ] == whole[1:]
 
 
 def test_reordering_depth() -> None:
@@ -262,8 +266,8 @@ def test_the_preview_shows_both(clip: Path, tmp_path: Path) -> None:
 
     summary = pass_through(clip, tmp_path / "out.mp4", preview=tmp_path / "out.preview.jpg")
     assert image_size(tmp_path / "out.preview.jpg") == (192, 64)
-    assert summary.before.frames == summary.after.frames == 25
-    assert summary.before.change == pytest.approx(summary.after.change)
+    assert summary.flicker_before.frames == summary.flicker_after.frames == 25
+    assert summary.flicker_before.change == pytest.approx(summary.flicker_after.change)
     assert "flicker" in summary.lines()[1]
 
 

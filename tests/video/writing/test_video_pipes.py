@@ -19,16 +19,16 @@ from support.passing import Listener, PassThrough
 av = pytest.importorskip("av")
 
 from lldiffusion.errors import LLDiffusionError  # noqa: E402
+from lldiffusion.video import VideoSource  # noqa: E402
 from lldiffusion.video.jobs.job import Job, run_stream  # noqa: E402
 from lldiffusion.video.reading.inputs import open_input  # noqa: E402
-from lldiffusion.video.reading.source import VideoSource  # noqa: E402
 from lldiffusion.video.writing.pipes import PipeWriter, raw_options  # noqa: E402
 
 
 def piped(source: VideoSource, kind: str) -> bytes:
     """What a stream writes to a pipe."""
     pipe = io.BytesIO()
-    writer = PipeWriter(source.facts, kind, pipe)
+    writer = PipeWriter(source.info, kind, pipe)
     run_stream(Job(lambda tile, exact: PassThrough()), source, writer.add, Listener())
     writer.close()
     return pipe.getvalue()
@@ -37,7 +37,7 @@ def piped(source: VideoSource, kind: str) -> bytes:
 def test_y4m_on_a_pipe_is_what_ffmpeg_reads(tmp_path: Path) -> None:
     clip = clips.plain(tmp_path / "in.mp4")
     (tmp_path / "out.y4m").write_bytes(piped(VideoSource(str(clip)), "y4m"))
-    assert clips.stream(tmp_path / "out.y4m")["r_frame_rate"] == "25/1"
+    assert clips.stream(tmp_path / "out.y4m")["r_frame_rate"] == 25
     assert np.array_equal(clips.samples(tmp_path / "out.y4m", "yuv420p"), clips.samples(clip, "yuv420p"))
 
 
@@ -54,9 +54,10 @@ def test_standard_input(kind: str, tmp_path: Path) -> None:
     sent = clips.ffmpeg("-i", clip, "-f", form, "-pix_fmt", "yuv420p", "-")
     options = "None" if kind == "y4m" else repr(raw_options("96x64,yuv420p,25"))
     code = (
-        "import numpy as np\nfrom lldiffusion.video.reading.source import VideoSource\n"
+        "import numpy as np\nfrom lldiffusion.video import VideoSource\n"
         f"source = VideoSource('-', {options})\n"
-        "print(source.facts.rate, source.facts.again, sum(1 for frame in source.frames() if frame.pixels.std() > 0.1))"
+        "count = sum(1 for frame in source.frames() if frame.pixels.std() > 0.1)\n"
+        "print(source.info.frame_rate, source.info.rereadable, count)"
     )
     done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
     assert done.stdout.decode().split() == ["25", "False", "25"]
@@ -82,18 +83,18 @@ def test_sound_that_can_be_read_only_once_is_kept(tmp_path: Path) -> None:
         "from support.passing import Listener, PassThrough\n"
         "from lldiffusion.video.writing.encoding import choose_encoding\n"
         "from lldiffusion.video.jobs.job import Job, run_job\n"
-        "from lldiffusion.video.jobs.journal import Journal\n"
-        "from lldiffusion.video.writing.outputs import SPOOL, FileOutput, parts_folder\n"
-        "from lldiffusion.video.reading.source import VideoSource\n"
+        "from lldiffusion.video.jobs.journal import JobJournal\n"
+        "from lldiffusion.video.writing.outputs import SPOOL, VideoFileOutput, parts_folder\n"
+        "from lldiffusion.video import VideoSource\n"
         f"target = Path({str(target)!r})\n"
         "folder = parts_folder(str(target))\n"
         "source = VideoSource('-', spool=folder / SPOOL)\n"
-        "encoding = choose_encoding(source.facts, target, 'libx264', 0, threads=1)\n"
-        "output = FileOutput(target, source.facts, encoding)\n"
-        "job = Job(lambda tile, exact: PassThrough(), piece=0.4)\n"
-        "print(run_job(job, source, output, Journal({}, 1, folder=folder), Listener()).frames)\n"
+        "encoding = choose_encoding(source.info, target, 'libx264', 0, threads=1)\n"
+        "output = VideoFileOutput(target, source.info, encoding)\n"
+        "job = Job(lambda tile, exact: PassThrough(), segment_seconds=0.4)\n"
+        "print(run_job(job, source, output, JobJournal({}, 1, folder=folder), Listener()).frames)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with source.open("rb") as file:
         command = ["sh", "-c", 'cat | "$0" -c "$1"', sys.executable, code]
         done = subprocess.run(command, stdin=file, capture_output=True, env=environment)
@@ -111,7 +112,7 @@ def test_a_stream_from_the_network(tmp_path: Path) -> None:
     sender = [clips.program("ffmpeg"), "-v", "error", "-i", str(clip), "-c", "copy", "-f", "mpegts"]
     with subprocess.Popen([*sender, f"{address}?listen"], stdin=subprocess.DEVNULL) as server:
         source = _connected(address)
-        assert not source.facts.again
+        assert not source.info.rereadable
         assert len(list(source.frames())) == 25
         source.close()
         server.kill()

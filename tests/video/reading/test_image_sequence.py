@@ -15,12 +15,12 @@ av = pytest.importorskip("av")
 
 from lldiffusion.errors import LLDiffusionError  # noqa: E402
 from lldiffusion.images import Image, read_image, write_image  # noqa: E402
+from lldiffusion.video import VideoSource  # noqa: E402
 from lldiffusion.video.jobs.job import Job, run_job  # noqa: E402
-from lldiffusion.video.jobs.journal import Journal  # noqa: E402
-from lldiffusion.video.planes import _turn  # noqa: E402
-from lldiffusion.video.reading.source import VideoSource  # noqa: E402
-from lldiffusion.video.reading.stills import StillsSource, upright  # noqa: E402
-from lldiffusion.video.writing.outputs import FolderOutput  # noqa: E402
+from lldiffusion.video.jobs.journal import JobJournal  # noqa: E402
+from lldiffusion.video.orientation import rotation_matrix, upright  # noqa: E402
+from lldiffusion.video.reading.image_sequence import ImageSequenceSource  # noqa: E402
+from lldiffusion.video.writing.outputs import ImageSequenceOutput  # noqa: E402
 
 
 def stills(folder: Path, count: int = 12) -> Path:
@@ -35,10 +35,10 @@ def stills(folder: Path, count: int = 12) -> Path:
 @pytest.mark.parametrize("name", ["shots", "shots/%04d.png", "shots/*.png"])
 def test_pictures_in_and_out(name: str, tmp_path: Path) -> None:
     folder = stills(tmp_path / "shots")
-    source = StillsSource(str(tmp_path / name), Fraction(10))
-    output = FolderOutput(str(tmp_path / "out" / "f%03d.png"), source.facts)
-    journal, listener = Journal({}, 1, folder=tmp_path / "out.parts"), Listener()
-    summary = run_job(Job(lambda tile, exact: PassThrough(), piece=0.5), source, output, journal, listener)
+    source = ImageSequenceSource(str(tmp_path / name), Fraction(10))
+    output = ImageSequenceOutput(str(tmp_path / "out" / "f%03d.png"), source.info)
+    journal, listener = JobJournal({}, 1, folder=tmp_path / "out.parts"), Listener()
+    summary = run_job(Job(lambda tile, exact: PassThrough(), segment_seconds=0.5), source, output, journal, listener)
     assert summary.frames == 12
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"f{n:03d}.png" for n in range(12)]
     for number in range(12):
@@ -52,7 +52,7 @@ def test_pictures_of_another_size_are_named(tmp_path: Path) -> None:
     folder = stills(tmp_path / "shots", 3)
     write_image(folder / "0003.png", Image(np.zeros((16, 16, 3), np.float32)))
     with pytest.raises(LLDiffusionError, match=r"0003\.png' is 16x16, the pictures before it 48x32"):
-        list(StillsSource(str(folder)).frames())
+        list(ImageSequenceSource(str(folder)).frames())
 
 
 @pytest.mark.parametrize("turn", ["90", "180", "270"])
@@ -60,7 +60,7 @@ def test_turned_video_becomes_upright_pictures(turn: str, tmp_path: Path) -> Non
     flat, source = clips.plain(tmp_path / "flat.mp4", "-frames:v", "1"), tmp_path / "in.mp4"
     clips.ffmpeg("-i", flat, "-c", "copy", "-metadata:s:v:0", f"rotate={turn}", source)
     opened = VideoSource(str(source))
-    picture = upright(next(opened.frames()).pixels, opened.facts.matrix)
+    picture = upright(next(opened.frames()).pixels, opened.info.display_matrix)
     raw = clips.ffmpeg("-i", source, "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")  # turns by itself
     wanted = np.frombuffer(raw, np.uint8).reshape(picture.shape) / 255
     assert np.abs(picture - wanted).mean() < 0.02
@@ -70,7 +70,7 @@ def test_a_motion_jpeg_with_exif_is_read(tmp_path: Path) -> None:
     write_image(tmp_path / "shot.jpg", Image(np.full((32, 48, 3), 0.5, np.float32)))  # libvips adds EXIF
     assert b"Exif" in (tmp_path / "shot.jpg").read_bytes()
     source = VideoSource(str(tmp_path / "shot.jpg"))
-    assert source.facts.matrix is None
+    assert source.info.display_matrix is None
     assert abs(next(source.frames()).pixels.mean() - 0.5) < 0.02
 
 
@@ -80,4 +80,4 @@ def test_the_matrix_of_a_turn_is_ffmpegs(turn: int, tmp_path: Path) -> None:
     clips.ffmpeg("-i", flat, "-c", "copy", "-metadata:s:v:0", f"rotate={turn}", source)
     opened = VideoSource(str(source))
     with av.open(str(source)) as container:
-        assert _turn(next(container.decode(video=0)).rotation)[:5] == (opened.facts.matrix or ())[:5]
+        assert rotation_matrix(next(container.decode(video=0)).rotation)[:5] == (opened.info.display_matrix or ())[:5]

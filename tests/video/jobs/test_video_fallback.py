@@ -9,8 +9,8 @@ import pytest
 
 from lldiffusion.engines.pixels import NotFiniteError
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.video.frame import Frame
-from lldiffusion.video.jobs.fallback import Careful
+from lldiffusion.video import Frame
+from lldiffusion.video.jobs.fallback import FallbackEnhancer
 from support.passing import PassThrough
 
 
@@ -35,13 +35,13 @@ class Fussy(PassThrough):
         return super().enhance(frame)
 
 
-def careful(hopeless: bool = False, largest: int = 10_000) -> tuple[Careful, list[str]]:
+def with_fallback(hopeless: bool = False, largest: int = 10_000) -> tuple[FallbackEnhancer, list[str]]:
     said: list[str] = []
-    return Careful(lambda tile, exact: Fussy(tile, exact, hopeless, largest), "auto", said.append), said
+    return FallbackEnhancer(lambda tile, exact: Fussy(tile, exact, hopeless, largest), "auto", said.append), said
 
 
 def test_a_result_that_is_not_finite_is_computed_again_in_float32() -> None:
-    work, said = careful()
+    work, said = with_fallback()
     plain = PassThrough(memory=0.5)
     for pts in range(6):
         given = frame(pts / 10, pts)
@@ -51,16 +51,16 @@ def test_a_result_that_is_not_finite_is_computed_again_in_float32() -> None:
 
 
 def test_a_frame_that_never_gets_finite_is_stood_in_for() -> None:
-    work, said = careful(hopeless=True)
+    work, said = with_fallback(hopeless=True)
     results = [work.enhance(frame(pts / 10, pts))[0] for pts in range(6)]
     assert np.array_equal(results[3].pixels, results[2].pixels)
     assert [result.pts for result in results] == list(range(6))
-    assert work.given_up == 1
+    assert work.substituted == 1
     assert said == ["the result at 0.12 s is not finite, in float32 neither: the last good frame stands for it"]
 
 
 def test_too_little_memory_means_smaller_tiles_said_once() -> None:
-    work, said = careful(largest=128)
+    work, said = with_fallback(largest=128)
     plain = PassThrough(memory=0.5)
     for pts in range(3):
         assert np.array_equal(
@@ -71,7 +71,7 @@ def test_too_little_memory_means_smaller_tiles_said_once() -> None:
 
 
 def test_no_tile_is_small_enough() -> None:
-    work, _ = careful(largest=64)
+    work, _ = with_fallback(largest=64)
     with pytest.raises(LLDiffusionError, match="not enough memory, even for tiles of 128 pixels"):
         work.enhance(frame(pts=2))
 
@@ -82,4 +82,4 @@ def test_another_failure_is_not_swallowed() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Careful(lambda tile, exact: Broken(), "auto", print).enhance(frame())
+        FallbackEnhancer(lambda tile, exact: Broken(), "auto", print).enhance(frame())

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lldiffusion.video.frame import Frame
-from lldiffusion.video.jobs.pipeline import Progress, run
+from lldiffusion.video import Frame, run_pipeline
+from lldiffusion.video.jobs.pipeline import PipelineProgress
 
 
 def clip(count: int, size: int = 8) -> Iterator[Frame]:
@@ -47,7 +47,7 @@ def test_every_frame_arrives_in_order_and_each_stage_has_its_thread() -> None:
         threads.add(f"sink {threading.get_ident()}")
         seen.append(frame.pts)
 
-    progress = run(source(), work, sink)
+    progress = run_pipeline(source(), work, sink)
     assert seen == list(range(200))
     assert (progress.read, progress.written) == (200, 200)
     assert len(threads) == len({name.split()[1] for name in threads}) == 3
@@ -66,7 +66,7 @@ def test_work_may_gather_and_flush() -> None:
         held.clear()
         return ready
 
-    run(clip(7), work, lambda frame: seen.append(frame.pts), flush=lambda: held)
+    run_pipeline(clip(7), work, lambda frame: seen.append(frame.pts), flush=lambda: held)
     assert seen == list(range(7))
 
 
@@ -91,7 +91,7 @@ def test_memory_is_constant_over_the_length(slow: str) -> None:
         time.sleep(0.001 if slow == "sink" else 0)
 
     for count in (50, 500):
-        run(source(count), work, sink, depth=4)
+        run_pipeline(source(count), work, sink, queue_depth=4)
         gc.collect()
         assert not alive
     assert most[500] <= 2 * 4 + 5  # two queues; one frame in each hand, and in the source's
@@ -114,7 +114,7 @@ def test_a_queue_takes_depth_frames_ahead() -> None:
         return [frame]
 
     ahead: list[int] = []
-    run(source(), work, lambda frame: None, depth=3)
+    run_pipeline(source(), work, lambda frame: None, queue_depth=3)
     assert ahead == [5]  # one at work, three waiting, one that finds no place
 
 
@@ -152,9 +152,9 @@ def test_a_failure_anywhere_stops_everything(stage: str) -> None:
             raise Broken("flush")
         return []
 
-    progress = Progress()
+    progress = PipelineProgress()
     with pytest.raises(Broken, match=stage):
-        run(source(), work, sink, flush=flush, progress=progress)
+        run_pipeline(source(), work, sink, flush=flush, progress=progress)
     assert closed.is_set()
     assert progress.read < 60
     assert threading.active_count() == threads
@@ -177,7 +177,7 @@ def test_the_first_cause_is_raised_and_not_what_it_causes() -> None:
         return [frame]
 
     with pytest.raises(ValueError, match="the cause"):
-        run(source(), work, lambda frame: None, depth=1)
+        run_pipeline(source(), work, lambda frame: None, queue_depth=1)
 
 
 def test_a_stop_finishes_what_is_under_way() -> None:
@@ -195,7 +195,7 @@ def test_a_stop_finishes_what_is_under_way() -> None:
         if frame.pts == 10:
             stop.set()
 
-    progress = run(source(), same, sink, stop=stop)
+    progress = run_pipeline(source(), same, sink, stop=stop)
     assert seen == list(range(progress.read))
     assert 11 <= progress.read < 30
     assert closed.is_set()
@@ -205,7 +205,7 @@ def test_ctrl_c_finishes_what_is_under_way() -> None:
     code = """
         import sys, time
         sys.path.insert(0, sys.argv[1])
-        from test_video_pipeline import clip, run, same
+        from test_video_pipeline import clip, run_pipeline, same
         seen, read = [], []
 
         def source():
@@ -219,7 +219,7 @@ def test_ctrl_c_finishes_what_is_under_way() -> None:
 
         print("ready", flush=True)
         try:
-            run(source(), work, lambda frame: seen.append(frame.pts))
+            run_pipeline(source(), work, lambda frame: seen.append(frame.pts))
         except KeyboardInterrupt:
             print("interrupted", len(read) - len(seen) <= 1, seen == list(range(len(seen))), len(seen) > 0)
     """
@@ -238,7 +238,7 @@ def test_the_slowest_stage_is_named() -> None:
     def slow(frame: Frame) -> None:
         time.sleep(0.005)
 
-    progress = run(clip(20), same, slow)
+    progress = run_pipeline(clip(20), same, slow)
     assert progress.slowest == "encode"
     assert progress.busy["encode"] >= 0.1
     assert progress.busy["enhance"] < progress.busy["encode"]
@@ -255,9 +255,9 @@ def test_stages_work_at_the_same_time() -> None:
             yield frame
 
     start = time.perf_counter()
-    progress = run(source(), nap, lambda frame: time.sleep(0.01))
+    progress = run_pipeline(source(), nap, lambda frame: time.sleep(0.01))
     assert time.perf_counter() - start < 0.7 * sum(progress.busy.values())
 
 
 def test_nothing_is_fine() -> None:
-    assert run(iter(()), same, lambda frame: None).read == 0
+    assert run_pipeline(iter(()), same, lambda frame: None).read == 0

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.video.enhancer import VideoEnhancer
-from lldiffusion.video.frame import Frame
+from lldiffusion.video import Frame, VideoEnhancer
 from lldiffusion.video.stability.flicker import FlickerMeter
-from lldiffusion.video.stability.smoothing import follow
+from lldiffusion.video.stability.smoothing import exponential_smoothing
 from support.level_engine import flat, level_enhancer
 
 TICK = Fraction(1, 1000)
@@ -253,10 +252,10 @@ def test_tiles_are_lit_by_the_smoothed_level() -> None:
 
 def test_time_does_not_run_backwards() -> None:
     one, two = (np.zeros((1, 1, 1, 1), np.float32),), (np.ones((1, 1, 1, 1), np.float32),)
-    assert follow(one, two, -3.0, 0.5)[0] == 0
-    assert follow(one, two, 0.0, 0.5)[0] == 0
-    assert follow(one, two, 0.0, 0.0)[0] == 1
-    assert follow(one, two, 1e9, 0.5)[0] == 1
+    assert exponential_smoothing(one, two, -3.0, 0.5)[0] == 0
+    assert exponential_smoothing(one, two, 0.0, 0.5)[0] == 0
+    assert exponential_smoothing(one, two, 0.0, 0.0)[0] == 1
+    assert exponential_smoothing(one, two, 1e9, 0.5)[0] == 1
 
 
 def test_a_warm_start_steps_from_the_last_result() -> None:
