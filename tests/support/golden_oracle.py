@@ -6,7 +6,7 @@ answered, in float32 on a CPU: the encoder's features, eps at t = 960 and t = 40
 of 25 steps of DDIM.  Weights and pictures are functions of names and of a seed, written down here, so that neither
 needs to be stored.
 
-    python tests/support/golden_oracle.py FOLDER    makes the file again, from official_lol.json and .npz (2 MB) in FOLDER
+    python tests/support/golden_oracle.py FOLDER    makes the file anew from official_lol.json and .npz (2 MB) there
 """
 
 from __future__ import annotations
