@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lldiffusion.bench.run import benchmark as benchmark
+    from lldiffusion.bench.benchmark import benchmark as benchmark
     from lldiffusion.bundle import Bundle as Bundle
     from lldiffusion.config import load_config as load_config
     from lldiffusion.engines import Enhancer as Enhancer
@@ -27,7 +27,7 @@ _HOMES = {
     "Enhancer": "lldiffusion.engines",
     "LLDiffusionError": "lldiffusion.errors",
     "VideoEnhancer": "lldiffusion.video",
-    "benchmark": "lldiffusion.bench.run",
+    "benchmark": "lldiffusion.bench.benchmark",
     "export_bundle": "lldiffusion.export.exporter",
     "load_config": "lldiffusion.config",
     "load_model": "lldiffusion.model",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import MISSING, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from lldiffusion.errors import LLDiffusionError, choose
 
@@ -34,28 +35,49 @@ def override(table: dict[str, Any], text: str) -> None:
         table[leaf] = value  # a bare word is a string
 
 
-def build(cls: type, table: Any, where: str) -> Any:
-    """A dataclass (of dataclasses) from a table; `where` is the section's name in messages."""
+def build(cls: type, table: Any, where: str, document: str = "configuration", ignore_unknown: bool = False) -> Any:
+    """A dataclass (of dataclasses, tuples and dictionaries) from a table.
+
+    Args:
+        where: the section's name in messages, "" for the whole of `document`.
+        ignore_unknown: skip keys that the dataclass does not have, which a later version may have written.
+    Raises LLDiffusionError for an unknown key, a missing one without a default, and a value of another type.
+    """
     if not isinstance(table, dict):
-        raise LLDiffusionError(f"configuration '{where}' must be a section, not {table!r}")
+        raise LLDiffusionError(f"{document} '{where}' must be a section, not {table!r:.80}")
     hints, known = get_type_hints(cls), [f.name for f in fields(cls)]
     arguments = {}
     for key, value in table.items():
-        choose(key, known, f"configuration key in [{where or 'top level'}]")
-        path = f"{where}.{key}".lstrip(".")
-        arguments[key] = build(hints[key], value, path) if is_dataclass(hints[key]) else _cast(hints[key], value, path)
+        if ignore_unknown and key not in known:
+            continue
+        choose(key, known, f"{document} key in [{where or 'top level'}]")
+        arguments[key] = _cast(hints[key], value, f"{where}.{key}".lstrip("."), document, ignore_unknown)
+    for entry in fields(cls):
+        if entry.name not in arguments and entry.default is MISSING and entry.default_factory is MISSING:
+            raise LLDiffusionError(f"{document} '{f'{where}.{entry.name}'.lstrip('.')}' is missing")
     return cls(**arguments)
 
 
-def _cast(hint: Any, value: Any, where: str) -> Any:
+def _cast(hint: Any, value: Any, where: str, document: str, ignore_unknown: bool) -> Any:
     """Accept an int where a float is meant and a list where a tuple is; refuse everything else."""
-    text = str(hint).removeprefix("<class '").removesuffix("'>")
-    if text.startswith("tuple"):
-        inner = {"int": int, "float": float, "str": str}[text[6:].partition(",")[0]]
-        if isinstance(value, (list, tuple)):
-            return tuple(_cast(inner, item, where) for item in value)
+    origin, inner = get_origin(hint), get_args(hint)
+
+    def cast(one: Any, part: Any, at: str = where) -> Any:
+        return _cast(one, part, at, document, ignore_unknown)
+
+    if is_dataclass(hint):
+        return build(hint, value, where, document, ignore_unknown)  # type: ignore[arg-type]
+    if origin is UnionType:  # X | None
+        return None if value is None else cast(next(one for one in inner if one is not NoneType), value)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = inner[:1] * len(value) if Ellipsis in inner else inner
+        if len(kinds) == len(value):
+            return tuple(map(cast, kinds, value))
+    elif origin is dict and isinstance(value, dict):
+        return {str(key): cast(inner[1], entry, f"{where}.{key}") for key, entry in value.items()}
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+    elif origin is None and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise LLDiffusionError(f"configuration '{where}' is {value!r}: expected {text}")
+    expected = str(hint).removeprefix("<class '").removesuffix("'>")
+    raise LLDiffusionError(f"{document} '{where}' is {value!r:.80}: expected {expected}")

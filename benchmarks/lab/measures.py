@@ -17,7 +17,7 @@ from lldiffusion.evaluation.report import Report
 def measure_model(
     model: object, config: Config, pairs: Sequence[Pair], niqe: NiqeModel | str
 ) -> dict[str, float | None]:
-    """Means over the pairs of `record.MEASURES`: 8-bit images, `config`'s own sampler, seed 0, PyTorch on a CPU."""
+    """Means over the pairs of `notebook.MEASURES`: 8-bit images, `config`'s own sampler, seed 0, PyTorch on a CPU."""
     from lldiffusion.engines import Enhancer
     from lldiffusion.engines.backends.torch_eager import TorchEngine
 

@@ -15,11 +15,11 @@ from lldiffusion.errors import require
 from lldiffusion.evaluation.baselines import automatic_gamma
 from lldiffusion.evaluation.protocols import STANDARD
 
-from .pictures import Pair
+from .pictures import QualityPair
 from .record import Measurement
 
 EQUAL = 200.0  # dB reported for equal pictures
-SAME = 60.0  # dB: pictures closer than this score the same to every digit printed
+SAME_QUALITY = 60.0  # dB: pictures closer than this score the same to every digit printed
 Pixels = NDArray[Any]
 
 
@@ -31,7 +31,7 @@ class Quality:
     ssim: float
 
 
-def judge(pairs: Sequence[Pair], enhance: Callable[[Pixels], Pixels]) -> Quality:
+def measure_quality(pairs: Sequence[QualityPair], enhance: Callable[[Pixels], Pixels]) -> Quality:
     """What `enhance` makes of the dark pictures, against the truth."""
     scores = [STANDARD.measure(enhance(pair.low), pair.normal) for pair in pairs]
     return Quality(fmean(score["psnr"] for score in scores), fmean(score["ssim"] for score in scores))
@@ -46,22 +46,31 @@ def clahe(pixels: Pixels) -> Pixels:
 CLASSICAL: dict[str, Callable[[Pixels], Pixels]] = {"gamma": automatic_gamma, "clahe": clahe}
 
 
-def classical(pairs: Sequence[Pair], picture: Pixels, repeats: int = 3) -> Iterator[Measurement]:
+def measure_classical(pairs: Sequence[QualityPair], picture: Pixels, repeats: int = 3) -> Iterator[Measurement]:
     """A measurement of each classical method: quality on the pairs, time on `picture`."""
     height, width = picture.shape[:2]
     for name, method in CLASSICAL.items():
-        quality = judge(pairs, method)
+        quality = measure_quality(pairs, method)
         seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
             method(picture)
             seconds.append(time.perf_counter() - start)
         yield Measurement(
-            *("classical", name, "fp32", width, height, 1, 0, tuple(seconds)), psnr=quality.psnr, ssim=quality.ssim
+            model="classical",
+            backend=name,
+            precision="fp32",
+            width=width,
+            height=height,
+            batch=1,
+            steps=0,
+            seconds=tuple(seconds),
+            psnr=quality.psnr,
+            ssim=quality.ssim,
         )
 
 
-def against(given: Pixels, wanted: Pixels) -> tuple[float, float]:
+def fidelity(given: Pixels, wanted: Pixels) -> tuple[float, float]:
     """(PSNR in dB, mean difference in 1/255) of two float pictures in [0, 1]; NaN counts as infinitely wrong."""
     error = given.astype(np.float64) - wanted
     mse = float(np.mean(error**2))
@@ -70,7 +79,7 @@ def against(given: Pixels, wanted: Pixels) -> tuple[float, float]:
     return (-10 * float(np.log10(mse)) if mse else EQUAL), float(error.mean()) * 255
 
 
-def middle(values: Sequence[float | None]) -> float | None:
+def known_median(values: Sequence[float | None]) -> float | None:
     """Median of what is known, None when nothing is."""
     known = [value for value in values if value is not None]
     return median(known) if known else None

@@ -14,7 +14,7 @@ from lldiffusion.errors import LLDiffusionError
 
 if TYPE_CHECKING:
     from lldiffusion.bench.compare import Change, Comparison
-    from lldiffusion.bench.record import Measurement, Result
+    from lldiffusion.bench.record import BenchResult, Measurement
     from lldiffusion.bench.settings import Settings
 
 RESULT = "bench.json"
@@ -128,14 +128,14 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, parts)))
 
 
-def _measure(settings: Settings) -> Result:
-    from lldiffusion.bench.run import benchmark
+def _measure(settings: Settings) -> BenchResult:
+    from lldiffusion.bench.benchmark import benchmark
 
     with _progress() as progress:
         return benchmark(settings, progress)
 
 
-def _show(result: Result) -> None:
+def _show(result: BenchResult) -> None:
     from rich.console import Console
 
     from lldiffusion.bench.report import show
@@ -143,7 +143,7 @@ def _show(result: Result) -> None:
     show(result, Console())
 
 
-def _report(result: Result, folder: Path, pictures: bool) -> list[Path]:
+def _report(result: BenchResult, folder: Path, pictures: bool) -> list[Path]:
     """Tables, plots and the page; what is missing for them is said, and costs nothing that was measured."""
     from lldiffusion.bench.report import compare_pictures, write_report
 

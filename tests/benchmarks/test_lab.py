@@ -17,10 +17,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
 from benchmarks.lab import __main__ as lab  # noqa: E402
-from benchmarks.lab.record import Notebook, Run, run_key  # noqa: E402
+from benchmarks.lab.notebook import Notebook, Run, run_key  # noqa: E402
 from benchmarks.lab.rows import FOLDER, ORDER, Row, choose_rows  # noqa: E402
-from benchmarks.lab.run import Setup, configure, key_of, scalars, step_seconds  # noqa: E402
 from benchmarks.lab.table import differences, learned, to_markdown  # noqa: E402
+from benchmarks.lab.training import Setup, configure, key_of, scalars, step_seconds  # noqa: E402
 from lldiffusion.config import config_from_dict  # noqa: E402
 
 BASE = """
@@ -188,7 +188,7 @@ def test_the_laboratory_trains_measures_and_goes_on(
     assert str(tmp_path) not in json.dumps(document)  # no paths of this machine
     page = (tmp_path / "out" / "lab.md").read_text()
     assert "| base |" in page and "| other |" in page and "**other** against base" in page
-    monkeypatch.setattr(lab, "execute", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(lab, "train_and_measure", lambda *_: pytest.fail("trained again"))
     _call(tmp_path, "base", "other")
     assert (tmp_path / "out" / "lab.md").read_text() == page
 

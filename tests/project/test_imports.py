@@ -87,6 +87,11 @@ def test_imports_point_one_way() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_package_never_imports_the_programs_behind_published_numbers() -> None:
+    wrong = [str(path) for path in sources() for name in imports_of(path) if name.split(".")[0] == "benchmarks"]
+    assert not wrong
+
+
 def test_torch_is_named_only_on_the_torch_side() -> None:
     wrong = []
     for path in sources():

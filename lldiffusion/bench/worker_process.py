@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.tables import build
 
-from .peers import Job, Peer
-from .timed_engine import Sample, sample_from_dict
+from .peers import Peer, PeerJob
+from .timed_engine import TimedCall
 
 
 class PeerError(LLDiffusionError):
     """A peer could not be opened, failed, or took too long: the others go on without it."""
 
 
-class Remote:
+class WorkerProcess:
     """A worker process with one opened peer.
 
     Args:
@@ -41,7 +42,7 @@ class Remote:
     def __init__(
         self,
         peer: Peer,
-        job: Job,
+        job: PeerJob,
         folder: Path,
         picture: Path,
         batch: int = 1,
@@ -51,7 +52,9 @@ class Remote:
         patience: float = 300,
         tile: str | int = "none",
     ) -> None:
-        self.peer, self.job, self._folder = peer, job, folder
+        self.peer = peer
+        self.job = job
+        self._folder = folder
         more = {"pixels": str(picture), "batch": batch, "steps": steps, "tile": tile, "memory": memory}
         order = Path(tempfile.mkstemp(".json", dir=folder)[1])
         order.write_text(json.dumps(asdict(job) | more), encoding="utf-8")
@@ -80,9 +83,10 @@ class Remote:
             os.sched_setaffinity(process.pid, cpus)
         return process
 
-    def call(self, steps: int, patience: float = 300) -> Sample:
+    def call(self, steps: int, patience: float = 300) -> TimedCall:
         """Time one call."""
-        return sample_from_dict(self._ask({"do": "call", "steps": steps}, patience))
+        answer: TimedCall = build(TimedCall, self._ask({"do": "call", "steps": steps}, patience), "call")
+        return answer
 
     def set_picture(self, picture: Path, batch: int) -> None:
         """What `call` enhances from now on."""

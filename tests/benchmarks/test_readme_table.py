@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from benchmarks.readme_table import BEGIN, END, insert, main, table
-from lldiffusion.bench.record import Ceilings, Machine, Measurement, Result, Scaling, load_result
+from lldiffusion.bench.record import BenchResult, Ceilings, Machine, Measurement, Scaling, load_result
 from lldiffusion.errors import LLDiffusionError
 
 BASE = Measurement(
@@ -29,7 +29,7 @@ ROWS = (
     replace(BASE, steps=1, seconds=(0.1, 0.1, 0.1)),
     replace(BASE, model="paper", steps=25, seconds=(40.0, 41.0, 40.0), derived=True, psnr=None, cold_start=()),
 )
-RESULT = Result(
+RESULT = BenchResult(
     Machine("Linux x86_64", "a CPU", 2, 8 << 30),
     {"torch": "2.13", "onnxruntime": "1.32"},
     "abcdef",
@@ -44,7 +44,7 @@ RESULT = Result(
 def test_each_number_is_that_of_the_file() -> None:
     lines = table(RESULT).splitlines()
     assert lines[2].split(" | ") == [
-        *("| `tiny`, 600x400, 4", "onnxruntime", "500 ms (506 ms)", "2.00 ×", "level", "1.25 ×", "1.2 %", "300 MiB"),
+        *("| `tiny`, 600x400, 4", "onnxruntime", "500 ms (506 ms)", "2.00 ×", "same", "1.25 ×", "1.2 %", "300 MiB"),
         "800 ms |",
     ]
     assert lines[3].startswith("| `paper`, 600x400, 25 | onnxruntime | 40.00 s (40.80 s) † |")

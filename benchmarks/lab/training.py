@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 
-from lldiffusion.config import Config, config_from_dict
+from lldiffusion.config import Config, DataConfig, config_from_dict
 from lldiffusion.data.dataset import find_sources
 from lldiffusion.errors import require
 from lldiffusion.evaluation.niqe import NiqeModel
 
 from .measures import measure_model
-from .record import Run, run_key
+from .notebook import Run, run_key
 from .rows import Row
 
 STAGE = "joint"  # the only one: the lengths of two stages would be one more thing to choose
@@ -39,12 +40,18 @@ def configure(row: Row, seed: int, setup: Setup) -> Config:
 
 
 def key_of(config: Config) -> str:
-    """See `record.run_key`."""
-    sources, held_out = find_sources(config.data)
-    return run_key(config, [pair.name for pair in (*held_out, *(p for s in sources for p in s.pairs))])
+    """See `notebook.run_key`."""
+    return run_key(config, _pair_names(config.data))
 
 
-def execute(config: Config, folder: Path, setup: Setup) -> Run:
+@cache
+def _pair_names(data: DataConfig) -> list[str]:
+    """Of all pairs: looked up once, since every row asks and a data set has hundreds."""
+    sources, held_out = find_sources(data)
+    return [pair.name for pair in (*held_out, *(pair for source in sources for pair in source.pairs))]
+
+
+def train_and_measure(config: Config, folder: Path, setup: Setup) -> Run:
     """Train in `folder`, continuing what is there, and measure; raises training.Stopped after Ctrl-C."""
     require("torch", "train", "the laboratory")
     from lldiffusion.model import load_model

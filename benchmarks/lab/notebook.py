@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lldiffusion.atomic import write_text
-from lldiffusion.bench.machine import made_here
 from lldiffusion.config import Config
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.tables import build
 
-SCHEMA = 1
+from ..result_file import read_result, write_result
+
 MEASURES = ("psnr", "ssim", "gtmean_psnr", "gtmean_ssim", "brightness", "brightness_abs", "niqe", "seconds")
 
 
@@ -33,7 +32,7 @@ class Run:
 
 @dataclass
 class Notebook:
-    """The finished runs, and what they were made with."""
+    """The finished runs; the file is written again after each."""
 
     path: Path
     runs: list[Run] = field(default_factory=list)
@@ -41,15 +40,8 @@ class Notebook:
     @staticmethod
     def open(path: Path) -> Notebook:
         """Read what is there already; LLDiffusionError where it is something else."""
-        if not path.exists():
-            return Notebook(path)
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document["schema"] != SCHEMA:
-                raise ValueError(f"schema {document['schema']}, this version writes {SCHEMA}")
-            return Notebook(path, [Run(**run) for run in document["runs"]])
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise LLDiffusionError(f"'{path}' holds no results of the laboratory ({error}): move it away") from error
+        found = read_result(path, ("runs",)) or {"runs": []}
+        return Notebook(path, [build(Run, run, "runs", f"'{path}'") for run in found["runs"]])
 
     def find(self, row: str, seed: int, key: str) -> Run | None:
         """The finished run, unless it was of other settings or data."""
@@ -59,10 +51,9 @@ class Notebook:
         """Keep a run in the place of an older one of the same row and seed."""
         self.runs = [old for old in self.runs if (old.row, old.seed) != (run.row, run.seed)] + [run]
 
-    def save(self, extra: dict[str, Any]) -> None:
-        """Write everything; `extra`: rows, data and conclusions."""
-        document = made_here(SCHEMA) | extra | {"runs": [asdict(run) for run in self.runs]}
-        write_text(self.path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    def save(self, extra: dict[str, Any], page: str) -> Path:
+        """Write everything; `extra`: rows, data and conclusions.  Returns the path of the page."""
+        return write_result(self.path, extra | {"runs": [asdict(run) for run in self.runs]}, page)
 
 
 def run_key(config: Config, names: list[str]) -> str:

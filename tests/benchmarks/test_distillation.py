@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
 from benchmarks import distillation
-from benchmarks.distillation import STEPS, TEACHER_STEPS, Notebook, Result, main, to_markdown
+from benchmarks.distillation import STEPS, TEACHER_STEPS, Notebook, StudentScore, main, to_markdown
 from lldiffusion.training import distill as methods
 from support.micro import save_teacher
 
@@ -48,7 +48,7 @@ def test_students_of_other_settings_are_not_taken_for_these(tmp_path: Path) -> N
 
 def test_the_table_shows_means_and_spread_over_seeds(tmp_path: Path) -> None:
     numbers = {"gtmean_psnr": 21.0, "ssim": 0.5, "brightness_abs": None}
-    results = [Result("regression", seed, 1, {"psnr": 20.0 + seed, **numbers}) for seed in (0, 1)]
+    results = [StudentScore("regression", seed, 1, {"psnr": 20.0 + seed, **numbers}) for seed in (0, 1)]
     table = to_markdown(Notebook(tmp_path / "x.json", {"training_steps": 7}, results, {"regression": 0.5}))
     assert "| regression | 1 | 20.50 ± 0.71 | 21.00 ± 0.00 | 0.500 ± 0.000 | - | 0.50 |" in table
     assert "- training steps: 7" in table

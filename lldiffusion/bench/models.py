@@ -24,7 +24,7 @@ SEED = 0  # of random weights
 
 
 @dataclass(frozen=True)
-class Source:
+class BenchModel:
     """One model in both forms."""
 
     name: str
@@ -39,7 +39,7 @@ class Source:
         return bool(self.checkpoint)
 
 
-def find_source(given: str) -> Source:
+def find_bench_model(given: str) -> BenchModel:
     """The model called `given`; its bundle is still to be made when that is empty.
 
     Raises LLDiffusionError for what is no checkpoint, bundle, shipped model or preset.
@@ -52,24 +52,24 @@ def find_source(given: str) -> Source:
         graphs = str(folder) if (folder / MANIFEST).is_file() else ""
         if not (folder / "config.json").is_file() and graphs:
             return _of_bundle(given)
-        return Source(folder.name, read_info(given).config, given, "", graphs)
+        return BenchModel(folder.name, read_info(given).config, given, "", graphs)
     if path.suffix == SUFFIX:
         return _of_bundle(given)
     if given in PRESETS:
-        return Source(given, load_config(given), "", given, "")
+        return BenchModel(given, load_config(given), "", given, "")
     raise LLDiffusionError(
         f"model '{given}' does not exist: give a checkpoint folder, a bundle (folder or .lldiff), "
         f"a shipped model ({', '.join(SHIPPED)}) or a preset, measured with random weights ({', '.join(PRESETS)})"
     )
 
 
-def _of_bundle(given: str) -> Source:
+def _of_bundle(given: str) -> BenchModel:
     """A bundle; the eager peers get its weights only when they are those of a shipped model."""
     bundle = Bundle.open(given)
     for name in SHIPPED:
         if _weights(name) == bundle.manifest.weights_sha256:
-            return Source(bundle.manifest.name, bundle.config, name, "", given)
-    return Source(bundle.manifest.name, bundle.config, "", json.dumps(bundle.manifest.config), given)
+            return BenchModel(bundle.manifest.name, bundle.config, name, "", given)
+    return BenchModel(bundle.manifest.name, bundle.config, "", json.dumps(bundle.manifest.config), given)
 
 
 def load(checkpoint: str, preset: str, device: str) -> Any:
@@ -85,7 +85,7 @@ def load(checkpoint: str, preset: str, device: str) -> Any:
     return LLDiffusion(config, with_degrader=False).eval().requires_grad_(False).to(device)
 
 
-def with_bundle(source: Source, precision: str, progress: Callable[[str], None]) -> Source:
+def with_bundle(source: BenchModel, precision: str, progress: Callable[[str], None]) -> BenchModel:
     """The source with a bundle that holds `precision`, exported into the cache where there is none yet."""
     if source.bundle and (not source.checkpoint or precision in Bundle.open(source.bundle).precisions):
         return source
@@ -93,10 +93,10 @@ def with_bundle(source: Source, precision: str, progress: Callable[[str], None])
     if not (target / "manifest.json").is_file():
         progress(f"exporting {source.name}, once")
         _export(source, precision, target)
-    return Source(source.name, source.config, source.checkpoint, source.preset, str(target))
+    return BenchModel(source.name, source.config, source.checkpoint, source.preset, str(target))
 
 
-def _export(source: Source, precision: str, target: Path) -> None:
+def _export(source: BenchModel, precision: str, target: Path) -> None:
     import tempfile
 
     from lldiffusion.export.exporter import Settings, export_bundle
@@ -112,7 +112,7 @@ def _export(source: Source, precision: str, target: Path) -> None:
         export_bundle(Path(folder) / "random", target, settings=settings)
 
 
-def _key(source: Source) -> str:
+def _key(source: BenchModel) -> str:
     """Changes with the weights, the configuration and the code that makes graphs of them."""
     digest = hashlib.sha256(f"{lldiffusion.__version__} {json.dumps(source.config.to_dict())}".encode())
     digest.update((_weights(source.checkpoint) if source.checkpoint else str(SEED)).encode())
