@@ -216,7 +216,9 @@ def test_unpaired_images_get_niqe_only(
 ) -> None:
     dark = (pairs / "low").rename(tmp_path / "night")
     assert evaluate("--baseline", "gamma", "--data", dark, "-o", tmp_path / "o.json", "--niqe-params", niqe_params) == 0
-    assert set(json.loads((tmp_path / "o.json").read_text())["means"]) == {"niqe", "seconds"}
+    report = json.loads((tmp_path / "o.json").read_text())
+    assert set(report["means"]) == {"niqe", "seconds"}
+    assert report["lpips"] == "no normal-light images"  # and its weights were not fetched
     assert "Published results" not in capsys.readouterr().out
     assert evaluate("--baseline", "gamma", "--data", dark, "-o", tmp_path / "p.json") == 2
     assert "nothing to measure: NIQE has no parameters" in capsys.readouterr().err
