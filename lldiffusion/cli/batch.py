@@ -152,7 +152,7 @@ def choose_format(given: str | None) -> str | None:
 
 def check_quality(quality: int | None, outputs: list[Path]) -> None:
     """Raises LLDiffusionError when --quality would change nothing."""
-    if quality is not None and not any(FORMATS[output.suffix.lower()] in LOSSY for output in outputs):
+    if quality is not None and outputs and not any(FORMATS[output.suffix.lower()] in LOSSY for output in outputs):
         raise LLDiffusionError("--quality is for JPEG and WebP, and no output is one: add e.g. --format jpeg")
 
 

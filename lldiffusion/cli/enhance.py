@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -71,43 +71,49 @@ def enhance(
     One file never stops the others.  Exit codes: 0 when all are done, 1 when some could not be enhanced, 2 when the
     command itself cannot be carried out.
     """
-    from .batch import check_quality, choose_format, name_some, plan_batch, refuse_existing, through_pipes
+    from .batch import choose_format, plan_batch, through_pipes
 
-    chosen, side = choose_format(format_), parse_tile(tile)
+    chosen = choose_format(format_)
+    engine: dict[str, Any] = {"source": model, "backend": backend, "device": device, "precision": precision}
+    engine |= {"steps": steps, "sampler": sampler, "seed": seed, "tile": parse_tile(tile)}
     options = _check_options(exposure, match, samples, save_spread, quality)
     with through_pipes(inputs, out, chosen) as (files, target):
         batch = plan_batch(files, target, chosen, overwrite, skip_existing)
-        outputs = [output for _, output in batch.jobs]
-        check_quality(quality, outputs)
-        if save_spread:
-            refuse_existing([spread_path(output) for output in outputs], overwrite)
-        if batch.passed_over and not quiet:
-            typer.echo(f"passed over, no pictures that are read here: {name_some(batch.passed_over)}", err=True)
-        failed: dict[Path, str] = {}
-        if batch.jobs:
-            from lldiffusion.engines import Enhancer
-            from lldiffusion.engines.allocator import keep_freed_memory
-
-            keep_freed_memory()
-            opened = Enhancer.open(
-                model,
-                backend=backend,
-                device=device,
-                precision=precision,
-                steps=steps,
-                sampler=sampler,
-                seed=seed,
-                tile=side,
-            )
-            with opened as enhancer:
-                failed = _run(enhancer, batch.jobs, options, quiet, verbose)
+        _check_outputs(batch, options, overwrite)
+        failed = _enhance_all(batch, engine, options, quiet, verbose)
     if not quiet:
         typer.echo(_summary(batch, failed, out), err=out == "-")
     if failed:
-        typer.echo(f"error: {len(failed)} of {len(batch.jobs)} not enhanced:", err=True)
-        for reason in failed.values():
-            typer.echo(f"  {reason}", err=True)
+        reasons = "".join(f"\n  {reason}" for reason in failed.values())
+        typer.echo(f"error: {len(failed)} of {len(batch.jobs)} not enhanced:{reasons}", err=True)
         raise typer.Exit(1)
+
+
+def _check_outputs(batch: Batch, options: EnhanceOptions, overwrite: bool) -> None:
+    from .batch import check_quality, refuse_existing
+
+    outputs = [output for _, output in batch.jobs]
+    check_quality(options.quality, outputs)
+    if options.spread:
+        refuse_existing([spread_path(output) for output in outputs], overwrite)
+
+
+def _enhance_all(
+    batch: Batch, engine: dict[str, Any], options: EnhanceOptions, quiet: bool, verbose: bool
+) -> dict[Path, str]:
+    """Open the model, when there is work, and use it; returns what went wrong, by input."""
+    from lldiffusion.engines import Enhancer
+    from lldiffusion.engines.allocator import keep_freed_memory
+
+    from .batch import name_some
+
+    if batch.passed_over and not quiet:
+        typer.echo(f"passed over, no pictures that are read here: {name_some(batch.passed_over)}", err=True)
+    if not batch.jobs:
+        return {}
+    keep_freed_memory()
+    with Enhancer.open(**engine) as enhancer:
+        return _run(enhancer, batch.jobs, options, quiet, verbose)
 
 
 def _summary(batch: Batch, failed: dict[Path, str], out: str) -> str:
