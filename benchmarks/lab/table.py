@@ -25,6 +25,7 @@ COLUMNS = {
     "ssim": ("SSIM", 3, 1),
     "gtmean_psnr": ("PSNR gtmean, dB", 2, 1),
     "gtmean_ssim": ("SSIM gtmean", 3, 1),
+    "lpips": ("LPIPS", 3, -1),
     "brightness_abs": ("brightness error, /255", 1, -1),
     "niqe": ("NIQE", 2, -1),
 }

@@ -282,4 +282,4 @@ def _with_quality(context: Context, row: Measurement, compared: tuple[float, flo
     quality = context.quality.get((row.model, row.steps))
     if quality is None or compared[0] < SAME_QUALITY:
         return row
-    return replace(row, psnr=quality.psnr, ssim=quality.ssim)
+    return replace(row, psnr=quality.psnr, ssim=quality.ssim, lpips=quality.lpips)
