@@ -24,6 +24,7 @@ from lldiffusion.engines.allocator import keep_freed_memory
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.model import LLDiffusion
 from lldiffusion.training import Stopped
+from lldiffusion.training.accelerated import accelerated
 from lldiffusion.training.journal import Journal
 from lldiffusion.training.trainer import Trainer
 
@@ -61,12 +62,8 @@ class Recorder(Journal):
 
 def record(config: Config) -> list[Entry]:
     """Train stage 1 for `train.joint_steps` and forget the weights; fewer steps after Ctrl-C."""
-    accelerate = require("accelerate", "train", "training")
-    torch = require("torch", "train", "training")
-    torch.manual_seed(config.train.seed)
     sources, _ = find_sources(config.data)
-    accelerator = accelerate.Accelerator(mixed_precision=config.train.precision)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, accelerated(config, "training") as accelerator:
         journal = Recorder(Path(name))
         model, folder = LLDiffusion(config), Path(name) / "joint"
         try:
@@ -75,7 +72,6 @@ def record(config: Config) -> list[Entry]:
             typer.echo("stopped early: the curve so far is kept", err=True)
         finally:
             journal.close()
-            accelerate.state.AcceleratorState._reset_state()
     return journal.entries
 
 

@@ -65,7 +65,7 @@ class Notebook:
 
     @property
     def key(self) -> str:
-        """Of the facts: students of other settings have other folders."""
+        """A hash of the facts: students of other settings have other folders."""
         return hashlib.sha256(json.dumps(self.facts).encode()).hexdigest()[:12]
 
     def has(self, method: str, seed: int) -> bool:

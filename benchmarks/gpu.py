@@ -27,6 +27,7 @@ from lldiffusion.bench.models import find_bench_model, with_bundle
 from lldiffusion.bench.peers import PRECISIONS
 from lldiffusion.bench.settings import Settings
 from lldiffusion.bundle import Bundle
+from lldiffusion.engines.backends.onnx_runtime import import_onnxruntime
 from lldiffusion.engines.driver import driver
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.export.build import build_engines
@@ -62,10 +63,9 @@ def part_versions(plan: Plan) -> Table:
     except ImportError as error:
         found["torch"] = f"missing: {error}"
     try:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime("its list of providers")
         found["onnxruntime providers"] = onnxruntime.get_available_providers()
-    except ImportError as error:
+    except LLDiffusionError as error:
         found["onnxruntime providers"] = f"missing: {error}"
     return found
 

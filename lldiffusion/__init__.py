@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .versions import __version__ as __version__
+
 if TYPE_CHECKING:
     from lldiffusion.bench.benchmark import benchmark as benchmark
     from lldiffusion.bundle import Bundle as Bundle
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from lldiffusion.model import load_model as load_model
     from lldiffusion.training import train as train
     from lldiffusion.video import VideoEnhancer as VideoEnhancer
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Bundle": "lldiffusion.bundle",

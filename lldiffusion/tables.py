@@ -5,9 +5,11 @@ from __future__ import annotations
 import tomllib
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lldiffusion.errors import LLDiffusionError, choose
+
+T = TypeVar("T")
 
 
 def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -35,49 +37,64 @@ def override(table: dict[str, Any], text: str) -> None:
         table[leaf] = value  # a bare word is a string
 
 
-def build(cls: type, table: Any, where: str, document: str = "configuration", ignore_unknown: bool = False) -> Any:
-    """A dataclass (of dataclasses, tuples and dictionaries) from a table.
+def build(cls: type[T], table: Any, where: str, document: str = "configuration", ignore_unknown: bool = False) -> T:
+    """A dataclass of plain values, dataclasses, tuples, lists and dictionaries, from a table as TOML or JSON give it.
 
     Args:
         where: the section's name in messages, "" for the whole of `document`.
         ignore_unknown: skip keys that the dataclass does not have, which a later version may have written.
-    Raises LLDiffusionError for an unknown key, a missing one without a default, and a value of another type.
+    Raises LLDiffusionError for an unknown key, a missing one without a default, and a value of another type than the
+    field's: an int does for a float and a list for a tuple.
     """
     if not isinstance(table, dict):
         raise LLDiffusionError(f"{document} '{where}' must be a section, not {table!r:.80}")
-    hints, known = get_type_hints(cls), [f.name for f in fields(cls)]
+    hints, known = get_type_hints(cls), {entry.name: entry for entry in fields(cls)}  # type: ignore[arg-type]
     arguments = {}
     for key, value in table.items():
         if ignore_unknown and key not in known:
             continue
         choose(key, known, f"{document} key in [{where or 'top level'}]")
-        arguments[key] = _cast(hints[key], value, f"{where}.{key}".lstrip("."), document, ignore_unknown)
-    for entry in fields(cls):
-        if entry.name not in arguments and entry.default is MISSING and entry.default_factory is MISSING:
-            raise LLDiffusionError(f"{document} '{f'{where}.{entry.name}'.lstrip('.')}' is missing")
+        arguments[key] = _value(hints[key], value, f"{where}.{key}".lstrip("."), document, ignore_unknown)
+    for name, entry in known.items():
+        if name not in arguments and entry.default is MISSING and entry.default_factory is MISSING:
+            raise LLDiffusionError(f"{document} '{f'{where}.{name}'.lstrip('.')}' is missing")
     return cls(**arguments)
 
 
-def _cast(hint: Any, value: Any, where: str, document: str, ignore_unknown: bool) -> Any:
-    """Accept an int where a float is meant and a list where a tuple is; refuse everything else."""
-    origin, inner = get_origin(hint), get_args(hint)
-
-    def cast(one: Any, part: Any, at: str = where) -> Any:
-        return _cast(one, part, at, document, ignore_unknown)
-
+def _value(hint: Any, value: Any, where: str, document: str, ignore_unknown: bool) -> Any:
+    """`value` as the type hint wants it."""
     if is_dataclass(hint):
-        return build(hint, value, where, document, ignore_unknown)  # type: ignore[arg-type]
-    if origin is UnionType:  # X | None
-        return None if value is None else cast(next(one for one in inner if one is not NoneType), value)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        kinds = inner[:1] * len(value) if Ellipsis in inner else inner
-        if len(kinds) == len(value):
-            return tuple(map(cast, kinds, value))
+        assert isinstance(hint, type)
+        return build(hint, value, where, document, ignore_unknown)
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (UnionType, Union):
+        return _of_union(inner, value, where, document, ignore_unknown)
+    if origin in (tuple, list) and isinstance(value, (list, tuple)):
+        hints = inner[:1] * len(value) if origin is list or inner[-1] is Ellipsis else inner
+        if len(hints) == len(value):
+            parts = enumerate(zip(hints, value))
+            return origin(_value(each, part, f"{where}[{i}]", document, ignore_unknown) for i, (each, part) in parts)
     elif origin is dict and isinstance(value, dict):
-        return {str(key): cast(inner[1], entry, f"{where}.{key}") for key, entry in value.items()}
+        return {k: _value(inner[1], entry, f"{where}.{k}", document, ignore_unknown) for k, entry in value.items()}
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    elif origin is None and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+    elif hint is Any or (isinstance(hint, type) and type(value) is hint):
         return value
-    expected = str(hint).removeprefix("<class '").removesuffix("'>")
-    raise LLDiffusionError(f"{document} '{where}' is {value!r:.80}: expected {expected}")
+    raise LLDiffusionError(f"{document} '{where}' is {value!r:.80}: expected {_name(hint)}")
+
+
+def _of_union(hints: tuple[Any, ...], value: Any, where: str, document: str, ignore_unknown: bool) -> Any:
+    """The value as the first of several types that takes it: `int | None`, `str | int`."""
+    if value is None and NoneType in hints:
+        return None
+    for hint in hints:
+        try:
+            return _value(hint, value, where, document, ignore_unknown)
+        except LLDiffusionError:
+            continue
+    raise LLDiffusionError(f"{document} '{where}' is {value!r:.80}: expected {' or '.join(map(_name, hints))}")
+
+
+def _name(hint: Any) -> str:
+    """A type hint as people write it."""
+    return "None" if hint is NoneType else hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)

@@ -9,10 +9,10 @@ from statistics import median
 from lldiffusion.config import Config
 from lldiffusion.data.layouts import Pair
 from lldiffusion.evaluation.lpips import Lpips
-from lldiffusion.evaluation.measure import Instruments, Job, measure
+from lldiffusion.evaluation.measure import EvaluationCase, Instruments, measure
 from lldiffusion.evaluation.niqe import NiqeModel
 from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
-from lldiffusion.evaluation.report import Report
+from lldiffusion.evaluation.report import EvaluationReport
 
 
 def measure_model(
@@ -23,9 +23,10 @@ def measure_model(
     from lldiffusion.engines.backends.torch_eager import TorchEngine
 
     enhancer = Enhancer(TorchEngine(model), config)  # type: ignore[arg-type]
-    jobs = [Job(pair.name, pair.low, pair.normal) for pair in pairs]
+    cases = [EvaluationCase(pair.name, pair.low, pair.normal) for pair in pairs]
     tools = Instruments((STANDARD, GTMEAN), lpips, niqe)
-    report = Report({"kind": "model", "name": config.name}, "", tools, list(measure(jobs, enhancer, tools)), {})
+    scores = list(measure(cases, enhancer, tools))
+    report = EvaluationReport({"kind": "model", "name": config.name}, "", tools, scores, {})
     places = {name: (name, "standard") for name in ("psnr", "ssim", "lpips")}
     places |= {"gtmean_psnr": ("psnr", "gtmean"), "gtmean_ssim": ("ssim", "gtmean")}
     found = {name: report.mean(*place) for name, place in places.items()}

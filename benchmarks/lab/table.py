@@ -49,7 +49,7 @@ class Difference:
 
 
 def values(runs: Sequence[Run], row: str, measure: str) -> list[float]:
-    """Of all seeds of a row."""
+    """A measure's values of all seeds of a row."""
     found = (run.means.get(measure) for run in runs if run.row == row)
     return [value for value in found if value is not None]
 

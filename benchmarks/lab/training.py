@@ -48,7 +48,7 @@ def key_of(config: Config) -> str:
 
 @cache
 def _pair_names(data: DataConfig) -> list[str]:
-    """Of all pairs: looked up once, since every row asks and a data set has hundreds."""
+    """Names of all pairs: looked up once, since every row asks and a data set has hundreds."""
     sources, held_out = find_sources(data)
     return [pair.name for pair in (*held_out, *(pair for source in sources for pair in source.pairs))]
 

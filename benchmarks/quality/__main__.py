@@ -26,7 +26,7 @@ from lldiffusion.engines import DEFAULT_MODEL, Enhancer
 from lldiffusion.engines.allocator import keep_freed_memory
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.lpips import lpips_at_hand
-from lldiffusion.evaluation.measure import Instruments, Job, Method, measure
+from lldiffusion.evaluation.measure import EvaluationCase, Instruments, Method, measure
 from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
 from lldiffusion.images import read_image, to_uint8
 
@@ -107,20 +107,20 @@ def measure_all(
 ) -> Iterator[PictureScore]:
     """Every method on every picture; all methods of a picture before the next.  Dark pictures go on the sheet."""
     for data in sets:
-        for number, job in enumerate(data.jobs, start=1):
-            say(f"{data.name}, {number} of {len(data.jobs)}")
+        for number, case in enumerate(data.cases, start=1):
+            say(f"{data.name}, {number} of {len(data.cases)}")
             if data.kind == "pictures":
-                sheet.add(to_uint8(read_image(job.source).pixels))
+                sheet.add(to_uint8(read_image(case.source).pixels))
             for name, method in methods.items():
-                numbers = _measure_one(data.kind, job, method, tools, sheet)
-                yield PictureScore(data.name, name, job.name, numbers)
+                numbers = _measure_one(data.kind, case, method, tools, sheet)
+                yield PictureScore(data.name, name, case.name, numbers)
 
 
-def _measure_one(kind: str, job: Job, method: Method, tools: Instruments, sheet: Sheet) -> Numbers:
+def _measure_one(kind: str, case: EvaluationCase, method: Method, tools: Instruments, sheet: Sheet) -> Numbers:
     if kind == "pairs":
-        (score,) = measure([job], method, tools)
+        (score,) = measure([case], method, tools)
         return pair_numbers(score)
-    pixels = read_image(job.source).pixels
+    pixels = read_image(case.source).pixels
     start = time.perf_counter()
     result = method(pixels)
     seconds = time.perf_counter() - start
@@ -140,7 +140,7 @@ def to_markdown(
         mine = [score for score in scores if score.data == data.name]
         columns = [c for c in (*COLUMNS[data.kind], SECONDS) if any(known(mine, name, c.measure) for name in methods)]
         rows = [[name, *(_cell(known(mine, name, column.measure), column) for column in columns)] for name in methods]
-        lines += ["", f"## {data.name} ({len(data.jobs)} pictures)", ""]
+        lines += ["", f"## {data.name} ({len(data.cases)} pictures)", ""]
         lines += [*table_lines(["method", *(column.head for column in columns)], rows), "", ABOUT[data.kind]]
     return "\n".join([*lines, "", "## How it was measured", "", *(f"- {fact}" for fact in facts)]) + "\n"
 
@@ -162,7 +162,7 @@ def to_dict(
     return {
         "facts": list(facts),
         "methods": list(methods),
-        "sets": [{"name": data.name, "kind": data.kind, "pictures": len(data.jobs)} for data in sets],
+        "sets": [{"name": data.name, "kind": data.kind, "pictures": len(data.cases)} for data in sets],
         "scores": [vars(score) for score in scores],
     }
 

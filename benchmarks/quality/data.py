@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lldiffusion.data.layouts import find_pairs, find_unpaired, validate_pairs
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.evaluation.measure import Job
+from lldiffusion.evaluation.measure import EvaluationCase
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class DataSet:
 
     name: str
     kind: str  # "pairs", "unchanged" or "pictures"
-    jobs: tuple[Job, ...]
+    cases: tuple[EvaluationCase, ...]
 
 
 def read_sets(given: dict[str, list[str]]) -> list[DataSet]:
@@ -39,30 +39,30 @@ def _read(kind: str, text: str) -> DataSet:
     folder, _, chosen = place.partition("@")
     if not (name and equals and folder):
         raise LLDiffusionError(f"--{kind} '{text}': write NAME=FOLDER, or NAME=FOLDER@FILE with the names to take")
-    jobs = list(_jobs(kind, Path(folder)))
+    cases = list(_cases(kind, Path(folder)))
     if chosen:
-        jobs = _choose(jobs, Path(folder), Path(chosen))
-    return DataSet(name, kind, tuple(jobs))
+        cases = _choose(cases, Path(folder), Path(chosen))
+    return DataSet(name, kind, tuple(cases))
 
 
-def _jobs(kind: str, folder: Path) -> Iterator[Job]:
+def _cases(kind: str, folder: Path) -> Iterator[EvaluationCase]:
     if kind == "pairs":
-        yield from (Job(pair.name, pair.low, pair.normal) for pair in validate_pairs(find_pairs(folder)))
+        yield from (EvaluationCase(pair.name, pair.low, pair.normal) for pair in validate_pairs(find_pairs(folder)))
     else:
         found = find_unpaired(folder)
-        yield from (Job(path.relative_to(folder).with_suffix("").as_posix(), path, None) for path in found)
+        yield from (EvaluationCase(path.relative_to(folder).with_suffix("").as_posix(), path, None) for path in found)
 
 
-def _choose(jobs: list[Job], folder: Path, file: Path) -> list[Job]:
+def _choose(cases: list[EvaluationCase], folder: Path, file: Path) -> list[EvaluationCase]:
     """Those named in a text file, one a line, as NAME or FOLDER/NAME; other folders' names are passed over."""
     if not file.is_file():
         raise LLDiffusionError(f"no file '{file}': after @ stands a text file that names pictures, one a line")
     wanted = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    known = {name: job for job in jobs for name in (job.name, f"{folder.name}/{job.name}")}
+    known = {name: case for case in cases for name in (case.name, f"{folder.name}/{case.name}")}
     missing = [name for name in wanted if name not in known and name.partition("/")[0] in (folder.name, name)]
     found = [known[name] for name in wanted if name in known]
     if missing or not found:
-        some = ", ".join(job.name for job in jobs[:5])
+        some = ", ".join(case.name for case in cases[:5])
         raise LLDiffusionError(
             f"'{file}' names {repr(missing[0]) if missing else 'nothing'} of '{folder}': it has {some}, ..."
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lldiffusion.engines.driver import driver
-from lldiffusion.engines.select_backend import WAYS
+from lldiffusion.engines.select_backend import CANDIDATES
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.evaluation.lpips import lpips_at_hand
 from lldiffusion.evaluation.metrics import Metric
@@ -40,7 +40,7 @@ MOST = 0.5  # that a group may need for single steps
 DEFAULT = Settings()
 LINEAR = 1.1  # exponent above which the responsible operator is looked for
 # Peers as `auto` takes them, first to last; its PyTorch is the peer `eager`.
-AUTO = [{"torch": "eager"}.get(way.backend, way.backend) for way in WAYS]
+AUTO = [{"torch": "eager"}.get(each.backend, each.backend) for each in CANDIDATES]
 OnProgress = Callable[[str, float], None]  # what is being done, and the share of the budget that is used
 
 
@@ -219,7 +219,7 @@ class _Benchmark:
         return replace(curve, note="; ".join(filter(None, (curve.note, found))))
 
     def remark_on_auto(self) -> None:
-        """Where `auto` would not take the fastest backend, say so."""
+        """Say where `auto` would not take the fastest backend."""
         groups: dict[tuple[str, str, int, int], list[Measurement]] = {}
         for row in self.measurements:
             if row.seconds and row.backend in AUTO:
@@ -254,7 +254,7 @@ class _Benchmark:
 
     @property
     def end(self) -> float:
-        """Of the budget, on the monotonic clock."""
+        """When the budget ends, on the monotonic clock."""
         return self.begin + self.settings.budget
 
     def say(self, text: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lldiffusion.engines.memory import host_memory, peak_bytes
+from lldiffusion.engines.select_backend import memory_need
 
 from .cost import count
 from .models import BenchModel
@@ -52,7 +53,7 @@ class Group:
 
     @property
     def label(self) -> str:
-        """In messages."""
+        """The group's name in messages."""
         return f"{self.source.name} at {self.width}x{self.height}" + f", batch {self.batch}" * (self.batch > 1)
 
 
@@ -152,7 +153,7 @@ def _needed(context: Context, group: Group, peer: Peer) -> float:
     """Bytes of this machine's memory that a peer will take, about."""
     if context.device != "cpu":
         return 0.0
-    return group.batch * peak_bytes(group.source.config.model, group.width * group.height, peer.name)
+    return group.batch * peak_bytes(group.source.config.model, group.width * group.height, memory_need(peer.name))
 
 
 def _obstacle(peer: Peer, needed: float, free: float, seconds: float) -> str:

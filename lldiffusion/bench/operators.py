@@ -13,11 +13,9 @@ import numpy as np
 from lldiffusion.bundle import Bundle
 from lldiffusion.engines.backends.base import Conditions, Floats
 from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs, threads
-from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
-from lldiffusion.engines.loop import make_noise
+from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine, import_onnxruntime
 from lldiffusion.engines.pixels import pad_to_multiple
-from lldiffusion.engines.sampler import plan_steps
-from lldiffusion.errors import require
+from lldiffusion.engines.sampler import make_noise, plan_steps
 
 RUNS = 3  # profiled, after one that is not; of each operator the shortest counts
 STEEP = 1.25  # exponent of an operator that counts as growing faster than the picture
@@ -41,7 +39,7 @@ def steep_operators(bundle: str, small: tuple[int, int], large: tuple[int, int])
 
 def profile(bundle: Bundle, width: int, height: int) -> dict[str, float]:
     """Operator type -> seconds in one step of a picture of this size, float32 on the CPU."""
-    ort = require("onnxruntime", "cpu", "profiling")
+    ort = import_onnxruntime("profiling")
     feeds = _denoiser_feeds(bundle, width, height)
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()

@@ -25,7 +25,7 @@ LARGEST = 64 << 20  # bytes of a result file: a real one has a few hundred thous
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it was measured."""
+    """The machine that it was measured on."""
 
     system: str  # e.g. "Linux x86_64"
     cpu: str  # model name
@@ -114,7 +114,7 @@ class Measurement:
 
     @property
     def pixels(self) -> int:
-        """Of one picture."""
+        """Pixels of one picture."""
         return self.width * self.height
 
     @property

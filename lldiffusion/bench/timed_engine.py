@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lldiffusion.config import Config
+from lldiffusion.config import Config, ModelConfig
 from lldiffusion.engines import Enhancer
-from lldiffusion.engines.backends.base import Array, Conditions, Engine, Floats
+from lldiffusion.engines.backends.base import Array, Conditions, Engine, Floats, Shape
 from lldiffusion.engines.sampler import Step
 
 from .engine_clock import Stopwatch
@@ -58,7 +58,7 @@ class StageSpans:
         return Stages(pre=first - start, post=end - last, step=median(steps), **once)
 
 
-class StagedEngine:
+class StagedEngine(Engine):
     """An engine that marks its calls; it never offers a captured loop, whose stages could not be seen."""
 
     def __init__(self, engine: Engine, spans: StageSpans, settle: Callable[[], None]) -> None:
@@ -66,10 +66,10 @@ class StagedEngine:
         self._spans = spans
         self._settle = settle
 
-    def encode(self, low: Floats) -> tuple[Array, ...]:
+    def encode(self, low: Array) -> tuple[Array, ...]:
         return self._mark("encoder", lambda: self._engine.encode(low))
 
-    def color_map(self, low: Floats) -> Array:
+    def color_map(self, low: Array) -> Array:
         return self._mark("color_map", lambda: self._engine.color_map(low))
 
     def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:
@@ -83,6 +83,9 @@ class StagedEngine:
 
     def free_memory(self) -> int:
         return self._engine.free_memory()
+
+    def tile_side(self, model: ModelConfig, shape: Shape) -> int | None:
+        return self._engine.tile_side(model, shape)
 
     def _mark(self, name: str, call: Callable[[], Any]) -> Any:
         start = time.perf_counter()

@@ -11,7 +11,23 @@ import typer
 
 from lldiffusion.errors import LLDiffusionError
 
+from .options import (
+    Backend,
+    Device,
+    Exposure,
+    Model,
+    Overwrite,
+    Precision,
+    Sampler,
+    Seed,
+    Steps,
+    Tile,
+    parse_tile,
+)
+
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from lldiffusion.engines import Enhancer
 
 app = typer.Typer(add_completion=False)
@@ -23,29 +39,25 @@ SPREAD_WHITE = 0.1  # standard deviation, as a share of the range, that is white
 def enhance(
     inputs: list[str] = typer.Argument(..., metavar="INPUT...", help="Images, folders, or quoted globs."),
     out: Path = typer.Option(..., "-o", "--out", help="Output folder, or a file when there is one input."),
-    model: str = typer.Option("tiny", help="Checkpoint folder, bundle (folder or .lldiff file) or shipped model."),
-    steps: int | None = typer.Option(None, min=1, help="Denoiser evaluations [the model's own]."),
-    sampler: str | None = typer.Option(None, help="ddim, dpm++ or euler [the model's own]."),
-    seed: int = typer.Option(0, min=0, help="Same seed, same picture."),
-    tile: str = typer.Option("auto", help="auto (when memory would not suffice), none, or a side in pixels."),
-    exposure: float = typer.Option(
-        0.0, min=-5, max=5, help="Brighter (+) or darker (-) than the model would choose, in stops."
-    ),
+    model: Model = "tiny",
+    steps: Steps = None,
+    sampler: Sampler = None,
+    seed: Seed = 0,
+    tile: Tile = "auto",
+    exposure: Exposure = 0.0,
     match: Path | None = typer.Option(None, help="Make the results as bright, on average, as this picture."),
     samples: int = typer.Option(1, min=1, help="Average this many samples, each from noise of its own."),
     save_spread: bool = typer.Option(
         False, "--save-spread", help="Save NAME.spread.png: where the samples differ (white: 0.1 of the range)."
     ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    backend: str = typer.Option(
-        "auto", help="Of a bundle: auto (the fastest here), tensorrt, tensorrt-rtx, onnxruntime or openvino."
-    ),
-    precision: str = typer.Option("auto", help="Of a bundle's graphs: auto, fp32, fp16 or bf16."),
-    overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace existing outputs."),
+    device: Device = "auto",
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Enhance photographs; format, size, bit depth, ICC profile, EXIF and alpha are kept."""
     jobs = plan_jobs(inputs, out, overwrite)
-    wishes = _wishes(exposure, match, samples, save_spread)
+    options = _check_options(exposure, match, samples, save_spread)
     if save_spread:
         _refuse_existing([spread_path(target) for _, target in jobs], overwrite)
     from lldiffusion.engines import Enhancer
@@ -60,10 +72,10 @@ def enhance(
         steps=steps,
         sampler=sampler,
         seed=seed,
-        tile=_tile(tile),
+        tile=parse_tile(tile),
     )
     with opened as enhancer:
-        failed = _run(enhancer, jobs, wishes)
+        failed = _run(enhancer, jobs, options)
     done = len(jobs) - len(failed)
     typer.echo(f"{done} enhanced in {out}" if done != 1 else f"enhanced: {next(o for i, o in jobs if i not in failed)}")
     if failed:
@@ -125,17 +137,9 @@ def _expand(text: str) -> list[tuple[Path, Path]]:
     return [(match, Path(match.name)) for match in matches if match.is_file()]
 
 
-def _tile(text: str) -> str | int:
-    if text in ("auto", "none"):
-        return text
-    if text.isdigit():
-        return int(text)
-    raise LLDiffusionError(f"tile '{text}': accepted are auto, none, or a side in pixels such as 512")
-
-
 @dataclass(frozen=True)
-class Wishes:
-    """What is wanted of every picture."""
+class EnhanceOptions:
+    """What is asked of every picture."""
 
     exposure: float = 0.0  # stops
     brightness: float | None = None  # mean sRGB value to match instead, in [0, 1]
@@ -143,7 +147,7 @@ class Wishes:
     spread: bool = False  # save the standard deviation of the samples
 
 
-def _wishes(exposure: float, match: Path | None, samples: int, save_spread: bool) -> Wishes:
+def _check_options(exposure: float, match: Path | None, samples: int, save_spread: bool) -> EnhanceOptions:
     from lldiffusion.images import read_image
 
     if match is not None and exposure:
@@ -151,47 +155,43 @@ def _wishes(exposure: float, match: Path | None, samples: int, save_spread: bool
     if save_spread and samples < 2:
         raise LLDiffusionError(f"--save-spread needs several samples, not {samples}: add e.g. --samples 8")
     brightness = float(read_image(match).pixels.mean()) if match is not None else None
-    return Wishes(exposure, brightness, samples, save_spread)
+    return EnhanceOptions(exposure, brightness, samples, save_spread)
 
 
-def _run(enhancer: Enhancer, jobs: list[tuple[Path, Path]], wishes: Wishes) -> dict[Path, str]:
+def _run(enhancer: Enhancer, jobs: list[tuple[Path, Path]], options: EnhanceOptions) -> dict[Path, str]:
     """Enhance every job; returns what went wrong, by input."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from lldiffusion.progress import progress_bar
 
     failed: dict[Path, str] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         images = bar.add_task("images", total=len(jobs))
         for source, target in jobs:
             try:
-                enhance_file(enhancer, source, target, wishes, bar)
+                enhance_file(enhancer, source, target, options, bar)
             except LLDiffusionError as error:
                 failed[source] = str(error)
             bar.advance(images)
     return failed
 
 
-def enhance_file(enhancer: Enhancer, source: Path, target: Path, wishes: Wishes, bar: object) -> None:
+def enhance_file(enhancer: Enhancer, source: Path, target: Path, options: EnhanceOptions, bar: Progress) -> None:
     """Read, enhance and write one image, showing its steps on the bar."""
     import numpy as np
-    from rich.progress import Progress
 
-    from lldiffusion.engines.samples import mean_and_spread
+    from lldiffusion.engines.samples import mean_and_deviation
     from lldiffusion.images import Image, read_image, write_image
 
-    assert isinstance(bar, Progress)
-    image, stops = read_image(source), wishes.exposure
+    image, stops = read_image(source), options.exposure
     height, width = image.pixels.shape[:2]
-    if wishes.brightness is not None:
-        stops = enhancer.exposure_to_match(image.pixels, wishes.brightness)
-    task = bar.add_task(source.name, total=enhancer.evaluations(height, width) * wishes.samples)
+    if options.brightness is not None:
+        stops = enhancer.exposure_to_match(image.pixels, options.brightness)
+    task = bar.add_task(source.name, total=enhancer.evaluations(height, width) * options.samples)
     try:
-        mean, spread = mean_and_spread(enhancer, image.pixels, wishes.samples, stops, lambda: bar.advance(task))
+        mean, spread = mean_and_deviation(enhancer, image.pixels, options.samples, stops, lambda: bar.advance(task))
     finally:
         bar.remove_task(task)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_image(target, replace(image, pixels=mean))
-    if wishes.spread:
+    if options.spread:
         shown = np.repeat(np.clip(spread / SPREAD_WHITE, 0, 1)[..., None], 3, axis=2)
         write_image(spread_path(target), Image(shown, grey=True))

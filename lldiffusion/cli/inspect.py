@@ -10,13 +10,15 @@ from typing import Any
 
 import typer
 
+from .options import AsJson
+
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def inspect(
     path: Path = typer.Argument(..., help="Bundle (folder or .lldiff), checkpoint folder, .onnx or .engine file."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
+    as_json: AsJson = False,
 ) -> None:
     """Describe a file or folder of lldiff; opening a bundle checks every hash and runs nothing in it."""
     from lldiffusion.engines.describe import describe

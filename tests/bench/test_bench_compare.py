@@ -15,7 +15,7 @@ from lldiffusion.bench.record import BenchResult, Machine, Measurement
 from lldiffusion.bench.timed_engine import TimedEngine
 from lldiffusion.bundle import Bundle
 from lldiffusion.cli import run
-from lldiffusion.engines.backends.base import Conditions
+from lldiffusion.engines.backends.base import Conditions, Engine
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.engines.sampler import Step
 from lldiffusion.errors import LLDiffusionError
@@ -80,14 +80,26 @@ def test_files_without_anything_in_common_are_refused() -> None:
         compare(result(row([1.0])), result(row([1.0], backend="openvino")))
 
 
-class Slowed:
+class Slowed(Engine):
     """An engine whose steps take 25 % longer: it computes for that long."""
 
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
         self._engine = engine
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
+    def encode(self, low: Any) -> tuple[Any, ...]:
+        return self._engine.encode(low)
+
+    def color_map(self, low: Any) -> Any:
+        return self._engine.color_map(low)
+
+    def numpy(self, values: Any) -> Any:
+        return self._engine.numpy(values)
+
+    def info(self) -> dict[str, str]:
+        return self._engine.info()
+
+    def free_memory(self) -> int:
+        return self._engine.free_memory()
 
     def step(self, x: Any, conditions: Conditions, step: Step, previous: Any) -> Any:
         start = time.thread_time()

@@ -31,7 +31,7 @@ def test_peers_answer_like_the_reference(kind: Any, enough: float, norm: str) ->
     wanted, _ = picture(TorchEngine, norm)
     given, engine = picture(kind, norm)
     assert fidelity(given, wanted)[0] > enough
-    assert (engine.info()["precision"] == "float16") == (kind is HalfEngine)
+    assert (engine.info()["precision"] == "fp16") == (kind is HalfEngine)
 
 
 def test_the_authors_way_encodes_at_every_step_and_the_others_once() -> None:

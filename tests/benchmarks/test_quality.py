@@ -14,7 +14,7 @@ from benchmarks.quality.__main__ import main
 from benchmarks.quality.data import read_sets
 from benchmarks.quality.scores import EQUAL, pair_numbers, picture_numbers, unchanged_numbers
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.evaluation.measure import Instruments, Job, measure
+from lldiffusion.evaluation.measure import EvaluationCase, Instruments, measure
 from lldiffusion.evaluation.metrics import Uint8
 from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
 from lldiffusion.images import Image, image_size, read_image, to_uint8, write_image
@@ -64,8 +64,8 @@ def test_a_picture_that_comes_back_as_it_was_is_equal() -> None:
 
 def test_pairs_are_measured_as_scikit_image_does(data: Path) -> None:
     folder = data / "pairs"
-    job = Job("000", folder / "low" / "000.png", folder / "normal" / "000.png")
-    (score,) = measure([job], lambda pixels: pixels, Instruments((STANDARD, GTMEAN), "none", "none"))
+    case = EvaluationCase("000", folder / "low" / "000.png", folder / "normal" / "000.png")
+    (score,) = measure([case], lambda pixels: pixels, Instruments((STANDARD, GTMEAN), "none", "none"))
     found = pair_numbers(score)
     low, normal = (to_uint8(read_image(folder / side / "000.png").pixels) for side in ("low", "normal"))
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2}
@@ -76,7 +76,7 @@ def test_pairs_are_measured_as_scikit_image_does(data: Path) -> None:
 
 
 class Perceived:
-    """In LPIPS's place, which needs weights that are not shipped."""
+    """Stands in for LPIPS, which needs weights that are not shipped."""
 
     definition = "made up"
 

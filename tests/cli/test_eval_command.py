@@ -16,9 +16,9 @@ from lldiffusion.cli import run
 from lldiffusion.evaluation.baselines import BASELINES, automatic_gamma
 from lldiffusion.evaluation.lpips import Lpips
 from lldiffusion.evaluation.lpips_weights import SHAPES
-from lldiffusion.evaluation.measure import Instruments, Job, measure
+from lldiffusion.evaluation.measure import EvaluationCase, Instruments, measure
 from lldiffusion.evaluation.protocols import get_protocol
-from lldiffusion.evaluation.report import Report
+from lldiffusion.evaluation.report import EvaluationReport
 from lldiffusion.images import Image, read_image, to_uint8, write_image
 
 SIZE = (96, 224)  # height, width: two blocks for NIQE
@@ -265,9 +265,10 @@ def test_a_model_is_measured_with_several_seeds(
 
 
 def test_equal_images_are_infinite_in_the_report_and_stay_valid_json(pairs: Path, tmp_path: Path) -> None:
-    jobs = [Job("a", pairs / "high" / "a.png", pairs / "high" / "a.png")]
+    jobs = [EvaluationCase("a", pairs / "high" / "a.png", pairs / "high" / "a.png")]
     tools = Instruments((get_protocol("standard"),), "no backbone", "no parameters")
-    report = Report({"name": "same", "kind": "results"}, "x", tools, list(measure(jobs, lambda pixels: pixels, tools)))
+    scores = list(measure(jobs, lambda pixels: pixels, tools))
+    report = EvaluationReport({"name": "same", "kind": "results"}, "x", tools, scores)
     report.save(tmp_path / "o.json")
     saved = json.loads((tmp_path / "o.json").read_text())
     assert saved["means"]["standard_psnr"]["mean"] == "inf"

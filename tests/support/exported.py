@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
-import onnxscript
 import torch
 
 from lldiffusion.atomic import new_path
@@ -60,7 +60,7 @@ def source_key() -> str:
     """A hash of everything that decides what a traced graph looks like."""
     root = Path(__file__).resolve().parents[2]
     files = [Path(__file__), root / "lldiffusion" / "export" / "graphs.py", root / "lldiffusion" / "config.py"]
-    digest = hashlib.sha256(f"{torch.__version__} {onnxscript.__version__}".encode())
+    digest = hashlib.sha256(f"{torch.__version__} {metadata.version('onnxscript')}".encode())
     for path in [*files, *sorted((root / "lldiffusion" / "model").glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
