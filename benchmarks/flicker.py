@@ -150,7 +150,7 @@ def compare(results: list[ClipResult]) -> list[str]:
 
 
 def ways_of(results: list[ClipResult]) -> list[str]:
-    """In the order they were run; the first is the one to compare with."""
+    """The ways in the order they were run; the first is the one to compare with."""
     return list(dict.fromkeys(result.way for result in results))
 
 
