@@ -290,9 +290,7 @@ def change_config(config: Config, file: Path | None, overrides: list[str] | tupl
 
 def config_from_dict(table: dict[str, Any]) -> Config:
     """Build a `Config` from nested dictionaries as TOML or JSON give them."""
-    config = build(Config, table, "")
-    assert isinstance(config, Config)
-    return config
+    return build(Config, table, "")
 
 
 def _read(source: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from lldiffusion.engines.backends.base import Array, Conditions, Floats, Progress
+from lldiffusion.config import ModelConfig
+from lldiffusion.engines.backends.base import Array, Conditions, Floats, Progress, Shape
 from lldiffusion.engines.backends.torch_eager import TorchEngine
-from lldiffusion.engines.loop import run
 from lldiffusion.engines.sampler import Step
 from lldiffusion.model import LLDiffusion
 
@@ -27,12 +27,12 @@ class PlainEngine(TorchEngine):
 
 
 class AuthorsEngine(PlainEngine):
-    """As the authors' code runs it: encoder and colour map again at every step, spectral norm computed on the way."""
+    """The authors' way: encoder and colour map again at every step, spectral norm computed on the way."""
 
-    def encode(self, low: Floats) -> tuple[Array, ...]:
+    def encode(self, low: Array) -> tuple[Array, ...]:
         return ()
 
-    def color_map(self, low: Floats) -> Array:
+    def color_map(self, low: Array) -> Array:
         return low
 
     def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:
@@ -68,7 +68,7 @@ class HalfEngine(TorchEngine):
     def __init__(self, model: LLDiffusion) -> None:
         super().__init__(model.half())
 
-    def encode(self, low: Floats) -> tuple[Array, ...]:
+    def encode(self, low: Array) -> tuple[Array, ...]:
         with torch.autocast(self._device.type, torch.float16):
             return super().encode(low)
 
@@ -77,7 +77,7 @@ class HalfEngine(TorchEngine):
             return super().step(x, conditions, step, previous)
 
     def info(self) -> dict[str, str]:
-        return super().info() | {"precision": "float16"}
+        return super().info() | {"precision": "fp16"}
 
 
 class CudaGraphEngine(HalfEngine):
@@ -88,8 +88,7 @@ class CudaGraphEngine(HalfEngine):
         self._key: Any = None
         self._graph: Any = None
 
-    def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None) -> Floats:
-        """As `loop.sample`."""
+    def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None = None) -> Floats:
         if self._key != (low.shape, steps):
             self._capture(low, steps, noise)
         self._low.copy_(torch.from_numpy(low))
@@ -97,7 +96,7 @@ class CudaGraphEngine(HalfEngine):
         self._graph.replay()
         return self.numpy(self._output)
 
-    def tile_side(self, height: int, width: int) -> int | None:
+    def tile_side(self, model: ModelConfig, shape: Shape) -> int | None:
         """Always whole."""
         return None
 
@@ -109,8 +108,8 @@ class CudaGraphEngine(HalfEngine):
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # cuDNN chooses its kernels before the capture
             for _ in range(2):
-                run(self, self._low, steps, self._noise, zeros, None)
+                self.denoise(self.conditions(self._low), steps, self._noise, zeros)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._output = run(self, self._low, steps, self._noise, zeros, None)
+            self._output = self.denoise(self.conditions(self._low), steps, self._noise, zeros)

@@ -23,7 +23,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bundle gives the same zip, byte for by
 
 
 def cache_folder() -> Path:
-    """Where unpacked bundles and the local engine key are kept: $LLDIFF_CACHE, or the user's cache folder."""
+    """The folder of unpacked bundles and of the local engine key: $LLDIFF_CACHE, or the user's cache folder."""
     given = os.environ.get("LLDIFF_CACHE")
     base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
     return Path(given) if given else Path(base or Path.home() / ".cache") / "lldiffusion"

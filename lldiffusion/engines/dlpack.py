@@ -42,11 +42,11 @@ _pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
 _rename = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_SetName", _python))
 FRESH, USED = b"dltensor", b"used_dltensor"  # a consumer renames the capsule that it takes; it must outlive both
 
-_handed_over: dict[int, tuple[Any, ...]] = {}  # address of a managed tensor -> what must live as long as it
+_exported: dict[int, tuple[Any, ...]] = {}  # address of a managed tensor -> what must live as long as it
 
 
 @dataclass(frozen=True)
-class Taken:
+class ImportedTensor:
     """A tensor taken from a capsule; its memory is given back when `owner` goes."""
 
     pointer: int
@@ -56,27 +56,27 @@ class Taken:
     owner: Any
 
 
-def hand_over(pointer: int, shape: tuple[int, ...], dtype: str, device: tuple[int, int], owner: Any) -> Any:
+def export_capsule(pointer: int, shape: tuple[int, ...], dtype: str, device: tuple[int, int], owner: Any) -> Any:
     """A capsule of a contiguous array; `owner` is kept until the consumer lets go of it."""
     sizes = (ctypes.c_int64 * len(shape))(*shape)
     code, bits = KINDS[dtype]
     tensor = _Tensor(pointer, *device, len(shape), code, bits, 1, sizes, None, 0)
-    managed = _Managed(tensor, None, _let_go)
+    managed = _Managed(tensor, None, _release_exported)
     address = ctypes.addressof(managed)
-    _handed_over[address] = (managed, sizes, owner)
-    return _new(address, FRESH, _forget)
+    _exported[address] = (managed, sizes, owner)
+    return _new(address, FRESH, _release_unclaimed)
 
 
 @_DELETER
-def _let_go(managed: Any) -> None:
-    _handed_over.pop(ctypes.addressof(managed.contents), None)
+def _release_exported(managed: Any) -> None:
+    _exported.pop(ctypes.addressof(managed.contents), None)
 
 
 @_DESTRUCTOR
-def _forget(capsule: int) -> None:
+def _release_unclaimed(capsule: int) -> None:
     """A capsule that nobody took."""
     if _is_valid(capsule, FRESH):
-        _handed_over.pop(_pointer(capsule, FRESH), None)
+        _exported.pop(_pointer(capsule, FRESH), None)
 
 
 class _Owner:
@@ -90,7 +90,7 @@ class _Owner:
             self._managed.contents.deleter(self._managed)
 
 
-def take(capsule: Any) -> Taken:
+def import_capsule(capsule: Any) -> ImportedTensor:
     """Take the tensor of a capsule.  Raises LLDiffusionError when it is not contiguous float32, float16 or bfloat16."""
     if not _is_valid(id(capsule), FRESH):
         raise LLDiffusionError("this DLPack capsule was taken before, or is of a version that is not known here")
@@ -103,7 +103,7 @@ def take(capsule: Any) -> Taken:
         raise LLDiffusionError("an array on the GPU must be contiguous float32, float16 or bfloat16")
     _rename(id(capsule), USED)
     pointer = (tensor.data or 0) + tensor.byte_offset
-    return Taken(pointer, shape, dtype, (tensor.device_type, tensor.device_id), _Owner(managed))
+    return ImportedTensor(pointer, shape, dtype, (tensor.device_type, tensor.device_id), _Owner(managed))
 
 
 def _contiguous(tensor: Any, shape: tuple[int, ...]) -> bool:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-from lldiffusion import __version__
+from lldiffusion.versions import __version__
 
+from .backends.onnx_runtime import disable_telemetry
 from .driver import driver
 from .memory import host_memory
 
@@ -75,6 +76,7 @@ def check_onnx_runtime() -> Finding:
     repair = f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install {wanted}"
     if all(names.values()):
         return Finding("onnxruntime", "broken", f"{here}: they overwrite each other's files", repair)
+    disable_telemetry()
     module = _import("onnxruntime")
     if isinstance(module, str):
         return Finding("onnxruntime", "broken", f"{here}: {module}", repair)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,11 @@ from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.photometry import DISPLAY_GAMMA
 
-from .backends.base import Array, Conditions, Engine, Floats, WholeLoop
-from .loop import Progress, make_noise, run, run_steps, sample
-from .memory import SAFETY, peak_bytes, tile_side
-from .pixels import from_planes, pad_to_multiple, to_planes
+from .backends.base import Array, Engine, Floats, Progress
+from .pipeline import Pipeline
+from .pixels import from_planes, to_planes
 from .sampler import Step, exposed, plan_steps
 from .select_backend import open_engine
-from .tiles import Features, grid, sample_tiled, whole_features
 
 DEFAULT_MODEL = "tiny"  # shipped with the package
 
@@ -51,16 +49,11 @@ class Enhancer:
         exposure: float = 0.0,
     ) -> None:
         self.bgr = choose(channels, ("rgb", "bgr"), "channel order") == "bgr"
-        self._engine, self.config, self.seed, self._tile = engine, config, seed, tile
-        self._passed_over = passed_over or {}
-        self._drawn: tuple[tuple[int, ...], Floats] = (), np.empty(0, np.float32)  # (seed and shape, x_T)
+        self.pipeline = Pipeline(engine, config, seed, tile)
+        self.config = config
         self.steps = plan_steps(config, exposure)
         self.gain = 0.0 if config.model.level else exposure  # stops, applied to the result
-        self._multiple = config.model.size_multiple
-        if isinstance(tile, int) and (tile < 4 * self._multiple or tile % self._multiple):
-            raise LLDiffusionError(
-                f"tile {tile}: a tile's side must be a multiple of {self._multiple}, at least {4 * self._multiple}"
-            )
+        self._passed_over = passed_over or {}
 
     @classmethod
     def open(
@@ -91,7 +84,24 @@ class Enhancer:
         sampling = opened.config.sampling
         sampling = replace(sampling, steps=steps or sampling.steps, sampler=sampler or sampling.sampler)
         config = replace(opened.config, sampling=sampling)
-        return cls(opened.engine, config, seed, tile, opened.passed_over, channels, exposure)
+        return cls(
+            opened.engine,
+            config,
+            seed=seed,
+            tile=tile,
+            passed_over=opened.passed_over,
+            channels=channels,
+            exposure=exposure,
+        )
+
+    @property
+    def seed(self) -> int:
+        """The seed of x_T."""
+        return self.pipeline.seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self.pipeline.seed = value
 
     def __call__(
         self,
@@ -110,13 +120,9 @@ class Enhancer:
         Raises LLDiffusionError for a bad array, and when the output is not finite.
         """
         planes = self._ordered(to_planes(pixels))
-        low = pad_to_multiple(planes, self._multiple)
-        x_t = self._noise(low.shape, noise, pixels.shape)
-        side, (steps, gain) = self._side(low.shape), self._exposed(exposure)
-        if side is None:
-            x0 = sample(self._engine, low, steps, x_t, progress)
-        else:
-            x0 = sample_tiled(self._engine, low, steps, x_t, side, self._multiple, progress)
+        low = self.pipeline.padded(planes)
+        steps, gain = self._exposed(exposure)
+        x0 = self.pipeline.sample(low, steps, self._noise(low.shape, noise, pixels.shape), progress)
         return from_planes(self._ordered(x0[:, :, : planes.shape[2], : planes.shape[3]]), pixels, gain)
 
     def exposure_to_match(self, pixels: NDArray[Any], brightness: float) -> float:
@@ -130,7 +136,7 @@ class Enhancer:
             )
         if not 0 < brightness < 1:
             raise LLDiffusionError(f"brightness {brightness}: a mean between 0 (black) and 1 (white) is needed")
-        level, _ = self.features(self.padded(self._ordered(to_planes(pixels))))[-1]
+        level, _ = self.pipeline.features(self.pipeline.padded(self._ordered(to_planes(pixels))))[-1]
         return DISPLAY_GAMMA * float(np.log2(brightness) - level[:, 0].mean())
 
     def enhance_planes(self, low: Array, noise: Array | None = None) -> Array:
@@ -144,14 +150,14 @@ class Enhancer:
             noise: x_T of the same shape; default: from the seed, which is uploaded.
         Values are not checked.  Raises LLDiffusionError for a shape that does not fit; never makes tiles.
         """
-        shape = tuple(low.shape)
-        if len(shape) != 4 or shape[1] != 3 or any(s % self._multiple or s < 2 * self._multiple for s in shape[2:]):
+        shape, multiple, engine = tuple(low.shape), self.pipeline.multiple, self.pipeline.engine
+        if len(shape) != 4 or shape[1] != 3 or any(s % multiple or s < 2 * multiple for s in shape[2:]):
             raise LLDiffusionError(
-                f"planes of shape {shape}: (N, 3, H, W) is needed, H and W multiples of {self._multiple}, "
-                f"at least {2 * self._multiple} (Enhancer.padded reflects NumPy planes to such a size)"
+                f"planes of shape {shape}: (N, 3, H, W) is needed, H and W multiples of {multiple}, "
+                f"at least {2 * multiple} (Enhancer.pipeline.padded reflects NumPy planes to such a size)"
             )
-        x = self.noise(shape) if noise is None else noise
-        return run(self._engine, low, self.steps, x, np.zeros(shape, np.float32), None)
+        x = self.pipeline.noise(shape) if noise is None else noise
+        return engine.denoise(engine.conditions(low), self.steps, x, np.zeros(shape, np.float32))
 
     def stream(
         self,
@@ -174,50 +180,20 @@ class Enhancer:
 
     def evaluations(self, height: int, width: int) -> int:
         """How often `progress` will be called for an image of this size."""
-        shape = pad_to_multiple(np.zeros((1, 1, height, width), np.float32), self._multiple).shape
-        side = self._side(shape)
-        return len(self.steps) * (1 if side is None else len(grid(shape[2], shape[3], side, self._multiple)))
-
-    # -- the parts of a call, on planes (N, 3, H, W) in [-1, 1], padded; for video
-
-    def padded(self, planes: Floats) -> Floats:
-        """Planes reflected to a size that the network takes."""
-        return pad_to_multiple(planes, self._multiple)
-
-    def features(self, low: Floats) -> Features:
-        """E(y), on the host: (feature, stride) coarse to fine; of the image scaled down where it is cut into tiles."""
-        side = self._side(low.shape)
-        if side is not None:
-            return whole_features(self._engine, low, side, self._multiple)
-        maps = (self._engine.numpy(feature) for feature in self._engine.encode(low))
-        return tuple((feature, low.shape[2] // feature.shape[2]) for feature in maps)
-
-    def denoise(self, low: Floats, features: Features, x: Floats, steps: tuple[Step, ...]) -> Floats:
-        """x_0 from x and features that the caller made, on the host; not checked for NaN."""
-        engine, side = self._engine, self._side(low.shape)
-        if side is not None:
-            return sample_tiled(engine, low, steps, x, side, self._multiple, features=features)
-        conditions = Conditions(low, engine.color_map(low), tuple(feature for feature, _ in features))
-        return engine.numpy(run_steps(engine, conditions, steps, x, np.zeros_like(x), None))
-
-    def noise(self, shape: tuple[int, ...]) -> Floats:
-        """x_T from this enhancer's seed, the same for every image of the batch."""
-        key, (kept, values) = (self.seed, *shape[1:]), self._drawn
-        if kept != key:  # drawing takes longer than everything else around the engine: the last one is kept
-            values = make_noise(self.seed, (1, *shape[1:]))
-            self._drawn = key, values
-        return np.repeat(values, shape[0], axis=0)
+        multiple = self.pipeline.multiple
+        padded = tuple(max(-(-side // multiple), 2) * multiple for side in (height, width))
+        return len(self.steps) * self.pipeline.tiles((1, 3, *padded))
 
     def info(self) -> dict[str, str]:
         """What really runs: model, backend, version, device, precision, sampler, steps, seed; why not the others."""
         sampling = self.config.sampling
         about = {"model": self.config.name, "sampler": sampling.sampler, "steps": str(sampling.steps)}
-        about |= self._engine.info() | {"seed": str(self.seed), "tile": str(self._tile)}
+        about |= self.pipeline.engine.info() | {"seed": str(self.seed), "tile": str(self.pipeline.tile)}
         return about | {f"not {backend}": reason for backend, reason in self._passed_over.items()}
 
     def close(self) -> None:
         """Let go of the engine; calls that run finish, later ones raise LLDiffusionError."""
-        self._engine = cast(Engine, _Closed())
+        self.pipeline.close()
 
     def __enter__(self) -> Enhancer:
         return self
@@ -229,15 +205,15 @@ class Enhancer:
 
     def _noise(self, shape: tuple[int, ...], given: Floats | None, wanted: tuple[int, ...]) -> Floats:
         if given is None:
-            return self.noise(shape)  # an image alone or in a batch
+            return self.pipeline.noise(shape)  # an image alone or in a batch
         if given.shape != wanted:
             raise LLDiffusionError(f"noise of shape {given.shape} for an image of shape {wanted}: they must agree")
         batch = given if given.ndim == 4 else given[None]
         planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), dtype=np.float32)
-        return pad_to_multiple(self._ordered(planes), self._multiple)
+        return self.pipeline.padded(self._ordered(planes))
 
     def _ordered(self, planes: Floats) -> Floats:
-        """From the caller's order of channels to RGB, and back."""
+        """Channels changed between the caller's order and RGB, either way."""
         return np.ascontiguousarray(planes[:, ::-1]) if self.bgr else planes
 
     def _exposed(self, exposure: float | None) -> tuple[tuple[Step, ...], float]:
@@ -245,22 +221,3 @@ class Enhancer:
         if exposure is None:
             return self.steps, self.gain
         return (exposed(self.steps, exposure), 0.0) if self.config.model.level else (self.steps, exposure)
-
-    def _side(self, shape: tuple[int, ...]) -> int | None:
-        """The tile's side, or None for the whole image at once."""
-        count, height, width = shape[0], shape[2], shape[3]
-        if isinstance(self._tile, int):
-            return self._tile if max(height, width) > self._tile else None
-        if self._tile == "auto" and isinstance(self._engine, WholeLoop):
-            return self._engine.tile_side(height, width)
-        free, backend = self._engine.free_memory(), self._engine.info()["backend"]
-        if self._tile == "none" or count * peak_bytes(self.config.model, height * width, backend) < SAFETY * free:
-            return None
-        return tile_side(free // count, self.config.model, backend)
-
-
-class _Closed:
-    """In the place of the engine that was let go."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise LLDiffusionError("this Enhancer was closed and cannot be used again: open another with Enhancer.open")

@@ -11,21 +11,16 @@ SAFETY = 0.6  # share of the free memory that one image may take
 
 
 @dataclass(frozen=True)
-class Appetite:
-    """What a backend holds at its peak, float32 on a CPU."""
+class MemoryNeed:
+    """What a backend holds at its peak, float32 on a CPU.
+
+    Each backend's own stands beside it, fitted from above to peaks of the resident memory, measured for `tiny` from
+    256x256 to 1920x1088 and for `paper` from 64x64 to 608x416; tests/engines/test_memory.py measures again.
+    """
 
     stored: float  # times the skip connections and features, which must be stored anyway
     images: float  # arrays of three channels and the image's size
     attention: float = 0.0  # matrices of the finest attention; 0: it never stores one
-
-
-# Fitted from above to peaks of the resident memory, measured for `tiny` from 256x256 to 1920x1088 and for `paper` from
-# 64x64 to 608x416; tests/test_memory.py measures again.
-APPETITES = {
-    "torch": Appetite(3.5, 40),
-    "onnxruntime": Appetite(2.8, 36, 2.5),
-    "openvino": Appetite(5.3, 50),
-}
 
 
 def host_memory() -> int:
@@ -52,14 +47,13 @@ def _number(path: Path) -> int | None:
         return None
 
 
-def peak_bytes(model: ModelConfig, pixels: int, backend: str = "torch") -> float:
-    """Estimated peak for an image of so many pixels enhanced whole; PyTorch's for backends that are not listed."""
-    appetite = APPETITES.get(backend, APPETITES["torch"])
+def peak_bytes(model: ModelConfig, pixels: int, need: MemoryNeed) -> float:
+    """Estimated peak for an image of so many pixels enhanced whole."""
     matrix = 4 * (pixels / attention_stride(model) ** 2) ** 2  # float32, one row for each place
-    return pixels * bytes_per_pixel(model, appetite) + appetite.attention * matrix
+    return pixels * bytes_per_pixel(model, need) + need.attention * matrix
 
 
-def bytes_per_pixel(model: ModelConfig, appetite: Appetite = APPETITES["torch"]) -> float:
+def bytes_per_pixel(model: ModelConfig, need: MemoryNeed) -> float:
     """The part of the peak that grows with the image, for each pixel."""
     unet, stored = model.denoiser, 0.0
     for level, multiplier in enumerate(unet.multipliers):
@@ -69,8 +63,8 @@ def bytes_per_pixel(model: ModelConfig, appetite: Appetite = APPETITES["torch"])
     for scale in model.encoder.ladder_scales:
         reach.append(reach[-1] // scale)
     stored += sum(c / r**2 for c, r in zip(model.encoder.ladder, reach[1:], strict=True))
-    full = 3 * appetite.images + 3 * unet.polish  # channels as large as the image
-    return 4 * (stored * appetite.stored + full)
+    full = 3 * need.images + 3 * unet.polish  # channels as large as the image
+    return 4 * (stored * need.stored + full)
 
 
 def attention_stride(model: ModelConfig) -> int:
@@ -79,9 +73,9 @@ def attention_stride(model: ModelConfig) -> int:
     return unet.patch * 2 ** min([*unet.attention_down, *unet.attention_up, len(unet.multipliers) - 1])
 
 
-def tile_side(free: int, model: ModelConfig, backend: str = "torch") -> int:
+def largest_tile_side(free: int, model: ModelConfig, need: MemoryNeed) -> int:
     """Side of the largest square tile, a multiple of 32, that fits in `free` bytes (at least 256)."""
     side = 256
-    while peak_bytes(model, (side + 32) ** 2, backend) < SAFETY * free:
+    while peak_bytes(model, (side + 32) ** 2, need) < SAFETY * free:
         side += 32
     return side

@@ -1,4 +1,4 @@
-"""Between pictures (H, W, 3) in [0, 1] or uint8 and the planes (N, 3, H, W) in [-1, 1] that engines take."""
+"""Pictures (H, W, 3) in [0, 1] or uint8, made into and from the planes (N, 3, H, W) in [-1, 1] that engines take."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lldiffusion.config import Config, SamplingConfig
 from lldiffusion.errors import choose
@@ -83,6 +84,11 @@ def dpm_solver_2m(alpha: np.ndarray, sigma: np.ndarray, i: int) -> tuple[float, 
         return float(sigma[i + 1] / sigma[i]), float(gain), 0.0
     half = 0.5 * h / (lam[i] - lam[i - 1])  # 1 / (2 r)
     return float(sigma[i + 1] / sigma[i]), float(gain * (1 + half)), float(-gain * half)
+
+
+def make_noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """x_T from a seed: the same on every backend and machine."""
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
 SOLVERS = {"ddim": ddim, "dpm++": dpm_solver_2m, "euler": ddim}

@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .backends.base import Progress
 from .enhancer import Enhancer
-from .loop import Progress, make_noise
+from .sampler import make_noise
 
 Pixels = NDArray[np.float32]
 
 
-def mean_and_spread(
+def mean_and_deviation(
     enhancer: Enhancer, pixels: Pixels, count: int, exposure: float | None = None, progress: Progress | None = None
 ) -> tuple[Pixels, Pixels]:
     """Enhance (H, W, 3) float32 in [0, 1] from `count` noise fields, one at a time, so that memory does not grow.

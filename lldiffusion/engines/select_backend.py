@@ -13,6 +13,7 @@ from lldiffusion.errors import LLDiffusionError, choose
 
 from .backends.base import Engine
 from .driver import device_index, driver
+from .memory import MemoryNeed
 
 BACKENDS = ("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 
@@ -27,7 +28,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Way:
+class Candidate:
     """A backend on a kind of device."""
 
     backend: str
@@ -62,18 +63,18 @@ def open_engine(source: str, backend: str, device: str, precision: str) -> Opene
 
 
 def open_bundle(bundle: Bundle, backend: str, device: str, precision: str) -> Opened:
-    """Try the ways to run a bundle, fastest first; the first that works is used."""
+    """Try the backends that may run a bundle, fastest first; the first that works is used."""
     choose(precision, ("auto", *bundle.precisions), f"precision of '{bundle.source}'")
     both = is_checkpoint(bundle.folder)
     passed: dict[str, str] = {} if both else {"torch": "runs checkpoints only"}
-    ways = [way for way in _wanted(bundle, backend, device) if both or way.backend != "torch"]
-    for i, way in enumerate(ways):
+    candidates = [each for each in _wanted(bundle, backend, device) if both or each.backend != "torch"]
+    for i, candidate in enumerate(candidates):
         try:
-            engine = way.open(bundle, _precision(bundle, way, precision), _device(way, device))
+            engine = candidate.open(bundle, _precision(bundle, candidate, precision), _device(candidate, device))
         except LLDiffusionError as error:
-            passed[way.label] = str(error)
+            passed[candidate.label] = str(error)
             continue
-        slower = {other.label: f"{way.label} comes first" for other in ways[i + 1 :]}
+        slower = {other.label: f"{candidate.label} comes first" for other in candidates[i + 1 :]}
         return Opened(engine, bundle.config, passed | slower)
     passed = {label: reason for label, reason in passed.items() if both or label != "torch"}
     if len(passed) == 1:
@@ -82,8 +83,8 @@ def open_bundle(bundle: Bundle, backend: str, device: str, precision: str) -> Op
     raise LLDiffusionError(f"nothing here can run '{bundle.source}' (see lldiff doctor): {reasons}")
 
 
-def _wanted(bundle: Bundle, backend: str, device: str) -> Iterator[Way]:
-    """The ways that the caller's choices leave."""
+def _wanted(bundle: Bundle, backend: str, device: str) -> Iterator[Candidate]:
+    """Those that the caller's choices leave, fastest first."""
     if backend == "torch":
         raise LLDiffusionError(
             f"'{bundle.source}' is a bundle, torch runs checkpoints: choose from {', '.join(BACKENDS[1:])}"
@@ -91,23 +92,23 @@ def _wanted(bundle: Bundle, backend: str, device: str) -> Iterator[Way]:
     if device not in ("auto", "cpu") and device_index(device) is None:
         raise LLDiffusionError(f"device '{device}' is unknown for a bundle: accepted are auto, cpu, cuda and cuda:N")
     kind = device.partition(":")[0]
-    ways = [way for way in WAYS if backend in ("auto", way.backend) and kind in ("auto", way.device)]
-    if not ways:
+    candidates = [each for each in CANDIDATES if backend in ("auto", each.backend) and kind in ("auto", each.device)]
+    if not candidates:
         raise LLDiffusionError(f"the {backend} backend does not run on device '{device}'")
-    yield from ways
+    yield from candidates
 
 
-def _precision(bundle: Bundle, way: Way, wanted: str) -> str:
+def _precision(bundle: Bundle, candidate: Candidate, wanted: str) -> str:
     """`auto`: float32 on a CPU, where the others are slower (measured), the bundle's own choice on a GPU."""
     if wanted != "auto":
         return wanted
-    on_cpu = way.device == "cpu" and "fp32" in bundle.precisions
+    on_cpu = candidate.device == "cpu" and "fp32" in bundle.precisions
     return "fp32" if on_cpu else bundle.manifest.default_precision
 
 
-def _device(way: Way, wanted: str) -> str:
+def _device(candidate: Candidate, wanted: str) -> str:
     """The exact device; LLDiffusionError when there is no such GPU."""
-    if way.device == "cpu":
+    if candidate.device == "cpu":
         return "cpu"
     found = driver()
     if found.problem:
@@ -152,14 +153,27 @@ def _no_bf16(precision: str, who: str) -> None:
         raise LLDiffusionError(f"{who} does not run bfloat16 graphs here: they are for TensorRT; use --precision fp32")
 
 
+def memory_need(backend: str) -> MemoryNeed:
+    """What a backend holds at its peak, by name; eager PyTorch's for names that are no backend's."""
+    if backend == "onnxruntime":
+        from .backends.onnx_runtime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine.memory_need
+    if backend == "openvino":
+        from .backends.openvino_cpu import OpenVinoEngine
+
+        return OpenVinoEngine.memory_need
+    return Engine.memory_need
+
+
 # Fastest first.  On one core, a step of the tiny model at 256x256 took ONNX Runtime 0.17 s and OpenVINO 0.25 s,
 # one of the paper's at 128x128 0.57 s and 0.67 s.
-WAYS = (
-    Way("tensorrt", "cuda", partial(_tensorrt, "tensorrt")),
-    Way("tensorrt-rtx", "cuda", partial(_tensorrt, "tensorrt-rtx")),
-    Way("onnxruntime", "cuda", _onnx_runtime),
-    Way("torch", "cuda", _torch),
-    Way("onnxruntime", "cpu", _onnx_runtime),
-    Way("openvino", "cpu", _openvino),
-    Way("torch", "cpu", _torch),
+CANDIDATES = (
+    Candidate("tensorrt", "cuda", partial(_tensorrt, "tensorrt")),
+    Candidate("tensorrt-rtx", "cuda", partial(_tensorrt, "tensorrt-rtx")),
+    Candidate("onnxruntime", "cuda", _onnx_runtime),
+    Candidate("torch", "cuda", _torch),
+    Candidate("onnxruntime", "cpu", _onnx_runtime),
+    Candidate("openvino", "cpu", _openvino),
+    Candidate("torch", "cpu", _torch),
 )

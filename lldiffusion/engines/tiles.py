@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends.base import Conditions, Engine, Floats
-from .loop import Progress
+from .backends.base import Conditions, Engine, Floats, Progress
 from .sampler import Step
 
 Features = tuple[tuple[Floats, int], ...]  # E(y) on the host, coarse to fine, each with its stride in pixels
@@ -76,7 +75,7 @@ def sample_tiled(
     progress: Progress | None = None,
     features: Features | None = None,
 ) -> Floats:
-    """As `loop.sample`, holding only one tile's activations at a time.  Arrays (N, 3, H, W).
+    """What `Engine.sample` gives, holding only one tile's activations at a time.  Arrays (N, 3, H, W).
 
     `features`: those of `whole_features`, when the caller has changed them.
     """
@@ -144,7 +143,7 @@ def _place(feature: Floats, stride: int, whole: tuple[int, ...], window: Window)
 
 
 def _positions(start: int, length: int, stride: int, whole: int, cells: int) -> NDArray[np.float64]:
-    """Where a window's feature cells lie among the `cells` of the whole image, as fractional indices."""
+    """Places of a window's feature cells among the `cells` of the whole image, as fractional indices."""
     centres = start + (np.arange(length // stride) + 0.5) * stride
     return np.clip(centres * cells / whole - 0.5, 0, cells - 1)
 

@@ -1,1 +1,1 @@
-"""From a checkpoint to a bundle: ONNX graphs, their precision, engines, and the proof that they agree."""
+"""A bundle made from a checkpoint: ONNX graphs, their precision, engines, and the proof that they agree."""

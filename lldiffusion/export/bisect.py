@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lldiffusion.engines.backends.base import Floats
+from lldiffusion.engines.backends.onnx_runtime import import_onnxruntime
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def every_value(path: Path, feeds: dict[str, Floats]) -> dict[str, Floats]:
 def _computed(path: Path, feeds: dict[str, Floats]) -> Iterator[tuple[Any, str, Floats]]:
     """(node, name of its value, value as float32) in the order of the graph."""
     import onnx
-    import onnxruntime
 
+    onnxruntime = import_onnxruntime("comparing graphs")
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
     types = {v.name: v.type.tensor_type.elem_type for v in [*model.graph.value_info, *model.graph.output]}
     nodes = {name: node for node in model.graph.node for name in node.output if types.get(name) in (1, 10)}

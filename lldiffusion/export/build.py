@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lldiffusion.bundle import GRAPHS, Bundle, EngineKey
+from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS
 from lldiffusion.errors import choose
+from lldiffusion.interrupts import Interrupts
 
-from .engine_builder import INSTALL, BuildOptions, Toolchain, build_engine, installed, open_toolchain
+from .engine_builder import BuildOptions, Toolchain, build_engine, installed, open_toolchain
 from .profiles import Profile, parse_profiles
 from .refit import donor_engine, refit_engine
 
@@ -128,19 +128,12 @@ def _build(
 @contextmanager
 def ctrl_c() -> Iterator[Callable[[], bool]]:
     """Note Ctrl-C instead of raising in the middle of TensorRT, which asks for the note between its steps."""
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed.is_set
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.set())
-    try:
-        yield pressed.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed.is_set():
+    with Interrupts(raise_second=False) as interrupts:
+        yield interrupts.asked.is_set
+    if interrupts.asked.is_set():
         raise KeyboardInterrupt
 
 
 def how_to_get(flavour: str, bundle: Path) -> str:
     """The commands that lead to engines where there is no such TensorRT now."""
-    return f"{INSTALL[flavour]}, then  lldiff build {bundle} --engine {flavour}"
+    return f"{FLAVOURS[flavour].install}, then  lldiff build {bundle} --engine {flavour}"

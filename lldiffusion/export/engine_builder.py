@@ -18,16 +18,12 @@ from typing import Any
 
 from lldiffusion.atomic import new_path, write_text
 from lldiffusion.bundle.archive import cache_folder
+from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS, make_logger
 from lldiffusion.engines.driver import driver
 from lldiffusion.errors import LLDiffusionError, choose
 
 from .profiles import Profile, shape_at
 
-FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # flavour -> module
-INSTALL = {
-    "tensorrt": 'pip install "lldiffusion[gpu]"  on a machine with an NVIDIA GPU',
-    "tensorrt-rtx": 'pip install "lldiffusion[rtx]"',
-}
 Tick = Callable[[float], None]  # called with the finished share of a build, 0..1
 
 
@@ -35,21 +31,21 @@ Tick = Callable[[float], None]  # called with the finished share of a build, 0..
 class BuildOptions:
     """How engines are built."""
 
-    level: int = 3  # builder optimisation level, 0 (quick) to 5 (thorough)
+    effort: int = 3  # TensorRT's builder optimisation level, 0 (builds fastest) to 5 (runs fastest)
     workspace: int = 0  # MiB of scratch memory the engine may use; 0: as much as it likes
     refit: bool = False  # new weights without a new build ("tensorrt" only)
     version_compatible: bool = False  # runs with other TensorRT versions ("tensorrt" only)
     hardware_compatible: bool = False  # runs on every GPU since Ampere ("tensorrt" only)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.level <= 5:
-            raise LLDiffusionError(f"builder level {self.level}: 0 to 5 are accepted")
+        if not 0 <= self.effort <= 5:
+            raise LLDiffusionError(f"builder effort {self.effort}: 0 (builds fastest) to 5 (runs fastest) are accepted")
         if self.workspace < 0:
             raise LLDiffusionError(f"workspace {self.workspace}: MiB, 0 for no limit")
 
     def names(self) -> tuple[str, ...]:
         """What changes the engine, for its key: "name=value", sorted."""
-        given = {"level": self.level, "workspace": self.workspace}
+        given = {"effort": self.effort, "workspace": self.workspace}
         switches = {name: getattr(self, name) for name in SWITCHES if getattr(self, name)}
         return tuple(sorted(f"{name}={value}" for name, value in (given | switches).items()))
 
@@ -69,13 +65,15 @@ class Toolchain:
 
 def installed(flavour: str) -> bool:
     """Whether a flavour's package is there (it is not imported)."""
-    return importlib.util.find_spec(FLAVOURS[choose(flavour, FLAVOURS, "TensorRT flavour")]) is not None
+    return importlib.util.find_spec(FLAVOURS[choose(flavour, FLAVOURS, "TensorRT flavour")].module) is not None
 
 
 def open_toolchain(flavour: str) -> Toolchain:
     """Import a flavour.  Raises LLDiffusionError, saying how to get it, when it is missing or cannot build here."""
     if not installed(flavour):
-        raise LLDiffusionError(f"{flavour} is not installed: {INSTALL[flavour]}, then run  lldiff build BUNDLE")
+        raise LLDiffusionError(
+            f"{flavour} is not installed: {FLAVOURS[flavour].install}, then run  lldiff build BUNDLE"
+        )
     gpu = "any"
     if flavour == "tensorrt":  # probed first: TensorRT objects made without a driver may crash the process
         here = driver()
@@ -86,9 +84,9 @@ def open_toolchain(flavour: str) -> Toolchain:
             )
         gpu = here.gpus[0].capability
     try:
-        module = importlib.import_module(FLAVOURS[flavour])
+        module = importlib.import_module(FLAVOURS[flavour].module)
     except Exception as error:  # a missing CUDA library shows as OSError, RuntimeError or ImportError
-        raise LLDiffusionError(f"{flavour} cannot be loaded ({error}): {INSTALL[flavour]}") from error
+        raise LLDiffusionError(f"{flavour} cannot be loaded ({error}): {FLAVOURS[flavour].install}") from error
     return Toolchain(flavour, module, str(module.__version__), gpu)
 
 
@@ -138,8 +136,11 @@ def describe(network: Any) -> dict[str, Any]:
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     convolutions = Counter(layer.get_output(0).dtype.name for layer in layers if "CONVOLUTION" in layer.type.name)
-    named = ({tensor.name: tensor.dtype.name for tensor in tensors} for tensors in (inputs, outputs))
-    return dict(zip(("inputs", "outputs"), named, strict=True)) | {"convolutions": dict(convolutions)}
+    return {
+        "inputs": {tensor.name: tensor.dtype.name for tensor in inputs},
+        "outputs": {tensor.name: tensor.dtype.name for tensor in outputs},
+        "convolutions": dict(convolutions),
+    }
 
 
 def _check_options(tools: Toolchain, options: BuildOptions) -> None:
@@ -157,7 +158,7 @@ def _network_flags(trt: Any) -> int:
 
 def _configure(tools: Toolchain, builder: Any, options: BuildOptions) -> Any:
     trt, config = tools.module, builder.create_builder_config()
-    config.builder_optimization_level = options.level
+    config.builder_optimization_level = options.effort
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # keeps layer names for `lldiff inspect`
     if options.workspace:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
@@ -185,21 +186,6 @@ def _add_profiles(
                 added.set_shape(given.name, *(shape_at(shapes[given.name], size, multiple) for size in sizes))
         if config.add_optimization_profile(added) < 0:
             raise LLDiffusionError(f"profile {profile} does not fit the graph")
-
-
-def make_logger(trt: Any) -> Any:
-    """A logger that keeps the last error instead of printing."""
-
-    class Logger(trt.ILogger):
-        def __init__(self) -> None:
-            super().__init__()
-            self.last = "it says no more"
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.last = " ".join(message.split())[:300]
-
-    return Logger()
 
 
 def _make_monitor(trt: Any, tick: Tick, cancelled: Callable[[], bool]) -> Any:
@@ -239,7 +225,8 @@ class _TimingCache:
     """Kernel timings kept from build to build, for TensorRT: measuring them is most of its building time."""
 
     def __init__(self, tools: Toolchain, config: Any) -> None:
-        self._config, self._wanted = config, tools.flavour == "tensorrt"
+        self._config = config
+        self._wanted = tools.flavour == "tensorrt"
         name = f"{tools.flavour}-{tools.version}-sm{tools.gpu.replace('.', '')}"
         self._path = cache_folder() / "timing" / f"{name}.cache"
         if self._wanted and not config.set_timing_cache(config.create_timing_cache(read_checked(self._path)), False):

@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle."""
+"""A bundle made from a checkpoint, judged before it is written."""
 
 from __future__ import annotations
 
@@ -124,8 +124,13 @@ class _Export:
         draft: Draft,
         progress: Progress,
     ) -> None:
-        self._network, self._weights, self._settings = network, weights, settings
-        self._thresholds, self._folder, self._draft, self._progress = thresholds, draft.folder, draft, progress
+        self._network = network
+        self._weights = weights
+        self._settings = settings
+        self._thresholds = thresholds
+        self._folder = draft.folder
+        self._draft = draft
+        self._progress = progress
         self._done = 0
         judged = 1 + ("fp32" in settings.precisions) + {"fp32": 0, "bf16": 1, "fp16": 2}[settings.precision]
         self._total = len(GRAPHS) + 1 + settings.verify * judged

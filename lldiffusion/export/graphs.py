@@ -11,8 +11,7 @@ the step: the timestep and the five coefficients (see `engines.sampler`) come in
 
 The first convolution's share of y, C(y) and brightened y does not depend on the step either.  It stays in the
 denoiser: it is a few per cent of a step's multiplications in the model `tiny` and 0.3 % in `paper`, handing it over
-instead would cost reading as many bytes again, and y is needed all the same (python -m
-benchmarks.first_convolution measures both ways).
+instead would cost reading as many bytes again, and y is needed all the same (both ways were measured).
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lldiffusion import __version__
 from lldiffusion.bundle import GRAPHS
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.model import LLDiffusion
+from lldiffusion.versions import __version__
 
 if TYPE_CHECKING:
     import onnx
@@ -47,7 +46,8 @@ class Step(nn.Module):
 
     def __init__(self, model: LLDiffusion) -> None:
         super().__init__()
-        self.denoiser, self.clip = model.denoiser, model.config.sampling.clip
+        self.denoiser = model.denoiser
+        self.clip = model.config.sampling.clip
 
     def forward(
         self,

@@ -18,8 +18,7 @@ from lldiffusion.config import ParityConfig, Thresholds
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs
 from lldiffusion.engines.backends.torch_eager import TorchEngine
-from lldiffusion.engines.loop import make_noise, sample
-from lldiffusion.engines.sampler import Step, plan_steps
+from lldiffusion.engines.sampler import Step, make_noise, plan_steps
 from lldiffusion.model import LLDiffusion
 
 from .dark import dark_image
@@ -93,9 +92,18 @@ def compare(precision: str, how: str, graph: str, size: str, given: Floats, want
     mse = float(np.mean(error**2))
     psnr = (10 * math.log10(span**2 / mse) if mse else EXACT) if math.isfinite(mse) else -math.inf
     drift = float(error.mean()) * 127.5 if image else float(error.mean()) / span
-    fine = nonfinite == 0 and psnr >= limit.psnr and (graph != LOOP or abs(drift) <= limit.brightness)
-    biggest, mean = float(np.abs(error).max()), float(np.abs(error).mean())
-    return Row(precision, how, graph, size, biggest, mean, psnr, drift, nonfinite, fine)
+    return Row(
+        precision=precision,
+        how=how,
+        graph=graph,
+        size=size,
+        max_error=float(np.abs(error).max()),
+        mean_error=float(np.abs(error).mean()),
+        psnr=psnr,
+        brightness=drift,
+        nonfinite=nonfinite,
+        passed=nonfinite == 0 and psnr >= limit.psnr and (graph != LOOP or abs(drift) <= limit.brightness),
+    )
 
 
 class Judge:
@@ -110,7 +118,8 @@ class Judge:
     def __init__(
         self, model: LLDiffusion, sizes: list[tuple[int, int]], thresholds: ParityConfig | None = None
     ) -> None:
-        self._eager, self.sizes = TorchEngine(model), sizes
+        self._eager = TorchEngine(model)
+        self.sizes = sizes
         self._multiple = model.config.model.size_multiple
         self.thresholds = thresholds or model.config.parity
         self.steps = plan_steps(model.config)
@@ -160,7 +169,7 @@ class Judge:
         for i, step in enumerate(probes(self.steps)):
             x, x0 = engine.step(noise, conditions or self._conditions({"low": low} | named), step, low)
             named |= {f"denoiser:x_next {i}": engine.numpy(x), f"denoiser:x0 {i}": engine.numpy(x0)}
-        return named | {LOOP: sample(engine, low, self.steps, noise)}
+        return named | {LOOP: engine.sample(low, self.steps, noise)}
 
 
 def probes(steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -171,7 +180,7 @@ def probes(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 
 
 def worst(rows: Iterable[Row]) -> list[Row]:
-    """For each precision, way of running and graph the row that a reader should see: the worst size."""
+    """The row of the worst size for each precision, way of running and graph: what a reader should see."""
     found: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         known = found.get((row.precision, row.how, row.graph))

@@ -91,7 +91,7 @@ def _level_nodes(graph: onnx.GraphProto) -> set[str]:
 
 
 def _roots(graph: onnx.GraphProto) -> dict[str, frozenset[str]]:
-    """For each value the graph inputs it is computed from, and "network" once it passed anything but arithmetic."""
+    """Value -> the graph inputs it is computed from, and "network" once it passed anything but arithmetic."""
     roots = {v.name: frozenset(["exposure" if _is_level(v) else v.name]) for v in graph.input}
     for node in graph.node:
         if node.op_type in ANY_TYPE:
@@ -148,7 +148,9 @@ class _Writer:
     """Rewrites the nodes of a graph in order, with casts where a value is needed in another type than it has."""
 
     def __init__(self, model: onnx.ModelProto, precision: str, emulate: bool) -> None:
-        self._graph, self._precision, self._emulate = model.graph, precision, emulate
+        self._graph = model.graph
+        self._precision = precision
+        self._emulate = emulate
         self._half = HALF[precision]
         declared = [*model.graph.value_info, *model.graph.input, *model.graph.output]
         self._type = {value.name: value.type.tensor_type.elem_type for value in declared}

@@ -20,8 +20,8 @@ class Profile:
         return ":".join(f"{width}x{height}" for width, height in (self.smallest, self.usual, self.largest))
 
 
-# Buckets of 512 pixels, 720p and 1080p, lying and standing; the short sides are the next multiples of 32.
-# Standing pictures have profiles of their own: scratch memory is that of the largest height and width of a profile
+# Buckets of 512 pixels, 720p and 1080p, landscape and portrait; the short sides are the next multiples of 32.
+# Portraits have profiles of their own: scratch memory is that of the largest height and width of a profile
 # together, so one range up to 1920x1920 for both takes 2.2 times as much (RTX 1.7, float16 denoiser of tiny: 1.26 GB,
 # against 0.58 GB for each of the two).  Their price is an engine file of 71 MB instead of 44.
 DEFAULT_PROFILES = (

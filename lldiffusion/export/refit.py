@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lldiffusion.bundle import Bundle, EngineKey
+from lldiffusion.engines.backends.tensorrt_flavours import make_logger
 from lldiffusion.errors import LLDiffusionError
 
-from .engine_builder import Toolchain, make_logger
+from .engine_builder import Toolchain
 
 REFIT = "refit=True"  # build option, as engine keys write it
 AFTER = "; build without --like"

@@ -7,7 +7,7 @@ from lldiffusion.engines.memory import attention_stride, host_memory
 
 from .profiles import Profile
 
-ODD = (133, 197)  # width, height: standing, and padded to multiples before anything sees it
+ODD = (133, 197)  # width, height: a portrait, and padded to multiples before anything sees it
 SHARE = 0.25  # of the free memory that attention's matrix may take (ONNX Runtime stores it whole)
 LEAST = 4  # multiples a side, however little time there is
 COPIES = 3  # of that matrix alive at once

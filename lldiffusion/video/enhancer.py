@@ -129,7 +129,7 @@ class VideoEnhancer:
     def _process(self, frames: list[Frame]) -> list[Frame]:
         """Enhance frames of one size that follow each other; the state changes only when all went well."""
         planes = np.concatenate([to_planes(frame.pixels) for frame in frames])  # (N, 3, h, w)
-        low = self._enhancers[0].padded(planes)  # (N, 3, H, W)
+        low = self._enhancers[0].pipeline.padded(planes)  # (N, 3, H, W)
         statistics = [_measure(plane, frame) for plane, frame in zip(planes, frames, strict=True)]
         new_shot = starts_shot(self._state, statistics[0])
         compute = partial(self._compute, low)
@@ -151,13 +151,16 @@ class VideoEnhancer:
     def _compute(self, low: Floats, indices: list[int]) -> list[Features]:
         """E(y) of some frames of the batch."""
         chosen = low[indices]
-        parts = self._distribute(len(indices), lambda enhancer, part: split_features(enhancer.features(chosen[part])))
+        parts = self._distribute(
+            len(indices), lambda enhancer, part: split_features(enhancer.pipeline.features(chosen[part]))
+        )
         return [features for part in parts for features in part]
 
     def _denoise(self, low: Floats, features: Features, enhancer: Enhancer, part: slice) -> Floats:
         low_part = low[part]
         features_part = tuple((feature[part], stride) for feature, stride in features)
-        return enhancer.denoise(low_part, features_part, enhancer.noise(low_part.shape), enhancer.steps)
+        noise = enhancer.pipeline.noise(low_part.shape)
+        return enhancer.pipeline.denoise(low_part, features_part, enhancer.steps, noise)
 
     def _distribute(self, count: int, call: Callable[[Enhancer, slice], Value]) -> list[Value]:
         """Call every enhancer with its part of `count` frames, all at the same time; results in order."""

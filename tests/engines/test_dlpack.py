@@ -26,7 +26,7 @@ class Producer:
 
     def __dlpack__(self, **options: Any) -> Any:
         dtype = str(self.values.dtype)
-        return dlpack.hand_over(self.values.ctypes.data, self.values.shape, dtype, CPU, self)
+        return dlpack.export_capsule(self.values.ctypes.data, self.values.shape, dtype, CPU, self)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return CPU
@@ -56,19 +56,19 @@ def test_memory_lives_as_long_as_its_user() -> None:
 
 def test_a_capsule_that_nobody_takes_is_forgotten() -> None:
     producer = Producer(np.ones(4, np.float32))
-    gone, before = weakref.ref(producer), len(dlpack._handed_over)
+    gone, before = weakref.ref(producer), len(dlpack._exported)
     capsule = producer.__dlpack__()
-    assert len(dlpack._handed_over) == before + 1
+    assert len(dlpack._exported) == before + 1
     del capsule, producer
     gc.collect()
     assert gone() is None
-    assert len(dlpack._handed_over) == before
+    assert len(dlpack._exported) == before
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_we_take_pytorchs(dtype: torch.dtype) -> None:
     tensor = torch.arange(24, dtype=torch.float32).reshape(2, 3, 4).to(dtype)
-    taken = dlpack.take(to_dlpack(tensor[1:]))
+    taken = dlpack.import_capsule(to_dlpack(tensor[1:]))
     assert taken.pointer == tensor[1:].data_ptr()
     assert taken.shape == (1, 3, 4)
     assert taken.dtype == str(dtype).removeprefix("torch.")
@@ -77,22 +77,22 @@ def test_we_take_pytorchs(dtype: torch.dtype) -> None:
 
 def test_ours_goes_round() -> None:
     values = np.ones((2, 3), np.float32)
-    taken = dlpack.take(Producer(values).__dlpack__())
+    taken = dlpack.import_capsule(Producer(values).__dlpack__())
     assert (taken.pointer, taken.shape, taken.dtype) == (values.ctypes.data, (2, 3), "float32")
     del taken
     gc.collect()
-    assert not dlpack._handed_over
+    assert not dlpack._exported
 
 
 @pytest.mark.parametrize("tensor", [torch.ones(3, 4).T, torch.ones(3, dtype=torch.float64)])
 def test_other_layouts_are_refused(tensor: torch.Tensor) -> None:
     with pytest.raises(LLDiffusionError, match="contiguous float32"):
-        dlpack.take(to_dlpack(tensor))
+        dlpack.import_capsule(to_dlpack(tensor))
 
 
 def test_a_capsule_is_taken_once() -> None:
     capsule = to_dlpack(torch.ones(3))
-    taken = dlpack.take(capsule)
+    taken = dlpack.import_capsule(capsule)
     with pytest.raises(LLDiffusionError, match="taken before"):
-        dlpack.take(capsule)
+        dlpack.import_capsule(capsule)
     assert taken.shape == (3,)

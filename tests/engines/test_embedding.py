@@ -175,8 +175,8 @@ def test_onnx_runtime_borrows_through_dlpack(tmp_path: Path) -> None:
     planes = to_planes(dark(photograph(height=64, width=96)))
     with Enhancer.open(toy_bundle(tmp_path / "toy"), backend="onnxruntime") as enhancer:
         given = torch.from_numpy(planes)
-        assert enhancer._engine._value("encoder", "low", given).data_ptr() == given.data_ptr()  # type: ignore[attr-defined]
+        assert enhancer.pipeline.engine._value("encoder", "low", given).data_ptr() == given.data_ptr()  # type: ignore[attr-defined]
         result = enhancer.enhance_planes(given)
         np.testing.assert_array_equal(result.numpy(), enhancer.enhance_planes(planes).numpy())
         with pytest.raises(LLDiffusionError, match="DLPack is needed, not memoryview"):
-            enhancer._engine.encode(memoryview(planes))  # type: ignore[arg-type]
+            enhancer.pipeline.engine.encode(memoryview(planes))  # type: ignore[arg-type]

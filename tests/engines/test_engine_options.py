@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from lldiffusion.cli import run
+from lldiffusion.engines.backends.tensorrt_flavours import make_logger
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.export import engine_builder
-from lldiffusion.export.engine_builder import BuildOptions, Toolchain, make_logger, open_toolchain
+from lldiffusion.export.engine_builder import BuildOptions, Toolchain, open_toolchain
 
 trt = pytest.importorskip("tensorrt_rtx", reason='pip install "lldiffusion[rtx]"')
 
@@ -23,7 +24,7 @@ def tools() -> Toolchain:
 
 
 def test_options_are_set_on_the_real_configuration(tools: Toolchain) -> None:
-    options = BuildOptions(level=5, workspace=64, refit=True, version_compatible=True)
+    options = BuildOptions(effort=5, workspace=64, refit=True, version_compatible=True)
     config = engine_builder._configure(tools, trt.Builder(make_logger(trt)), options)
     assert config.builder_optimization_level == 5
     assert config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 64 << 20
@@ -35,7 +36,7 @@ def test_options_are_set_on_the_real_configuration(tools: Toolchain) -> None:
 
 
 def test_hardware_compatibility_is_set(tools: Toolchain) -> None:
-    """On a stand-in: TensorRT for RTX, whose engines fit every GPU as they are, ignores it."""
+    """A stand-in is asked: TensorRT for RTX, whose engines fit every GPU as they are, ignores it."""
     config = SimpleNamespace(set_flag=lambda flag: None)
     builder = SimpleNamespace(create_builder_config=lambda: config)
     engine_builder._configure(tools, builder, BuildOptions(hardware_compatible=True))

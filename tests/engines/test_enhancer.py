@@ -7,7 +7,7 @@ import pytest
 
 from lldiffusion.config import load_config
 from lldiffusion.engines import Enhancer
-from lldiffusion.engines.memory import host_memory, tile_side
+from lldiffusion.engines.memory import MemoryNeed, host_memory, largest_tile_side
 from lldiffusion.engines.pixels import expose, from_planes, pad_to_multiple, to_planes
 from lldiffusion.errors import LLDiffusionError
 from support.pictures import SMALL, dark, photograph
@@ -55,11 +55,11 @@ def test_seed_noise_and_steps(checkpoint: Path) -> None:
     drawn = Enhancer.open(checkpoint, seed=1)
     for shape in ((1, 3, 64, 64), (2, 3, 64, 64), (1, 3, 64, 96), (1, 3, 64, 64)):  # the last one is kept, not others'
         alone = np.random.default_rng(1).standard_normal((1, *shape[1:]), dtype=np.float32)
-        given = drawn.noise(shape)
+        given = drawn.pipeline.noise(shape)
         np.testing.assert_array_equal(given, alone.repeat(shape[0], axis=0))
         given += 1  # is the caller's own
     drawn.seed = 2
-    assert not np.array_equal(drawn.noise((1, 3, 64, 64)), noise)
+    assert not np.array_equal(drawn.pipeline.noise((1, 3, 64, 64)), noise)
     calls: list[int] = []
     enhancer = Enhancer.open(checkpoint, steps=3, sampler="dpm++")
     enhancer(low, progress=lambda: calls.append(1))
@@ -88,7 +88,7 @@ def test_the_loop_is_the_model_stepped_by_hand(checkpoint: Path) -> None:
 
 def test_nan_is_an_error_and_never_a_black_picture(checkpoint: Path) -> None:
     enhancer = Enhancer.open(checkpoint)
-    enhancer._engine._model.denoiser.net.conv_out.bias.data[0] = float("nan")  # type: ignore[attr-defined]
+    enhancer.pipeline.engine._model.denoiser.net.conv_out.bias.data[0] = float("nan")  # type: ignore[attr-defined]
     with pytest.raises(LLDiffusionError, match="NaN or infinity"):
         enhancer(dark(photograph(height=64, width=64)))
 
@@ -157,10 +157,10 @@ def test_exposure_is_a_gain_in_linear_light() -> None:
 
 def test_tiles_follow_the_free_memory(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_config("tiny").model
-    assert tile_side(1 << 30, model) % 32 == 0
-    assert tile_side(4 << 30, model) > tile_side(1 << 30, model) >= tile_side(0, model) == 256
+    sides = [largest_tile_side(free, model, MemoryNeed(3.5, 40)) for free in (0, 1 << 30, 4 << 30)]
+    assert sides[0] == 256 <= sides[1] < sides[2] and all(side % 32 == 0 for side in sides)
     assert host_memory() > 1 << 28
     enhancer = Enhancer.open(checkpoint)
     assert enhancer.evaluations(512, 512) == len(enhancer.steps)
-    monkeypatch.setattr(type(enhancer._engine), "free_memory", lambda self: 1 << 20)
+    monkeypatch.setattr(type(enhancer.pipeline.engine), "free_memory", lambda self: 1 << 20)
     assert enhancer.evaluations(512, 512) > len(enhancer.steps)

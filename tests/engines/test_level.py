@@ -14,7 +14,7 @@ from lldiffusion.data.dataset import PairCrops, Source
 from lldiffusion.data.layouts import Pair
 from lldiffusion.engines import Enhancer
 from lldiffusion.engines.backends.torch_eager import TorchEngine
-from lldiffusion.engines.samples import mean_and_spread
+from lldiffusion.engines.samples import mean_and_deviation
 from lldiffusion.engines.tiles import cut, grid, whole_features
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import Image, write_image
@@ -136,9 +136,9 @@ def test_tiles_are_lit_by_the_whole_picture(tiny: LLDiffusion) -> None:
 def test_spread_shows_where_samples_differ(tiny: LLDiffusion) -> None:
     dark = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32) * 0.1
     enhancer = Enhancer(TorchEngine(tiny), tiny.config, seed=5)
-    alone, nothing = mean_and_spread(enhancer, dark, 1)
+    alone, nothing = mean_and_deviation(enhancer, dark, 1)
     assert np.array_equal(alone, enhancer(dark)) and not nothing.any()
-    mean, spread = mean_and_spread(enhancer, dark, 3)
+    mean, spread = mean_and_deviation(enhancer, dark, 3)
     others = [Enhancer(TorchEngine(tiny), tiny.config, seed=seed)(dark) for seed in (5, 6, 7)]
     np.testing.assert_allclose(mean, np.mean(others, axis=0), atol=1e-6)
     np.testing.assert_allclose(spread, np.std(others, axis=0).mean(axis=2), atol=1e-6)

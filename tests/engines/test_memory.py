@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lldiffusion.config import ModelConfig, load_config
-from lldiffusion.engines.memory import SAFETY, attention_stride, host_memory, peak_bytes, tile_side
+from lldiffusion.engines.memory import SAFETY, attention_stride, host_memory, largest_tile_side, peak_bytes
+from lldiffusion.engines.select_backend import memory_need
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc: peaks cannot be reset")
 
@@ -43,7 +44,7 @@ def measured(source: str, backend: str, height: int, width: int) -> int:
 
 
 def check(source: str, backend: str, model: ModelConfig, height: int, width: int) -> None:
-    peak, estimate = measured(source, backend, height, width), peak_bytes(model, height * width, backend)
+    peak, estimate = measured(source, backend, height, width), peak_bytes(model, height * width, memory_need(backend))
     assert peak < estimate < 2 * peak, (
         f"{backend} {width}x{height}: {peak / 2**20:.0f} MiB, {estimate / 2**20:.0f} expected"
     )
@@ -73,7 +74,8 @@ def test_attention_is_stored_by_onnx_runtime_alone() -> None:
     model = load_config("paper").model
     assert attention_stride(model) == 4 and attention_stride(load_config("tiny").model) == 16
     ratio = {
-        name: peak_bytes(model, 1 << 20, name) / peak_bytes(model, 1 << 18, name) for name in ("torch", "onnxruntime")
+        name: peak_bytes(model, 1 << 20, memory_need(name)) / peak_bytes(model, 1 << 18, memory_need(name))
+        for name in ("torch", "onnxruntime")
     }
     assert ratio["torch"] == 4 and ratio["onnxruntime"] > 10
 
@@ -81,9 +83,9 @@ def test_attention_is_stored_by_onnx_runtime_alone() -> None:
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino", "tensorrt"])
 @pytest.mark.parametrize("name", ["tiny", "paper"])
 def test_a_tile_is_the_largest_that_fits(name: str, backend: str) -> None:
-    model, free = load_config(name).model, 16 << 30
-    side = tile_side(free, model, backend)
+    model, free, need = load_config(name).model, 16 << 30, memory_need(backend)
+    side = largest_tile_side(free, model, need)
     assert side % 32 == 0
-    assert peak_bytes(model, side**2, backend) < SAFETY * free <= peak_bytes(model, (side + 32) ** 2, backend)
-    assert tile_side(0, model, backend) == 256
+    assert peak_bytes(model, side**2, need) < SAFETY * free <= peak_bytes(model, (side + 32) ** 2, need)
+    assert largest_tile_side(0, model, need) == 256
     assert host_memory() > 1 << 28

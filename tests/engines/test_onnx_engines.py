@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +16,7 @@ from lldiffusion.bundle import Bundle
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.engines.backends.openvino_cpu import OpenVinoEngine
-from lldiffusion.engines.loop import make_noise, sample
-from lldiffusion.engines.sampler import plan
+from lldiffusion.engines.sampler import make_noise, plan
 from lldiffusion.engines.tiles import sample_tiled
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.schedule import make_schedule
@@ -80,11 +82,11 @@ def test_results_stay_what_they_were(engine: Engine) -> None:
 def test_sizes_change_from_image_to_image(engine: Engine, bundle: Bundle) -> None:
     for shape in ((1, 3, 64, 64), (3, 3, 96, 160), (1, 3, 64, 64)):
         low, noise = dark(shape), make_noise(1, shape)
-        close(sample(engine, low, STEPS, noise), sample(ToyEngine(), low, STEPS, noise), bundle)
+        close(engine.sample(low, STEPS, noise), ToyEngine().sample(low, STEPS, noise), bundle)
 
 
 def test_host_arrays_are_accepted_everywhere(engine: Engine, bundle: Bundle) -> None:
-    """As the tiles do it: features come back to the host and go in again as float32."""
+    """Tiles do this: features come back to the host and go in again as float32."""
     low, noise = dark((1, 3, 160, 224)), make_noise(2, (1, 3, 160, 224))
     ours = sample_tiled(engine, low, STEPS, noise, 128, 32)
     close(ours, sample_tiled(ToyEngine(), low, STEPS, noise, 128, 32), bundle)
@@ -96,7 +98,7 @@ def test_several_threads_share_an_engine(engine: Engine, bundle: Bundle) -> None
 
     def work(i: int) -> None:
         for _ in range(5):
-            results[i] = sample(engine, images[i], STEPS, make_noise(0, images[i].shape))
+            results[i] = engine.sample(images[i], STEPS, make_noise(0, images[i].shape))
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for worker in workers:
@@ -105,7 +107,7 @@ def test_several_threads_share_an_engine(engine: Engine, bundle: Bundle) -> None
         worker.join()
     for image, result in zip(images, results, strict=True):
         assert result is not None
-        close(result, sample(ToyEngine(), image, STEPS, make_noise(0, image.shape)), bundle)
+        close(result, ToyEngine().sample(image, STEPS, make_noise(0, image.shape)), bundle)
 
 
 def test_info_says_what_runs(engine: Engine, bundle: Bundle) -> None:
@@ -153,3 +155,23 @@ def test_threads_follow_omp_num_threads(monkeypatch: pytest.MonkeyPatch) -> None
     for text, count in (("3", 3), ("", 0), ("many", 0)):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
         assert threads() == count
+
+
+def test_onnx_runtime_writes_and_looks_up_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    """From 1.32 on it keeps a device id under the home folder and looks a host up, unless told not to."""
+    code = f"""
+import os, sys
+from pathlib import Path
+assert "ORT_DISABLE_TELEMETRY" not in os.environ
+from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
+assert "onnxruntime" not in sys.modules
+OnnxRuntimeEngine({{"encoder": Path({str(bundle.graphs(bundle.precisions[0])["encoder"])!r})}}, "fp32")
+print(os.environ["ORT_DISABLE_TELEMETRY"])
+"""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    home = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "USERPROFILE"), str(folder))
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept | home)
+    assert (done.stdout.strip(), done.returncode) == ("1", 0), done.stderr
+    assert list(folder.iterdir()) == []

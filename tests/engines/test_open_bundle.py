@@ -75,7 +75,7 @@ def test_precision_auto_is_float32_on_a_cpu(tmp_path: Path) -> None:
 
 def test_precision_auto_is_the_bundles_on_a_gpu(tmp_path: Path) -> None:
     bundle = Bundle.open(toy_bundle(tmp_path / "half", "fp16"))
-    cpu, gpu = (next(way for way in select_backend.WAYS if way.device == device) for device in ("cpu", "cuda"))
+    cpu, gpu = (next(each for each in select_backend.CANDIDATES if each.device == device) for device in ("cpu", "cuda"))
     both = dict(fp32=bundle.manifest.graphs["fp16"], **bundle.manifest.graphs)
     bundle.manifest.graphs.update(both)
     assert select_backend._precision(bundle, cpu, "auto") == "fp32"

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from lldiffusion.bundle import GRAPHS, Bundle, EngineKey
-from lldiffusion.engines.backends.tensorrt_files import Here, Shape, choose_profile, fitting_engines, largest_tile
+from lldiffusion.engines.backends.tensorrt_files import Shape, Target, choose_profile, fitting_engines, largest_tile
+from lldiffusion.engines.backends.tensorrt_thread import Lru
 from lldiffusion.engines.cuda import from_bfloat16, to_bfloat16
-from lldiffusion.engines.lru import Lru
 from lldiffusion.errors import LLDiffusionError
 from support.toy import toy_bundle
 
-HERE = Here("tensorrt", "11.1.0", "8.9")
+HERE = Target("tensorrt", "11.1.0", "8.9")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
 
 def add(
     bundle: Bundle,
-    here: Here = HERE,
+    here: Target = HERE,
     precision: str = "fp32",
     gpu: str | None = None,
     options: tuple[str, ...] = (),
@@ -48,7 +48,7 @@ def test_engines_that_fit(bundle: Bundle) -> None:
 
 
 def test_engines_finished_on_the_gpu_fit_any(bundle: Bundle) -> None:
-    rtx = Here("tensorrt-rtx", "1.7", "8.9")
+    rtx = Target("tensorrt-rtx", "1.7", "8.9")
     add(bundle, rtx, gpu="any")
     assert set(fitting_engines(bundle, "fp32", rtx)) == set(GRAPHS)
 
@@ -66,7 +66,7 @@ def test_no_engine_says_how_to_build_one(bundle: Bundle) -> None:
         (replace(HERE, flavour="tensorrt-rtx"), "no tensorrt-rtx engine"),
     ],
 )
-def test_a_stale_engine_is_named(bundle: Bundle, here: Here, words: str) -> None:
+def test_a_stale_engine_is_named(bundle: Bundle, here: Target, words: str) -> None:
     add(bundle)
     with pytest.raises(LLDiffusionError, match=f"{words}.*lldiff build"):
         fitting_engines(bundle, "fp32", here)
@@ -74,7 +74,7 @@ def test_a_stale_engine_is_named(bundle: Bundle, here: Here, words: str) -> None
 
 def test_compatible_engines_fit_more(bundle: Bundle) -> None:
     add(bundle, options=("hardware_compatible=True", "version_compatible=True"))
-    assert set(fitting_engines(bundle, "fp32", Here("tensorrt", "12.0", "12.0"))) == set(GRAPHS)
+    assert set(fitting_engines(bundle, "fp32", Target("tensorrt", "12.0", "12.0"))) == set(GRAPHS)
     with pytest.raises(LLDiffusionError, match=r"compute capability 8\.9, here 7\.5"):
         fitting_engines(bundle, "fp32", replace(HERE, capability="7.5"))
 

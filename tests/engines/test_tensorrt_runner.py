@@ -18,12 +18,12 @@ import pytest
 from lldiffusion.bundle import GRAPHS, Bundle, EngineKey
 from lldiffusion.engines import Enhancer
 from lldiffusion.engines.backends import tensorrt as backend
-from lldiffusion.engines.backends.base import Conditions, Floats, WholeLoop
+from lldiffusion.engines.backends.base import Conditions, Floats
 from lldiffusion.engines.backends.tensorrt import TensorRtEngine
+from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS
 from lldiffusion.engines.backends.tensorrt_thread import SESSIONS
 from lldiffusion.engines.driver import Driver, Gpu
-from lldiffusion.engines.loop import make_noise, sample
-from lldiffusion.engines.sampler import plan
+from lldiffusion.engines.sampler import make_noise, plan
 from lldiffusion.engines.tiles import sample_tiled
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.schedule import make_schedule
@@ -50,7 +50,7 @@ def flavour(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def trt(cuda: FakeRuntime, flavour: str, monkeypatch: pytest.MonkeyPatch) -> FakeTensorRt:
     module = FakeTensorRt(cuda)
-    monkeypatch.setitem(sys.modules, backend.MODULES[flavour], module)
+    monkeypatch.setitem(sys.modules, FLAVOURS[flavour].module, module)
     return module
 
 
@@ -77,7 +77,7 @@ def dark(shape: tuple[int, ...], seed: int = 0) -> Floats:
 
 
 def expected(low: Floats, noise: Floats) -> Floats:
-    return sample(ToyEngine(), low, STEPS, noise)
+    return ToyEngine().sample(low, STEPS, noise)
 
 
 def test_every_step_agrees(engine: TensorRtEngine) -> None:
@@ -94,11 +94,10 @@ def test_every_step_agrees(engine: TensorRtEngine) -> None:
 
 
 def test_the_loop_is_captured_once_and_replayed(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
-    assert isinstance(engine, WholeLoop)
     called = []
     for i in range(4):
         low, noise = dark((1, 3, 64, 96), seed=i), make_noise(i, (1, 3, 64, 96))
-        result = sample(engine, low, STEPS, noise, lambda: called.append(1))
+        result = engine.sample(low, STEPS, noise, lambda: called.append(1))
         assert np.abs(result - expected(low, noise)).max() < 1e-5
     assert len(called) == 4 * len(STEPS)
     assert cuda.captures == 1
@@ -108,9 +107,9 @@ def test_the_loop_is_captured_once_and_replayed(engine: TensorRtEngine, cuda: Fa
 
 def test_a_replay_uploads_the_images_only(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
     low, noise = dark((1, 3, 64, 64)), make_noise(0, (1, 3, 64, 64))
-    sample(engine, low, STEPS, noise)
+    engine.sample(low, STEPS, noise)
     before, blocks = cuda.uploads, len(cuda.blocks)
-    sample(engine, low, STEPS, noise)
+    engine.sample(low, STEPS, noise)
     assert cuda.uploads - before == 2
     assert len(cuda.blocks) == blocks
 
@@ -119,7 +118,7 @@ def test_the_least_recent_size_is_dropped(engine: TensorRtEngine, cuda: FakeRunt
     sizes = [64, 96, 128, 160, 192, 64]
     for size in sizes:
         low, noise = dark((1, 3, size, 64)), make_noise(0, (1, 3, size, 64))
-        assert np.abs(sample(engine, low, STEPS, noise) - expected(low, noise)).max() < 1e-5
+        assert np.abs(engine.sample(low, STEPS, noise) - expected(low, noise)).max() < 1e-5
     assert cuda.captures >= 5
     assert cuda.live_graphs <= SESSIONS
 
@@ -128,11 +127,11 @@ def test_memory_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
     engine = TensorRtEngine(built(tmp_path, monkeypatch, flavour), "fp32", flavour)
     for size in (64, 96, 128, 160, 192, 224, 256):
         low = dark((1, 3, size, 64))
-        sample(engine, low, STEPS, low)
+        engine.sample(low, STEPS, low)
     held = len(trt.cuda.blocks)
     for size in (64, 96, 128, 160, 192, 224, 256):
         low = dark((1, 3, size, 64))
-        sample(engine, low, STEPS, low)
+        engine.sample(low, STEPS, low)
     assert len(trt.cuda.blocks) <= held + 2
     del engine
     gc.collect()
@@ -144,14 +143,14 @@ def test_growing_scratch_memory_drops_what_knew_the_old(engine: TensorRtEngine, 
     """The small profile needs less scratch; after the large one, the small size is captured anew."""
     for size in (64, 256, 64, 256):
         low, noise = dark((1, 3, size, 64)), make_noise(0, (1, 3, size, 64))
-        assert np.abs(sample(engine, low, STEPS, noise) - expected(low, noise)).max() < 1e-5
+        assert np.abs(engine.sample(low, STEPS, noise) - expected(low, noise)).max() < 1e-5
     assert cuda.captures == 3
 
 
 def test_another_number_of_steps_is_another_graph(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
     low = dark((1, 3, 64, 64))
     for steps in (STEPS, STEPS[:2], STEPS, STEPS[:2]):
-        ours, oracle = sample(engine, low, steps, low), sample(ToyEngine(), low, steps, low)
+        ours, oracle = engine.sample(low, steps, low), ToyEngine().sample(low, steps, low)
         assert np.abs(ours - oracle).max() < 1e-5
     assert cuda.captures == 2
 
@@ -161,7 +160,7 @@ def test_other_numbers_in_the_steps_are_the_same_graph(engine: TensorRtEngine, c
     low = dark((1, 3, 64, 64))
     other = tuple(replace(step, k_x=0.3, b=0.7, c=-0.2) for step in STEPS)
     for steps in (STEPS, other, other, STEPS):
-        ours, oracle = sample(engine, low, steps, low), sample(ToyEngine(), low, steps, low)
+        ours, oracle = engine.sample(low, steps, low), ToyEngine().sample(low, steps, low)
         assert np.abs(ours - oracle).max() < 1e-5
     assert cuda.captures == 1
     conditions, before = Conditions(low, engine.color_map(low), engine.encode(low)), len(cuda.blocks)
@@ -182,7 +181,7 @@ def test_features_of_half_precision(
 ) -> None:
     engine = TensorRtEngine(built(tmp_path, monkeypatch, flavour, half), "fp32", flavour)
     low, noise = dark((1, 3, 160, 224)), make_noise(2, (1, 3, 160, 224))
-    assert np.abs(sample(engine, low, STEPS, noise) - expected(low, noise)).max() < tolerance
+    assert np.abs(engine.sample(low, STEPS, noise) - expected(low, noise)).max() < tolerance
     ours = sample_tiled(engine, low, STEPS, noise, 128, 32)
     assert np.abs(ours - sample_tiled(ToyEngine(), low, STEPS, noise, 128, 32)).max() < tolerance
 
@@ -190,11 +189,11 @@ def test_features_of_half_precision(
 def test_a_replay_that_differs_is_not_used(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
     cuda.drift = 0.5
     low, noise = dark((1, 3, 64, 64)), make_noise(0, (1, 3, 64, 64))
-    assert np.abs(sample(engine, low, STEPS, noise) - expected(low, noise)).max() < 1e-5
+    assert np.abs(engine.sample(low, STEPS, noise) - expected(low, noise)).max() < 1e-5
     assert engine.info()["cuda graph"] == "off: a replay differed by 0.5"
     assert cuda.live_graphs == 0
     cuda.drift = 0.0
-    assert np.abs(sample(engine, low, STEPS, noise) - expected(low, noise)).max() < 1e-5
+    assert np.abs(engine.sample(low, STEPS, noise) - expected(low, noise)).max() < 1e-5
     assert cuda.captures == 1
 
 
@@ -202,7 +201,7 @@ def test_kernels_that_cannot_be_captured(engine: TensorRtEngine, trt: FakeTensor
     trt.capturable = False
     low, noise = dark((1, 3, 64, 64)), make_noise(0, (1, 3, 64, 64))
     for _ in range(2):
-        assert np.abs(sample(engine, low, STEPS, noise) - expected(low, noise)).max() < 1e-5
+        assert np.abs(engine.sample(low, STEPS, noise) - expected(low, noise)).max() < 1e-5
     assert trt.cuda.captures == (0 if flavour == "tensorrt-rtx" else 1)
 
 
@@ -211,11 +210,11 @@ def test_each_thread_has_its_own_stream_and_contexts(engine: TensorRtEngine, trt
     errors: list[float] = []
 
     def work(low: Floats) -> None:
-        worst = max(np.abs(sample(engine, low, STEPS, low) - expected(low, low)).max() for _ in range(3))
+        worst = max(np.abs(engine.sample(low, STEPS, low) - expected(low, low)).max() for _ in range(3))
         errors.append(float(worst))
 
     streams = trt.cuda.streams
-    for image in images:  # one after the other: the stand-ins are not thread-safe, lanes are what is looked at
+    for image in images:  # one after the other: the stand-ins are not thread-safe
         worker = threading.Thread(target=work, args=(image,))
         worker.start()
         worker.join()
@@ -236,13 +235,13 @@ def test_memory_on_the_gpu_goes_in_and_out_without_the_host(engine: TensorRtEngi
     assert about["data"][0] in cuda.blocks
 
     class Foreign:
-        """As PyTorch and CuPy describe theirs."""
+        """An array described like those of PyTorch and CuPy."""
 
         __cuda_array_interface__ = about | {"stream": None, "strides": None}
         shape = about["shape"]
 
     before = cuda.uploads
-    again = engine.color_map(Foreign())  # type: ignore[arg-type]
+    again = engine.color_map(Foreign())
     assert cuda.uploads == before
     assert np.abs(engine.numpy(again) - ToyEngine().color_map(engine.numpy(inside))).max() < 1e-5
 
@@ -261,13 +260,13 @@ def test_dlpack_goes_in_and_out_without_the_host(engine: TensorRtEngine, cuda: F
             return self.device
 
     before = cuda.uploads
-    again = engine.color_map(Foreign())  # type: ignore[arg-type]
+    again = engine.color_map(Foreign())
     assert cuda.uploads == before
     assert np.abs(engine.numpy(again) - ToyEngine().color_map(engine.numpy(inside))).max() < 1e-5
     elsewhere = Foreign()
     elsewhere.device = (1, 0)
     with pytest.raises(LLDiffusionError, match="cuda:0 is needed"):
-        engine.color_map(elsewhere)  # type: ignore[arg-type]
+        engine.color_map(elsewhere)
 
 
 @pytest.mark.parametrize("about", [{"strides": (4, 4, 4, 4)}, {"typestr": "<f8"}])
@@ -279,18 +278,18 @@ def test_gpu_arrays_of_another_layout_are_refused(engine: TensorRtEngine, about:
         shape = good["shape"]
 
     with pytest.raises(LLDiffusionError, match="contiguous float32"):
-        engine.color_map(Foreign())  # type: ignore[arg-type]
+        engine.color_map(Foreign())
 
 
 def test_a_size_outside_the_profiles(engine: TensorRtEngine) -> None:
     with pytest.raises(LLDiffusionError, match=r"1x64x64 to 2x256x256.*not 1x320x64.*--tile"):
-        sample(engine, dark((1, 3, 64, 320)), STEPS, dark((1, 3, 64, 320)))
+        engine.sample(dark((1, 3, 64, 320)), STEPS, dark((1, 3, 64, 320)))
 
 
 def test_a_full_gpu_says_so(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
     cuda.largest = 1000
     with pytest.raises(LLDiffusionError, match="memory is full"):
-        sample(engine, dark((1, 3, 64, 64)), STEPS, dark((1, 3, 64, 64)))
+        engine.sample(dark((1, 3, 64, 64)), STEPS, dark((1, 3, 64, 64)))
 
 
 def test_an_engine_that_does_not_load(
@@ -332,7 +331,7 @@ def test_an_image_larger_than_the_profiles_is_tiled(engine: TensorRtEngine) -> N
 def test_a_batch_larger_than_the_profiles_is_split(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
     low, noise = dark((3, 3, 64, 96)), make_noise(0, (3, 3, 64, 96))
     called: list[int] = []
-    result = sample(engine, low, STEPS, noise, lambda: called.append(1))
+    result = engine.sample(low, STEPS, noise, lambda: called.append(1))
     assert np.abs(result - expected(low, noise)).max() < 1e-5
     assert len(called) == len(STEPS)
     assert cuda.captures == 1

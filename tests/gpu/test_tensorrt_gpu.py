@@ -19,10 +19,10 @@ import pytest
 from lldiffusion.bundle import GRAPHS, Bundle, EngineKey
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
-from lldiffusion.engines.backends.tensorrt import MODULES, TensorRtEngine
+from lldiffusion.engines.backends.tensorrt import TensorRtEngine
+from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS
 from lldiffusion.engines.driver import driver
-from lldiffusion.engines.loop import make_noise, sample
-from lldiffusion.engines.sampler import plan
+from lldiffusion.engines.sampler import make_noise, plan
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.schedule import make_schedule
 from support.toy import toy_bundle, toy_config
@@ -53,12 +53,12 @@ def serialized(trt: Any, path: Path) -> Any:
     return builder.build_serialized_network(network, config)
 
 
-@pytest.fixture(scope="module", params=MODULES)
+@pytest.fixture(scope="module", params=FLAVOURS)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, str]:
     flavour = str(request.param)
     if driver().problem:
         pytest.skip(str(driver().problem))
-    trt = pytest.importorskip(MODULES[flavour])
+    trt = pytest.importorskip(FLAVOURS[flavour].module)
     opened = Bundle.open(toy_bundle(tmp_path_factory.mktemp(flavour) / "toy"))
     gpu = "any" if flavour == "tensorrt-rtx" else driver().gpus[0].capability
     for graph in GRAPHS:
@@ -103,16 +103,16 @@ def test_every_step_agrees(engine: TensorRtEngine, oracle: Engine) -> None:
 def test_replays_agree(engine: TensorRtEngine, oracle: Engine) -> None:
     for seed in range(4):
         low, noise = dark((1, 3, *USUAL), seed), make_noise(seed, (1, 3, *USUAL))
-        assert np.abs(sample(engine, low, STEPS, noise) - sample(oracle, low, STEPS, noise)).max() < 1e-3
+        assert np.abs(engine.sample(low, STEPS, noise) - oracle.sample(low, STEPS, noise)).max() < 1e-3
     assert engine.info()["cuda graph"] == "used"
 
 
 def test_a_replay_is_faster_than_single_steps(engine: TensorRtEngine) -> None:
     low, noise = dark((1, 3, *USUAL)), make_noise(0, (1, 3, *USUAL))
-    sample(engine, low, STEPS, noise)
+    engine.sample(low, STEPS, noise)
     start = time.perf_counter()
     for _ in range(20):
-        sample(engine, low, STEPS, noise)
+        engine.sample(low, STEPS, noise)
     replayed = time.perf_counter() - start
     conditions = Conditions(low, engine.color_map(low), engine.encode(low))
     start = time.perf_counter()
@@ -127,7 +127,7 @@ def test_a_replay_is_faster_than_single_steps(engine: TensorRtEngine) -> None:
 def test_sizes_alternate(engine: TensorRtEngine, oracle: Engine) -> None:
     for height, width in (USUAL, LARGEST, USUAL, SMALLEST, LARGEST):
         low = dark((1, 3, height, width))
-        assert np.abs(sample(engine, low, STEPS, low) - sample(oracle, low, STEPS, low)).max() < 1e-3
+        assert np.abs(engine.sample(low, STEPS, low) - oracle.sample(low, STEPS, low)).max() < 1e-3
 
 
 def test_threads(engine: TensorRtEngine, oracle: Engine) -> None:
@@ -135,8 +135,8 @@ def test_threads(engine: TensorRtEngine, oracle: Engine) -> None:
 
     def work(seed: int) -> None:
         low = dark((1, 3, 64, 64 + 32 * seed), seed)
-        wanted = sample(oracle, low, STEPS, low)
-        worst.append(max(float(np.abs(sample(engine, low, STEPS, low) - wanted).max()) for _ in range(10)))
+        wanted = oracle.sample(low, STEPS, low)
+        worst.append(max(float(np.abs(engine.sample(low, STEPS, low) - wanted).max()) for _ in range(10)))
 
     workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for worker in workers:

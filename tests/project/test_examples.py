@@ -175,7 +175,7 @@ def test_gpu_arrays(library: str, tmp_path: Path) -> None:
     with Enhancer.open(str(bundle), device="cpu") as enhancer:
         wanted = enhancer.enhance_planes(scene)
         np.testing.assert_allclose(
-            load("gpu_arrays").main(library, str(bundle)), enhancer._engine.numpy(wanted), atol=0.02
+            load("gpu_arrays").main(library, str(bundle)), enhancer.pipeline.engine.numpy(wanted), atol=0.02
         )
 
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from lldiffusion.config import SamplingConfig, load_config
 from lldiffusion.engines import Enhancer
-from lldiffusion.engines.backends.base import Array, Conditions, Floats
+from lldiffusion.engines.backends.base import Array, Conditions, Engine, Floats
 from lldiffusion.engines.sampler import Step
 
 GRAIN = 0.001  # of x_T in the result
 
 
-class LevelEngine:
+class LevelEngine(Engine):
     """x0 = y scaled to the mean that the level asks for, plus a little of x.
 
     Features: a map (N, 2, H/8, W/8), and the level (N, 2, 1, 1): log2 of the wanted mean, here the square root of the
@@ -27,7 +27,7 @@ class LevelEngine:
         self.broken = False
         self.batches: list[int] = []
 
-    def encode(self, low: Floats) -> tuple[Array, ...]:
+    def encode(self, low: Array) -> tuple[Array, ...]:
         self.encoded += len(low)
         n, _, h, w = low.shape
         u = (low + 1) / 2
@@ -36,7 +36,7 @@ class LevelEngine:
         level = np.concatenate([mean / 2, mean], axis=1)
         return np.concatenate([cells, -cells], axis=1), level.astype(np.float32)
 
-    def color_map(self, low: Floats) -> Array:
+    def color_map(self, low: Array) -> Array:
         return np.zeros_like(low)
 
     def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:

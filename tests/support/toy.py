@@ -11,7 +11,7 @@ import onnx.parser
 
 from lldiffusion.bundle import GRAPHS, Bundle, Manifest
 from lldiffusion.config import Config, SamplingConfig, load_config
-from lldiffusion.engines.backends.base import Array, Conditions, Floats
+from lldiffusion.engines.backends.base import Array, Conditions, Engine, Floats
 from lldiffusion.engines.sampler import Step
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>'
@@ -83,13 +83,13 @@ def toy_bundle(path: Path, precision: str = "fp32") -> Path:
     return path
 
 
-class ToyEngine:
+class ToyEngine(Engine):
     """The oracle: NumPy only."""
 
-    def encode(self, low: Floats) -> tuple[Array, ...]:
+    def encode(self, low: Array) -> tuple[Array, ...]:
         return _pool(low, 8), _pool(low, 4)
 
-    def color_map(self, low: Floats) -> Array:
+    def color_map(self, low: Array) -> Array:
         u = (low + 1) / 2
         return np.clip(u / (u.sum(axis=1, keepdims=True) + 1e-4), 0, 1) * 2 - 1
 

@@ -19,7 +19,6 @@ from torch import nn  # noqa: E402
 
 from lldiffusion.engines import Enhancer  # noqa: E402
 from lldiffusion.engines.backends.torch_eager import TorchEngine  # noqa: E402
-from lldiffusion.engines.loop import sample  # noqa: E402
 from lldiffusion.engines.sampler import plan, plan_steps  # noqa: E402
 from lldiffusion.model import load_model  # noqa: E402
 from lldiffusion.model.blocks import ResBlock  # noqa: E402
@@ -58,7 +57,7 @@ def test_the_teachers_path_is_the_engines_loop(kind: list[str]) -> None:
     low, normal, noise = _images()
     sampling = replace(model.config.sampling, steps=8)
     steps = plan_steps(replace(model.config, sampling=sampling))
-    expected = sample(TorchEngine(model), low.numpy(), steps, noise.numpy())
+    expected = TorchEngine(model).sample(low.numpy(), steps, noise.numpy())
     paths = Paths(model, Recipe().paths(model.config))
     ours = paths.walk(noise, low, normal, torch.zeros(2, dtype=torch.int64))
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
@@ -106,8 +105,7 @@ def test_a_trajectory_student_is_asked_for_the_end_of_the_path() -> None:
     assert t.tolist() == [499, 999]  # the drawn t only chooses
     low, _, noise = _images()
     end = torch.from_numpy(
-        sample(
-            TorchEngine(micro_model("model.level=false")),
+        TorchEngine(micro_model("model.level=false")).sample(
             low.numpy(),
             plan_steps(load_config("tiny", [*MICRO, "model.level=false", "sampling.steps=8"])),
             noise.numpy(),
@@ -135,9 +133,8 @@ def test_a_progressive_student_lands_where_the_teacher_does() -> None:
     for i, whole in enumerate(coarse):
         lands = whole.a * seen[i] + whole.b * target[i]
         halves = fine[2 * i : 2 * i + 2]
-        expected = sample(
-            TorchEngine(micro_model("model.level=false")), low[i : i + 1].numpy(), halves, seen[i : i + 1].numpy()
-        )
+        engine = TorchEngine(micro_model("model.level=false"))
+        expected = engine.sample(low[i : i + 1].numpy(), halves, seen[i : i + 1].numpy())
         np.testing.assert_allclose(lands.numpy(), expected[0], atol=2e-4)
 
 

@@ -47,7 +47,7 @@ class DeviceArray:
 
     def __dlpack__(self, **options: Any) -> Any:
         self.stream.wait()  # so that it is ready on every stream
-        return dlpack.hand_over(self.pointer, self.shape, self.dtype, self.__dlpack_device__(), self)
+        return dlpack.export_capsule(self.pointer, self.shape, self.dtype, self.__dlpack_device__(), self)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return dlpack.CUDA, self.stream.gpu
@@ -127,7 +127,9 @@ def _borrow_dlpack(values: Any, stream: Stream) -> DeviceArray:
     device = tuple(int(number) for number in values.__dlpack_device__())
     if device != (dlpack.CUDA, stream.gpu):
         raise LLDiffusionError(f"an array on cuda:{stream.gpu} is needed, not on DLPack device {device}")
-    taken = dlpack.take(values.__dlpack__(stream=stream.handle))  # its producer makes it ready for this stream
+    taken = dlpack.import_capsule(
+        values.__dlpack__(stream=stream.handle)
+    )  # its producer makes it ready for this stream
     return DeviceArray(taken.pointer, taken.shape, taken.dtype, stream, owner=taken.owner)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,16 +13,27 @@ import numpy as np
 from lldiffusion.errors import LLDiffusionError, require
 
 from ..driver import device_index, driver, free_memory
-from ..memory import host_memory
+from ..memory import MemoryNeed, host_memory
 from ..sampler import Step
-from .base import Array, Conditions, Floats
+from .base import Array, Conditions, Engine, Floats
 from .feeds import condition_inputs, step_inputs, threads
 
 CUDA = "CUDAExecutionProvider"
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}  # of graph inputs; there is no NumPy bfloat16
 
 
-class OnnxRuntimeEngine:
+def disable_telemetry() -> None:
+    """Before onnxruntime is imported: from 1.32 on it writes a device id under the home folder and looks a host up."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def import_onnxruntime(purpose: str) -> ModuleType:
+    """ONNX Runtime without its telemetry.  Raises LLDiffusionError naming the extra when it is not installed."""
+    disable_telemetry()
+    return require("onnxruntime", "cpu", purpose)
+
+
+class OnnxRuntimeEngine(Engine):
     """Runs the three graphs; values are `OrtValue`s that live on the engine's device.
 
     Args:
@@ -30,9 +43,12 @@ class OnnxRuntimeEngine:
     Raises LLDiffusionError when a graph cannot be loaded, or CUDA was asked for and ONNX Runtime falls back to the CPU.
     """
 
+    memory_need = MemoryNeed(stored=2.8, images=36, attention=2.5)
+
     def __init__(self, graphs: dict[str, Path], precision: str, device: str = "cpu") -> None:
-        self._ort = require("onnxruntime", "cpu", "the onnxruntime backend")
-        self._gpu, self._precision = device_index(device), precision
+        self._ort = import_onnxruntime("the onnxruntime backend")
+        self._gpu = device_index(device)
+        self._precision = precision
         self._where = ("cpu", 0) if self._gpu is None else ("cuda", self._gpu)
         self._sessions = {name: self._open(name, path) for name, path in graphs.items()}
         self._types = {
@@ -42,10 +58,10 @@ class OnnxRuntimeEngine:
         # Conditions are put on the device once per image; the engine does not keep them alive.
         self._placed: weakref.WeakKeyDictionary[Conditions, dict[str, Array]] = weakref.WeakKeyDictionary()
 
-    def encode(self, low: Floats) -> tuple[Array, ...]:
+    def encode(self, low: Array) -> tuple[Array, ...]:
         return tuple(self._run("encoder", {"low": self._value("encoder", "low", low)}))
 
-    def color_map(self, low: Floats) -> Array:
+    def color_map(self, low: Array) -> Array:
         return self._run("color_map", {"low": self._value("color_map", "low", low)})[0]
 
     def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:

@@ -10,22 +10,25 @@ import numpy as np
 
 from lldiffusion.errors import LLDiffusionError, require
 
-from ..memory import host_memory
+from ..memory import MemoryNeed, host_memory
 from ..sampler import Step
-from .base import Array, Conditions, Floats
+from .base import Array, Conditions, Engine, Floats
 from .feeds import condition_inputs, step_inputs, threads
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Engine):
     """Runs the three graphs; values are NumPy arrays.
 
     Arithmetic is float32 whatever the graphs' precision: OpenVINO would choose bfloat16 by itself on some CPUs.
     Raises LLDiffusionError when a graph cannot be loaded.
     """
 
+    memory_need = MemoryNeed(stored=5.3, images=50)
+
     def __init__(self, graphs: dict[str, Path], precision: str) -> None:
         self._openvino = require("openvino", "openvino", "the openvino backend")
-        self._precision, self._core = precision, self._openvino.Core()
+        self._precision = precision
+        self._core = self._openvino.Core()
         self._models = {name: self._compile(path) for name, path in graphs.items()}
         self._types = {
             # an input may have picked up the names of what an identity made of it: all of them
@@ -34,10 +37,10 @@ class OpenVinoEngine:
         }
         self._local = threading.local()  # an infer request serves one thread
 
-    def encode(self, low: Floats) -> tuple[Array, ...]:
+    def encode(self, low: Array) -> tuple[Array, ...]:
         return tuple(self._run("encoder", {"low": low}))
 
-    def color_map(self, low: Floats) -> Array:
+    def color_map(self, low: Array) -> Array:
         return self._run("color_map", {"low": low})[0]
 
     def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:

@@ -12,25 +12,24 @@ from typing import Any
 import numpy as np
 
 from lldiffusion.bundle import Bundle
+from lldiffusion.config import ModelConfig
 from lldiffusion.errors import LLDiffusionError, require
 
 from ..cuda import Stream
 from ..driver import driver, free_memory
-from ..loop import Progress, run
 from ..sampler import Step
-from .base import Array, Conditions, Floats
+from .base import Array, Conditions, Engine, Floats, Progress, Shape
 from .device_memory import DeviceArray, Pool, borrow, fill
 from .feeds import condition_inputs, step_inputs
-from .tensorrt_files import VERSION, Here, choose_profile, fitting_engines, largest_tile
-from .tensorrt_thread import Lane, Session
+from .tensorrt_files import VERSION, Target, choose_profile, fitting_engines, largest_tile
+from .tensorrt_flavours import FLAVOURS, make_logger
+from .tensorrt_thread import Session, ThreadState
 
 REPLAY_TOLERANCE = 2e-3  # on [-1, 1]: a quarter of an 8-bit level
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
 TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}  # TensorRT's names
 
 
-class TensorRtEngine:
+class TensorRtEngine(Engine):
     """Runs a bundle's engines; values are `DeviceArray`s.
 
     Args:
@@ -45,14 +44,16 @@ class TensorRtEngine:
         found = driver()
         if found.problem:  # before any TensorRT object is made: some crash the process without a driver
             raise LLDiffusionError(f"{flavour} engines cannot run here: {found.problem}")
-        self._trt = require(MODULES[flavour], EXTRAS[flavour], f"the {flavour} backend")
-        self._gpu, self._name = gpu, found.gpus[gpu].name
-        here = Here(flavour, self._trt.__version__, found.gpus[gpu].capability)
-        self._flavour, self._precision = flavour, precision
-        self._log = _make_logger(self._trt)
+        self._trt = require(FLAVOURS[flavour].module, FLAVOURS[flavour].extra, f"the {flavour} backend")
+        self._gpu = gpu
+        self._name = found.gpus[gpu].name
+        self._flavour = flavour
+        self._precision = precision
+        target = Target(flavour, self._trt.__version__, found.gpus[gpu].capability)
+        self._log = make_logger(self._trt)
         Stream(gpu)  # makes the device current, and fails early when cuda-python is missing
         self._runtime = self._trt.Runtime(self._log)
-        files = fitting_engines(bundle, precision, here)
+        files = fitting_engines(bundle, precision, target)
         # such engines carry a runtime of their own version; only trusted files get here
         if any(VERSION in file.key.options for file in files.values()):
             self._runtime.engine_host_code_allowed = True
@@ -60,13 +61,13 @@ class TensorRtEngine:
         self._local = threading.local()
         self._graphs = "used"
 
-    # -- the protocol
+    # -- as every engine
 
-    def encode(self, low: Floats) -> tuple[Array, ...]:
+    def encode(self, low: Array) -> tuple[Array, ...]:
         outputs = self._run("encoder", {"low": low})
         return tuple(outputs[f"feature_{i}"] for i in range(len(outputs)))
 
-    def color_map(self, low: Floats) -> Array:
+    def color_map(self, low: Array) -> Array:
         return self._run("color_map", {"low": low})["color_map"]
 
     def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:
@@ -77,7 +78,7 @@ class TensorRtEngine:
     def numpy(self, values: Array) -> Floats:
         if isinstance(values, np.ndarray):
             return np.ascontiguousarray(values, dtype=np.float32)
-        return borrow(values, self._lane().stream).host()
+        return borrow(values, self._thread().stream).host()
 
     def info(self) -> dict[str, str]:
         about = {"backend": self._flavour, "version": self._trt.__version__, "device": self._name}
@@ -86,8 +87,8 @@ class TensorRtEngine:
     def free_memory(self) -> int:
         return free_memory(self._gpu)
 
-    def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None) -> Floats:
-        """The whole loop (see `loop.run`): the first time step by step, from then on as one CUDA graph.
+    def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None = None) -> Floats:
+        """The whole loop: the first time step by step, from then on as one CUDA graph.
 
         A batch larger than the engines were built for is run image by image.
         """
@@ -96,70 +97,75 @@ class TensorRtEngine:
             ticks = [progress, *[None] * (len(low) - 1)]
             pairs = zip(low, noise, ticks, strict=True)
             return np.concatenate([self.sample(y[None], steps, x[None], tick) for y, x, tick in pairs])
-        lane = self._lane()
+        thread = self._thread()
         session = self._session(("loop", low.shape, len(steps)), low.shape)
-        hand_over(session, steps)
-        lane.current = session
+        upload_steps(session, steps)
+        thread.current = session
         try:
             if session.graph is None:
-                return self._first(lane, session, low, noise, progress)
-            return self._replay(lane, session, low, noise, progress)
+                return self._first(thread, session, low, noise, progress)
+            return self._replay(thread, session, low, noise, progress)
         finally:
-            lane.current = None
+            thread.current = None
 
-    def tile_side(self, height: int, width: int) -> int | None:
+    def tile_side(self, model: ModelConfig, shape: Shape) -> int | None:
         """None when an image of this size fits the engines' profiles, else the side of the largest tile that does."""
-        return largest_tile(self._profiles(self._engines["denoiser"]), height, width)
+        return largest_tile(self._profiles(self._engines["denoiser"]), shape[2], shape[3])
 
     # -- the captured loop
 
-    def _first(self, lane: Lane, session: Session, low: Floats, noise: Floats, progress: Progress | None) -> Floats:
+    def _first(
+        self, thread: ThreadState, session: Session, low: Floats, noise: Floats, progress: Progress | None
+    ) -> Floats:
         """Run the loop plainly, capture it, and compare a replay with the plain run once."""
         session.low, session.noise = session.pool.put(low), session.pool.put(noise)
         session.zeros = session.pool.put(np.zeros_like(noise))
         self._loop(session, progress)  # also sets shapes and coefficients, and allocates all that the capture needs
         plain = self.numpy(session.output)
         session.output = None
-        if self._graphs == "used" and self._capturable(lane, session):
-            session.graph = lane.stream.capture(partial(self._loop, session, None))
-            replayed = self._replay(lane, session, low, noise, None)
+        if self._graphs == "used" and self._capturable(thread, session):
+            session.graph = thread.stream.capture(partial(self._loop, session, None))
+            replayed = self._replay(thread, session, low, noise, None)
             worst = float(np.abs(replayed - plain).max(initial=0))
             if not worst <= REPLAY_TOLERANCE:  # also when it is NaN
-                lane.stream.discard(session.graph)
+                thread.stream.discard(session.graph)
                 session.graph, self._graphs = None, f"off: a replay differed by {worst:.2g}"
         return plain
 
     def _loop(self, session: Session, progress: Progress | None) -> None:
         session.position = 0
-        session.output = run(self, session.low, session.steps, session.noise, session.zeros, progress)
+        conditions = self.conditions(session.low)
+        session.output = self.denoise(conditions, session.steps, session.noise, session.zeros, progress)
 
-    def _replay(self, lane: Lane, session: Session, low: Floats, noise: Floats, progress: Progress | None) -> Floats:
+    def _replay(
+        self, thread: ThreadState, session: Session, low: Floats, noise: Floats, progress: Progress | None
+    ) -> Floats:
         assert session.low is not None
         assert session.noise is not None
         assert session.output is not None
         fill(session.low, low)
         fill(session.noise, noise)
-        lane.stream.launch(session.graph)
+        thread.stream.launch(session.graph)
         result = session.output.host()
         if progress is not None:
             for _ in session.steps:
                 progress()
         return result
 
-    def _capturable(self, lane: Lane, session: Session) -> bool:
+    def _capturable(self, thread: ThreadState, session: Session) -> bool:
         """TensorRT for RTX says whether its kernels may be captured; TensorRT's may."""
         asks = [getattr(context, "is_stream_capturable", None) for context in session.contexts.values()]
-        return all(ask is None or ask(lane.stream.handle) for ask in asks)
+        return all(ask is None or ask(thread.stream.handle) for ask in asks)
 
     # -- one graph
 
     def _run(self, graph: str, feeds: dict[str, Array]) -> dict[str, DeviceArray]:
-        lane, engine = self._lane(), self._engines[graph]
-        session = lane.current or self._session(("steps", *_batch(feeds)), _batch(feeds))
+        thread, engine = self._thread(), self._engines[graph]
+        session = thread.current or self._session(("steps", *_batch(feeds)), _batch(feeds))
         context = session.contexts[graph]
         placed = {name: self._place(session, engine, name, value) for name, value in feeds.items()}
         if graph not in session.ready:
-            self._prepare(lane, engine, context, placed)
+            self._prepare(thread, engine, context, placed)
             session.ready.add(graph)
         outputs = {
             name: session.pool.empty(tuple(context.get_tensor_shape(name)), self._type(engine, name))
@@ -168,15 +174,15 @@ class TensorRtEngine:
         }
         for name, array in (placed | outputs).items():
             context.set_tensor_address(name, array.pointer)
-        if not context.execute_async_v3(lane.stream.handle):
-            raise LLDiffusionError(f"TensorRT failed in {graph}: {self._log.last or 'it gives no reason'}")
+        if not context.execute_async_v3(thread.stream.handle):
+            raise LLDiffusionError(f"TensorRT failed in {graph}: {self._log.last}")
         return outputs
 
-    def _prepare(self, lane: Lane, engine: Any, context: Any, placed: dict[str, DeviceArray]) -> None:
+    def _prepare(self, thread: ThreadState, engine: Any, context: Any, placed: dict[str, DeviceArray]) -> None:
         for name, array in placed.items():
             if not context.set_input_shape(name, array.shape):
                 raise LLDiffusionError(f"TensorRT refuses {name} of shape {array.shape}: {self._log.last}")
-        scratch = lane.scratch
+        scratch = thread.scratch
         assert scratch is not None
         context.set_device_memory(scratch.pointer, scratch.nbytes)
 
@@ -186,37 +192,37 @@ class TensorRtEngine:
         return borrow(values, session.pool.stream)
 
     def _coefficients(self, step: Step) -> dict[str, DeviceArray]:
-        lane = self._lane()
-        if lane.current is None:
-            return lane.numbers.get(step, lambda: {name: lane.pool.put(v) for name, v in step_inputs(step).items()})
-        lane.current.position += 1
-        return lane.current.numbers[lane.current.position - 1]
+        thread = self._thread()
+        if thread.current is None:
+            return thread.numbers.get(step, lambda: {name: thread.pool.put(v) for name, v in step_inputs(step).items()})
+        thread.current.position += 1
+        return thread.current.numbers[thread.current.position - 1]
 
     # -- contexts
 
-    def _lane(self) -> Lane:
-        if not hasattr(self._local, "lane"):
-            self._local.lane = Lane(self._gpu)
-        lane: Lane = self._local.lane
-        return lane
+    def _thread(self) -> ThreadState:
+        if not hasattr(self._local, "state"):
+            self._local.state = ThreadState(self._gpu)
+        thread: ThreadState = self._local.state
+        return thread
 
     def _session(self, key: tuple[Any, ...], shape: tuple[int, ...]) -> Session:
-        lane = self._lane()
-        if key not in lane.sessions:
+        thread = self._thread()
+        if key not in thread.sessions:
             profiles = {graph: self._profile(engine, shape) for graph, engine in self._engines.items()}
             needed = [e.get_device_memory_size_for_profile_v2(profiles[g]) for g, e in self._engines.items()]
-            lane.ensure_scratch(max(needed))
-            return lane.sessions.get(key, partial(self._new_session, lane, profiles))
-        return lane.sessions.get(key, partial(self._new_session, lane, {}))
+            thread.ensure_scratch(max(needed))
+            return thread.sessions.get(key, partial(self._new_session, thread, profiles))
+        return thread.sessions.get(key, partial(self._new_session, thread, {}))
 
-    def _new_session(self, lane: Lane, profiles: dict[str, int]) -> Session:
+    def _new_session(self, thread: ThreadState, profiles: dict[str, int]) -> Session:
         contexts = {}
         for graph, engine in self._engines.items():
             context = self._context(engine)
-            if context is None or not context.set_optimization_profile_async(profiles[graph], lane.stream.handle):
+            if context is None or not context.set_optimization_profile_async(profiles[graph], thread.stream.handle):
                 raise LLDiffusionError(f"TensorRT cannot make a context for the {graph}: {self._log.last}")
             contexts[graph] = context
-        return Session(contexts, Pool(lane.stream))
+        return Session(contexts, Pool(thread.stream))
 
     def _context(self, engine: Any) -> Any:
         """A context without memory of its own; RTX shall specialise its kernels at once, not between two replays."""
@@ -246,7 +252,7 @@ class TensorRtEngine:
         return engine
 
 
-def hand_over(session: Session, steps: tuple[Step, ...]) -> None:
+def upload_steps(session: Session, steps: tuple[Step, ...]) -> None:
     """Put the steps' numbers where the captured loop reads them: another exposure needs no new capture."""
     if session.steps == steps:
         return
@@ -265,18 +271,3 @@ def _batch(feeds: dict[str, Array]) -> tuple[int, ...]:
 
 def _names(engine: Any) -> list[str]:
     return [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-
-
-def _make_logger(trt: Any) -> Any:
-    """A logger that keeps the last error for our messages, and prints nothing."""
-
-    class Log(trt.ILogger):
-        def __init__(self) -> None:
-            super().__init__()
-            self.last = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.last = " ".join(message.split())[:300]
-
-    return Log()

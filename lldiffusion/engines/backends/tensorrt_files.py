@@ -17,7 +17,7 @@ OLDEST = 8.0  # compute capability from which hardware-compatible engines run: A
 
 
 @dataclass(frozen=True)
-class Here:
+class Target:
     """What an engine must have been built for."""
 
     flavour: str  # "tensorrt" or "tensorrt-rtx"
@@ -25,22 +25,22 @@ class Here:
     capability: str  # compute capability of the GPU, e.g. "8.9"
 
 
-def fitting_engines(bundle: Bundle, precision: str, here: Here) -> dict[str, EngineFile]:
+def fitting_engines(bundle: Bundle, precision: str, target: Target) -> dict[str, EngineFile]:
     """Graph -> engine for all three graphs.
 
     Raises LLDiffusionError saying what is missing, untrusted or stale, and the command that rebuilds it.
     """
     engines = bundle.engines()
-    return {graph: _fitting(bundle, precision, graph, here, engines) for graph in GRAPHS}
+    return {graph: _fitting(bundle, precision, graph, target, engines) for graph in GRAPHS}
 
 
-def _fitting(bundle: Bundle, precision: str, graph: str, here: Here, engines: list[EngineFile]) -> EngineFile:
+def _fitting(bundle: Bundle, precision: str, graph: str, target: Target, engines: list[EngineFile]) -> EngineFile:
     rebuild = f"build it with  lldiff build {bundle.source}"
-    candidates = [e for e in engines if e.key.graph == graph and e.key.flavour == here.flavour]
+    candidates = [e for e in engines if e.key.graph == graph and e.key.flavour == target.flavour]
     of_precision = [e for e in candidates if e.key.precision == precision] or candidates
     if not candidates:
-        raise LLDiffusionError(f"'{bundle.source}' has no {here.flavour} engine of its {graph}: {rebuild}")
-    stale = [(e, _differences(bundle, precision, graph, here, e)) for e in of_precision]
+        raise LLDiffusionError(f"'{bundle.source}' has no {target.flavour} engine of its {graph}: {rebuild}")
+    stale = [(e, _differences(bundle, precision, graph, target, e)) for e in of_precision]
     good = [engine for engine, differences in stale if not differences]
     if not good:
         engine, differences = min(stale, key=lambda pair: len(pair[1]))
@@ -54,15 +54,15 @@ def _fitting(bundle: Bundle, precision: str, graph: str, here: Here, engines: li
     return trusted[0]
 
 
-def _differences(bundle: Bundle, precision: str, graph: str, here: Here, engine: EngineFile) -> list[str]:
+def _differences(bundle: Bundle, precision: str, graph: str, target: Target, engine: EngineFile) -> list[str]:
     """What the engine was built for and is not so here.  Profiles and build options may be as they are."""
     key = engine.key
-    any_gpu = key.gpu == "any" or (HARDWARE in key.options and float(here.capability) >= OLDEST)
+    any_gpu = key.gpu == "any" or (HARDWARE in key.options and float(target.capability) >= OLDEST)
     wanted = replace(
         key,
         onnx_sha256=bundle.onnx_sha256(precision, graph),
-        gpu=key.gpu if any_gpu else here.capability,
-        version=key.version if VERSION in key.options else here.version,
+        gpu=key.gpu if any_gpu else target.capability,
+        version=key.version if VERSION in key.options else target.version,
     )
     return [f"built for {text}" for text in key.differences(wanted)]
 

@@ -1,24 +1,54 @@
-"""What a thread needs to run TensorRT engines: a lane, with a session for each image size.
+"""What a thread needs to run TensorRT engines: a stream, one scratch allocation, and a session for each image size.
 
-A lane is a stream, one scratch allocation, and a few sessions.  A session holds the three execution contexts for one
-image size, which share the lane's scratch memory since they run one after the other.  A captured graph is only valid
-as long as its contexts are left alone, so each graph owns its session.
+A session holds the execution contexts for one image size, which share the thread's scratch memory since they run one
+after the other.  A captured graph is only valid as long as its contexts are left alone, so each graph owns its session.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..cuda import Stream
-from ..lru import Lru
 from ..sampler import Step
 from .device_memory import DeviceArray, Pool
 
+T = TypeVar("T")
 SESSIONS = 4  # image sizes (and numbers of steps) kept ready in each thread
 PLANNED = 64  # steps whose numbers stay on the GPU while no loop is captured
+
+
+class Lru(Generic[T]):
+    """At most `capacity` values; a value that is dropped is closed by `close`."""
+
+    def __init__(self, capacity: int, close: Callable[[T], None] = lambda value: None) -> None:
+        self._capacity = capacity
+        self._close = close
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The value of `key`, made when it is not there.  Room is made first: values may be large."""
+        if key not in self._values:
+            while len(self._values) >= self._capacity:
+                self._close(self._values.popitem(last=False)[1])
+            self._values[key] = make()
+        self._values.move_to_end(key)
+        return self._values[key]
+
+    def clear(self) -> None:
+        """Drop everything."""
+        while self._values:
+            self._close(self._values.popitem()[1])
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
 
 
 @dataclass(eq=False)
@@ -38,7 +68,7 @@ class Session:
     graph: Any = None
 
 
-class Lane:
+class ThreadState:
     """What one thread needs to run the engines."""
 
     def __init__(self, gpu: int) -> None:

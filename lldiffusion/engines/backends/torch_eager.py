@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from lldiffusion.errors import LLDiffusionError, require
 
-from ..memory import host_memory
+from ..memory import MemoryNeed, host_memory
 from ..sampler import Step
-from .base import Array, Conditions, Floats
+from .base import Array, Conditions, Engine, Floats
 
 if TYPE_CHECKING:
     import torch
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from lldiffusion.model import LLDiffusion
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """Runs an `LLDiffusion` model in evaluation mode, in float32, channels last."""
+
+    memory_need = MemoryNeed(stored=3.5, images=40)
 
     def __init__(self, model: LLDiffusion) -> None:
         self._torch = require("torch", "train", "the PyTorch backend")
@@ -25,11 +27,11 @@ class TorchEngine:
         self._device = next(model.parameters()).device
         self._clip = model.config.sampling.clip
 
-    def encode(self, low: Floats) -> tuple[Array, ...]:
+    def encode(self, low: Array) -> tuple[Array, ...]:
         with self._torch.inference_mode():
             return self._model.encoder(self._tensor(low))
 
-    def color_map(self, low: Floats) -> Array:
+    def color_map(self, low: Array) -> Array:
         with self._torch.inference_mode():
             return self._model.color_map(self._tensor(low))
 
@@ -48,7 +50,7 @@ class TorchEngine:
     def info(self) -> dict[str, str]:
         cuda = self._device.type == "cuda"
         name = self._torch.cuda.get_device_name(self._device) if cuda else str(self._device)
-        return {"backend": "torch", "version": self._torch.__version__, "device": name, "precision": "float32"}
+        return {"backend": "torch", "version": self._torch.__version__, "device": name, "precision": "fp32"}
 
     def free_memory(self) -> int:
         if self._device.type == "cuda":

@@ -12,8 +12,6 @@ from lldiffusion.hashing import sha256_of
 from ..enhancer import VideoEnhancer
 from .fallback import EnhancerFactory, FrameEnhancer, Tile
 
-_FLOAT32 = ("fp32", "float32")  # as the engines call it
-
 
 class OwningVideoEnhancer(VideoEnhancer):
     """A VideoEnhancer that closes its model with itself."""
@@ -35,7 +33,7 @@ def enhancer_factory(model: str, engine_options: dict[str, Any], video_options: 
     used: dict[str, str] = {}
 
     def open_enhancer(tile: Tile, float32: bool) -> FrameEnhancer:
-        if float32 and used.get("precision") in _FLOAT32:
+        if float32 and used.get("precision") == "fp32":
             raise LLDiffusionError("the model runs in float32 already")
         precision = {"precision": "fp32"} if float32 else {}
         enhancer = Enhancer.open(model, **{**engine_options, "tile": tile, **precision})

@@ -50,13 +50,13 @@ class WarmStart:
         `pixels`: the frame, (h, w, 3); `low`: its planes, padded; `before`: the state of the shot, None at its start.
         """
         now = tone_mapped_luma(pixels)
-        noise = self._enhancer.noise(low.shape)
+        noise = self._enhancer.pipeline.noise(low.shape)
         start = self._start(now, low, features, noise, before)
         if start is None:
-            x0 = self._enhancer.denoise(low, features, noise, self._enhancer.steps)
+            x0 = self._enhancer.pipeline.denoise(low, features, self._enhancer.steps, noise)
         else:
             x = self._alpha * start + self._sigma * noise
-            x0 = self._enhancer.denoise(low, features, x, self._steps)
+            x0 = self._enhancer.pipeline.denoise(low, features, self._steps, x)
         result = x0[0, :, : now.shape[0], : now.shape[1]].transpose(1, 2, 0)  # (h, w, 3)
         return x0, now, np.ascontiguousarray(result)
 
@@ -75,7 +75,7 @@ class WarmStart:
             return moved
         guess = replace(self._enhancer.steps[0], a=0.0, b=1.0, c=0.0)  # x_next is x0
         mask = self._planes(known[..., None].astype(np.float32))
-        return np.where(mask > 0, moved, self._enhancer.denoise(low, features, noise, (guess,)))
+        return np.where(mask > 0, moved, self._enhancer.pipeline.denoise(low, features, (guess,), noise))
 
     def _planes(self, pixels: NDArray[np.float32]) -> Floats:
-        return self._enhancer.padded(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))
+        return self._enhancer.pipeline.padded(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))

@@ -270,6 +270,6 @@ def test_a_warm_start_steps_from_the_last_result() -> None:
     engine.step = lambda x, conditions, step, previous: (x, x)  # type: ignore[method-assign]
     second = video.enhance(frames([picture] * 2)[1])[0].pixels
     alpha_bar = make_schedule(enhancer.config.diffusion).alpha_bar[499]
-    noise = enhancer.noise((1, 3, 64, 96))[0].transpose(1, 2, 0)
+    noise = enhancer.pipeline.noise((1, 3, 64, 96))[0].transpose(1, 2, 0)
     expected = alpha_bar**0.5 * (2 * first - 1) + (1 - alpha_bar) ** 0.5 * noise
     np.testing.assert_allclose(second, np.clip((expected + 1) / 2, 0, 1), atol=1e-4)
