@@ -14,6 +14,7 @@ def progress_bar(
     *,
     note: bool = False,
     transient: bool = False,
+    shown: bool = True,
     console: Console | None = None,
 ) -> Progress:
     """A bar of rich: description, bar, `3/8` or `37%`, elapsed time and estimated time left, each as h:mm:ss.
@@ -22,6 +23,7 @@ def progress_bar(
         unit: "count" shows completed/total; "percent" is for totals that mean nothing, such as shares of 1.
         note: tasks have a field `note`, shown behind the count: `bar.add_task(..., note="")`.
         transient: nothing of it stays on the screen (and nothing is printed where there is no terminal).
+        shown: False draws nothing, and all calls do.
         console: where it is drawn [standard error].
     """
     from rich.console import Console
@@ -41,4 +43,6 @@ def progress_bar(
     if note:
         columns.append(TextColumn("{task.fields[note]}", markup=False))
     columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-    return Progress(*columns, console=console or Console(stderr=True), transient=transient)
+    screen = console or Console(stderr=True)
+    hidden = not shown or (transient and not screen.is_terminal)  # rich would leave empty lines in a log file
+    return Progress(*columns, console=screen, transient=transient, disable=hidden)

@@ -13,6 +13,8 @@ import typer
 from lldiffusion.atomic import write_text
 from lldiffusion.errors import LLDiffusionError, require
 
+from .options import AsJson
+
 if TYPE_CHECKING:
     from lldiffusion.data.check import DataReport, Match
 
@@ -31,7 +33,8 @@ def check(
     folder: Path = typer.Argument(..., help="Pairs in any known layout, or a folder of single pictures."),
     against: Path | None = typer.Option(None, help="Test data that must share no photograph with FOLDER."),
     max_shift: float = typer.Option(1.0, min=0.0, help="Pixels that the two pictures of a pair may be apart."),
-    json_file: Path | None = typer.Option(None, "--json", help="Write everything that was measured to this file."),
+    out: Path | None = typer.Option(None, "-o", "--out", help="Also write everything that was measured to this JSON."),
+    as_json: AsJson = False,
 ) -> None:
     """Report counts, sizes, brightness, misaligned pairs, duplicates and overlap with test data.
 
@@ -40,12 +43,15 @@ def check(
     require("skimage", "eval", "checking data")
     from lldiffusion.data.check import check_data
 
-    if json_file is not None and not json_file.resolve().parent.is_dir():
-        raise LLDiffusionError(f"cannot write '{json_file}': there is no folder '{json_file.parent}'; make it first")
+    if out is not None and not out.resolve().parent.is_dir():
+        raise LLDiffusionError(f"cannot write '{out}': there is no folder '{out.parent}'; make it first")
     report = check_data(folder, against, max_shift, _tracker("reading"))
-    if json_file is not None:
-        _write_json(json_file, report)
-    _show(report)
+    if out is not None:
+        write_text(out, _to_json(report) + "\n")
+    if as_json:
+        typer.echo(_to_json(report))
+    else:
+        _show(report)
     _fail_on_faults(report)
 
 
@@ -77,8 +83,8 @@ def _tracker(what: str) -> Callable[[Sequence[T]], Iterable[T]]:
     return track
 
 
-def _write_json(path: Path, report: DataReport) -> None:
-    write_text(path, json.dumps(report.as_dict(), indent=1) + "\n")
+def _to_json(report: DataReport) -> str:
+    return json.dumps(report.as_dict(), indent=1)
 
 
 def _show(report: DataReport) -> None:

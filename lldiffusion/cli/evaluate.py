@@ -10,7 +10,7 @@ import typer
 from lldiffusion.errors import LLDiffusionError, require
 
 from .evaluate_video import check_options, evaluate_video
-from .options import Device, Sampler, Steps
+from .options import Device, Overwrite, Sampler, Steps
 
 if TYPE_CHECKING:
     from lldiffusion.evaluation.lpips import Lpips
@@ -47,6 +47,7 @@ def evaluate(
     out: Path = typer.Option(
         Path("eval.json"), "-o", "--out", help="JSON to write; a .csv of the same name goes beside it."
     ),
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure PSNR, SSIM, LPIPS, NIQE and brightness error per image and in the mean, and save them.
 
@@ -54,7 +55,7 @@ def evaluate(
     static noise of a clip, and PSNR and SSIM against --reference.
     """
     require("skimage", "eval", "evaluation")
-    _check_out(out)
+    _check_out(out, overwrite)
     of_images = {"--data": data, "--model": model, "--results": results, "--baseline": baseline, "--steps": steps}
     of_images |= {"--sampler": sampler, "--niqe-params": niqe_params, "--lpips-weights": lpips_weights}
     check_options(video, of_images, {"--reference": reference, "--low": low}, data)
@@ -98,9 +99,11 @@ def _check_options(
         raise LLDiffusionError(f"{', '.join(useless)} only apply to a model, not to {named[0]}")
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, overwrite: bool) -> None:
     if out.suffix.lower() != ".json" or out.is_dir():
         raise LLDiffusionError(f"--out '{out}': the report is JSON, name a file that ends in .json")
+    if out.exists() and not overwrite:
+        raise LLDiffusionError(f"'{out}' exists already: name another file with -o, or replace it with -y")
 
 
 def _prepare(

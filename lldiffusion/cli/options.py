@@ -30,6 +30,8 @@ Backend = Annotated[
 ]
 Precision = Annotated[str, typer.Option("--precision", help="Of a bundle's graphs: auto, fp32, fp16 or bf16.")]
 Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace what is there already.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print a line for each file.")]
 Profiles = Annotated[
     list[str] | None,
     typer.Option(

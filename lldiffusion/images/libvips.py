@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.errors import LLDiffusionError, printable
 
 from .image import ACCEPTED
 
@@ -45,6 +45,6 @@ def errors_named(path: Path, verb: str) -> Iterator[None]:
         yield
     except vips.Error as error:
         reason = "; ".join(line.strip() for line in str(error.detail or error).splitlines() if line.strip())
-        if "not a known file format" in reason:
+        if "a known file format" in reason or "a known format" in reason:  # of a file, of a source
             reason = f"not an image, or damaged at its start; accepted are {ACCEPTED}"
-        raise LLDiffusionError(f"cannot {verb} '{path}': {reason}") from error
+        raise LLDiffusionError(f"cannot {verb} '{printable(path)}': {reason}") from error

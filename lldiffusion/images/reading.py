@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.errors import LLDiffusionError, printable
 
 from .bmp import is_bmp, read_bmp
 from .image import ACCEPTED, FORMATS, Image
@@ -51,19 +52,21 @@ def read_image(path: Path) -> Image:
 
 def _open(path: Path, memory: bool) -> Any:
     """The vips image of a supported file; with `memory` its pixels are decoded, so that damage is found here."""
-    path, vips = Path(path), libvips()
+    path, vips, name = Path(path), libvips(), printable(path)
     if not path.is_file():
-        raise LLDiffusionError(f"cannot read '{path}': {'it is a folder' if path.is_dir() else 'no such file'}")
+        raise LLDiffusionError(f"cannot read '{name}': {'it is a folder' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
-        raise LLDiffusionError(f"cannot read '{path}': the file is empty")
+        raise LLDiffusionError(f"cannot read '{name}': the file is empty")
     if is_bmp(path):
         return _open_bmp(path)
-    # revalidate: libvips would otherwise answer from its cache after the file was rewritten
-    source = vips.Image.new_from_file(str(path), memory=memory, fail_on="error", revalidate=True)
+    # As a source, since new_from_file takes "[1]" in a name for options, and as bytes, since a name may be no UTF-8.
+    # revalidate: libvips would otherwise answer from its cache after the file was rewritten.
+    opened = vips.Source.new_from_file(os.fsencode(path))
+    source = vips.Image.new_from_source(opened, "", memory=memory, fail_on="error", revalidate=True)
     if _loader(source) not in FORMATS.values():
-        raise LLDiffusionError(f"cannot read '{path}': {_loader(source)} is not supported; accepted are {ACCEPTED}")
+        raise LLDiffusionError(f"cannot read '{name}': {_loader(source)} is not supported; accepted are {ACCEPTED}")
     if source.format not in DEPTHS:
-        raise LLDiffusionError(f"cannot read '{path}': {source.format} samples; convert it to 8 or 16 bits a channel")
+        raise LLDiffusionError(f"cannot read '{name}': {source.format} samples; convert it to 8 or 16 bits a channel")
     return source
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.atomic import new_path
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.errors import LLDiffusionError, printable
 from lldiffusion.photometry import LUMA_BT709
 
 from .bmp import write_bmp
@@ -17,26 +18,31 @@ from .image import FORMATS, Format, Image, to_uint8
 from .libvips import errors_named, libvips, refuse_after_fork
 from .metadata import with_metadata
 
+DEFAULT_QUALITY = 95  # of 100
 
-def write_image(path: Path, image: Image) -> None:
+
+def write_image(path: Path, image: Image, quality: int | None = None) -> None:
     """Write `image` in the format of the path's suffix, to a temporary file in the same folder that is then renamed.
 
     16 bits where the image has them and the format can (PNG, TIFF).  JPEG and BMP have no alpha: what is transparent is
-    laid over white.  JPEG is written at quality 95 without chroma subsampling.  WebP is lossless where the source was.
+    laid over white.  JPEG is written without chroma subsampling; `quality`, 1 to 100, is of JPEG and WebP (default 95);
+    WebP is lossless where the source was, unless a quality is given.
     """
     path = Path(path)
     format_ = FORMATS.get(path.suffix.lower())
     if format_ is None:
-        raise LLDiffusionError(f"cannot write '{path}': accepted suffixes are {', '.join(FORMATS)}")
+        raise LLDiffusionError(f"cannot write '{printable(path)}': accepted suffixes are {', '.join(FORMATS)}")
     if not path.parent.is_dir():
-        raise LLDiffusionError(f"cannot write '{path}': the folder '{path.parent}' does not exist")
+        raise LLDiffusionError(
+            f"cannot write '{printable(path)}': the folder '{printable(path.parent)}' does not exist"
+        )
     refuse_after_fork()
     with errors_named(path, "write"), new_path(path) as temporary:
         ready = _to_libvips(image, format_)
         if format_ == "bmp":
             write_bmp(temporary, np.atleast_3d(ready.numpy()), image.density)
         else:  # by its format: the temporary name has no suffix
-            getattr(ready, f"{format_}save")(str(temporary), **_save_options(image, format_))
+            getattr(ready, f"{format_}save")(os.fsencode(temporary), **_save_options(image, format_, quality))
 
 
 def through_jpeg(values: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
@@ -71,9 +77,11 @@ def _quantised(pixels: NDArray[np.float32], bits: int) -> NDArray[Any]:
     return np.floor(np.clip(pixels, 0, 1).astype(np.float64) * 65535 + 0.5).astype(np.uint16)
 
 
-def _save_options(image: Image, format_: Format) -> dict[str, Any]:
+def _save_options(image: Image, format_: Format, quality: int | None) -> dict[str, Any]:
     if format_ == "jpeg":
-        return {"Q": 95, "subsample_mode": "off"}
+        return {"Q": quality or DEFAULT_QUALITY, "subsample_mode": "off"}
     if format_ == "webp":  # exact: colours under full transparency survive
-        return {"lossless": True, "exact": True} if image.lossless else {"Q": 95, "smart_subsample": True}
+        if image.lossless and quality is None:
+            return {"lossless": True, "exact": True}
+        return {"Q": quality or DEFAULT_QUALITY, "smart_subsample": True}
     return {"compression": "deflate", "predictor": "horizontal"} if format_ == "tiff" else {}

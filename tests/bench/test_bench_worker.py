@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ from lldiffusion.bench.worker_process import PeerError, WorkerProcess
 from lldiffusion.engines import Enhancer
 from support.bench_models import micro_source
 
-JOB = PeerJob("onnxruntime", "fp32", str(micro_source()), "", str(micro_source()), "cpu")
+
+@cache
+def job() -> PeerJob:
+    return PeerJob("onnxruntime", "fp32", str(micro_source()), "", str(micro_source()), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def worker(folder: Path) -> Iterator[WorkerProcess]:
     opened = WorkerProcess(
-        PEERS["onnxruntime"], JOB, folder, dark_picture(96, 64, folder), cpus=[min(os.sched_getaffinity(0))]
+        PEERS["onnxruntime"], job(), folder, dark_picture(96, 64, folder), cpus=[min(os.sched_getaffinity(0))]
     )
     yield opened
     opened.close()
@@ -68,16 +72,16 @@ def test_it_is_pinned(worker: WorkerProcess) -> None:
 
 def test_a_peer_that_cannot_open_says_why(folder: Path) -> None:
     with pytest.raises(PeerError, match="does not exist"):
-        WorkerProcess(PEERS["onnxruntime"], replace(JOB, bundle="/nowhere"), folder, dark_picture(64, 64, folder))
+        WorkerProcess(PEERS["onnxruntime"], replace(job(), bundle="/nowhere"), folder, dark_picture(64, 64, folder))
 
 
 def test_too_little_memory_is_the_peers_own_failure(folder: Path) -> None:
     with pytest.raises(PeerError):
-        WorkerProcess(PEERS["onnxruntime"], JOB, folder, dark_picture(64, 64, folder), memory=40 << 20)
+        WorkerProcess(PEERS["onnxruntime"], job(), folder, dark_picture(64, 64, folder), memory=40 << 20)
 
 
 def test_a_killed_worker_is_noticed(folder: Path) -> None:
-    worker = WorkerProcess(PEERS["onnxruntime"], JOB, folder, dark_picture(64, 64, folder))
+    worker = WorkerProcess(PEERS["onnxruntime"], job(), folder, dark_picture(64, 64, folder))
     os.kill(worker._process.pid, signal.SIGKILL)
     with pytest.raises(PeerError, match="killed by signal 9"):
         worker.call(1)
@@ -85,7 +89,7 @@ def test_a_killed_worker_is_noticed(folder: Path) -> None:
 
 
 def test_no_patience_no_answer(folder: Path) -> None:
-    worker = WorkerProcess(PEERS["onnxruntime"], JOB, folder, dark_picture(64, 64, folder))
+    worker = WorkerProcess(PEERS["onnxruntime"], job(), folder, dark_picture(64, 64, folder))
     os.kill(worker._process.pid, signal.SIGSTOP)
     with pytest.raises(PeerError, match="no answer within 1 s"):
         worker.call(1, patience=1)
@@ -100,7 +104,7 @@ import os, signal, sys, time
 from pathlib import Path
 from lldiffusion.bench.peers import PEERS, PeerJob
 from lldiffusion.bench.worker_process import WorkerProcess
-worker = WorkerProcess(PEERS["onnxruntime"], {JOB!r}, Path({str(folder)!r}), Path({str(picture)!r}))
+worker = WorkerProcess(PEERS["onnxruntime"], {job()!r}, Path({str(folder)!r}), Path({str(picture)!r}))
 os.kill(worker._process.pid, signal.SIGSTOP)  # so that it cannot see that its input ended
 print(worker._process.pid, flush=True)
 time.sleep(60)

@@ -109,6 +109,16 @@ def test_the_numbers_are_those_of_the_protocol(pairs: Path, tmp_path: Path) -> N
     assert "--niqe-params" in report["niqe"]
 
 
+def test_a_report_is_replaced_only_when_asked(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "o.json").write_text("precious")
+    command = ("--baseline", "input", "--data", pairs, "--protocol", "standard", "-o", tmp_path / "o.json")
+    assert evaluate(*command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (tmp_path / "o.json").read_text() == "precious"
+    assert evaluate(*command, "-y") == 0
+    assert json.loads((tmp_path / "o.json").read_text())["means"]
+
+
 def test_results_of_another_method_agree_with_the_method_itself(pairs: Path, results: Path, tmp_path: Path) -> None:
     assert evaluate("--results", results, "--data", pairs, "-o", tmp_path / "r.json") == 0
     assert evaluate("--baseline", "gamma", "--data", pairs, "-o", tmp_path / "g.json") == 0

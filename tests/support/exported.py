@@ -17,9 +17,12 @@ from lldiffusion.atomic import new_path
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.export.graphs import write_graphs
 from lldiffusion.export.precision import half_tensor
+from lldiffusion.lock import exclusive
 from lldiffusion.model import LLDiffusion, fold_spectral_norm
 
 UNET = {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention_down": [], "attention_up": []}
+
+WAIT = 600.0  # seconds for what another process is making, at most
 
 
 def micro_config(norm: str = "pixel") -> Config:
@@ -72,10 +75,11 @@ def micro_graphs(norm: str = "pixel") -> Path:
     Tracing takes longer than all tests that use them, so they are kept until a source they depend on changes.
     """
     folder = Path(tempfile.gettempdir()) / f"lldiffusion-graphs-{source_key()}-{norm}"
-    if not folder.is_dir():
-        with new_path(folder) as temporary:
-            temporary.mkdir()
-            write_graphs(micro_model(norm), temporary, metadata={"weights_sha256": "0" * 64})
+    with exclusive(folder.with_name(f"{folder.name}.made"), wait=WAIT):  # tests run side by side
+        if not folder.is_dir():
+            with new_path(folder) as temporary:
+                temporary.mkdir()
+                write_graphs(micro_model(norm), temporary, metadata={"weights_sha256": "0" * 64})
     return folder
 
 

@@ -20,6 +20,7 @@ from lldiffusion.errors import LLDiffusionError
 
 from ..frame import Frame
 from ..planes import convert_layout, planar_format, rgb_to_frame
+from ..reading.inputs import file_url
 from .encoding import Encoding
 
 _ZERO = 1 << 24  # where a segment's first frame lies in its file: NUT has no negative timestamps, an encoder may
@@ -48,7 +49,7 @@ class VideoSegmentWriter:
         self._part = folder / f"{name}.part"
         self._encoding = encoding
         options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
-        self._output = av.open(str(self._part), "w", format="nut", container_options=options)
+        self._output = av.open(file_url(self._part), "w", format="nut", container_options=options)
         self._stream = encoding.add_stream(self._output)
         self._planar = planar_format(av.VideoFormat(encoding.pixel_format))
         self._frame_times: list[int] = []  # timestamps in the order of the frames
@@ -146,7 +147,7 @@ def _read_packets(path: Path, segment: Segment, unit: Fraction) -> Iterator[Any]
 
     count = 0
     if path.is_file() and path.stat().st_size == segment.size:
-        with av.open(str(path), format="nut") as held:
+        with av.open(file_url(path), format="nut") as held:
             for packet in held.demux(held.streams.video[0]):
                 if packet.size:
                     count += 1

@@ -98,6 +98,9 @@ def make_bad(folder: Path, kind: str) -> Path:
         clips.ffmpeg(*clips.SOUND, "-c:a", "aac", path)
     elif kind == "header":
         path.write_bytes(clips.plain(folder / "whole.mp4").read_bytes()[:200])
+    elif kind == "unknown":
+        clips.ffmpeg(*clips.SOUND, "-c:a", "aac", path)
+        path.write_bytes(path.read_bytes().replace(b"mp4a", b"apac").replace(b"esds", b"dapa"))
     elif kind == "nothing":
         clips.ffmpeg(*clips.VIDEO, "-c:v", "mpeg4", "-frames:v", "1", folder / "one.mp4")
         one = bytearray((folder / "one.mp4").read_bytes())
@@ -116,6 +119,7 @@ def make_bad(folder: Path, kind: str) -> Path:
         ("text", "not a video that FFmpeg knows"),
         ("empty", "the file is empty"),
         ("sound", r"holds no video, only audio \(aac\)"),
+        ("unknown", r"holds no video, only audio \(unknown\)"),
         ("header", "cannot read"),
         ("nothing", "no video frame that can be decoded"),
         ("missing", "no such file"),
