@@ -65,7 +65,7 @@ class Notebook:
 
     @property
     def key(self) -> str:
-        """Of the facts: students of other settings have other folders."""
+        """A hash of the facts: students of other settings have other folders."""
         return hashlib.sha256(json.dumps(self.facts).encode()).hexdigest()[:12]
 
     def has(self, method: str, seed: int) -> bool:
@@ -115,7 +115,7 @@ def _measure(
     held_out, found = find_sources(change_config(config, None, tuple(overrides)).data)[1], []
     for count in counts:
         at = replace(config, sampling=replace(config.sampling, steps=count, spacing="trailing"))
-        means = measure_model(model, at, held_out, "not measured here")
+        means = measure_model(model, at, held_out, "not measured here", "not measured here")
         found.append(StudentScore(method, seed, count, {name: means[name] for name in MEASURES}))
     return found
 

@@ -95,7 +95,8 @@ def _sentences(result: BenchResult) -> Iterator[str]:
         yield "† put together from timed single steps: the whole call would take too long here.\n"
     quality = list(_quality(result))
     if quality:
-        yield f"On darkened photographs, PSNR / SSIM (`standard`): {'; '.join(quality)}.\n"
+        heads = "PSNR / SSIM / LPIPS" if any(row.lpips is not None for row in result.measurements) else "PSNR / SSIM"
+        yield f"On darkened photographs, {heads} (`standard`): {'; '.join(quality)}.\n"
     grown = [_grown(curve) for curve in result.scaling if curve.against in ("pixels", "batch")]
     if grown:
         yield f"Growth: {'; '.join(grown)}.\n"
@@ -118,7 +119,8 @@ def _quality(result: BenchResult) -> Iterator[str]:
             name = row.backend if row.backend in CLASSICAL else f"`{row.model}` with {row.steps} steps"
             seen.setdefault(name, row)
     for name, row in seen.items():
-        yield f"{name} {row.psnr:.2f} dB / {row.ssim:.3f}"
+        perceived = "" if row.lpips is None else f" / {row.lpips:.3f}"
+        yield f"{name} {row.psnr:.2f} dB / {row.ssim:.3f}{perceived}"
 
 
 def _grown(curve: Scaling) -> str:

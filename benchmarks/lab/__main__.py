@@ -91,14 +91,14 @@ class Laboratory:
 
     def _facts(self, runs: list[Run]) -> list[str]:
         images = runs[0].images if runs else 0
-        niqe = self.setup.niqe if isinstance(self.setup.niqe, str) else "measured"
+        niqe, lpips = (tool if isinstance(tool, str) else "measured" for tool in (self.setup.niqe, self.setup.lpips))
         folders = ", ".join(Path(folder).name for folder in self.setup.pairs)
         return [
             f"{self.setup.steps} optimiser steps of stage 1 for every row, seeds {', '.join(map(str, self.seeds))}; "
             "equal steps are not equal work: the time of a step is in the table",
             f"data: {folders}; {images} pairs held out of the first folder, the same for all rows, are measured",
             "one seed of the sampler (0); PSNR and SSIM of 8-bit images under the protocols standard and gtmean",
-            f"NIQE: {niqe}",
+            f"NIQE: {niqe}; LPIPS: {lpips}",
             "a short run tells what helps early; settings that pay late (averaging, large crops) need more steps",
         ]
 
@@ -116,11 +116,12 @@ def main(
 ) -> None:
     """Train every row alike and compare them; finished runs are kept in lab.json and not trained again."""
     from lldiffusion.engines.allocator import keep_freed_memory
+    from lldiffusion.evaluation.lpips import lpips_at_hand
     from lldiffusion.evaluation.niqe import load_niqe
     from lldiffusion.training import Stopped
 
     keep_freed_memory()
-    setup = Setup(tuple(data), steps, validation, load_niqe(niqe_params))
+    setup = Setup(tuple(data), steps, validation, load_niqe(niqe_params), lpips_at_hand())
     chosen, numbers = choose_rows(rows or []), _parse_seeds(seeds)
     notebook = Notebook.open(out / "lab.json")
     others = [row for row in choose_rows(ORDER) if row.name not in {row.name for row in chosen}]

@@ -13,7 +13,7 @@ from lldiffusion.tables import build
 
 from ..result_file import read_result, write_result
 
-MEASURES = ("psnr", "ssim", "gtmean_psnr", "gtmean_ssim", "brightness", "brightness_abs", "niqe", "seconds")
+MEASURES = ("psnr", "ssim", "gtmean_psnr", "gtmean_ssim", "lpips", "brightness", "brightness_abs", "niqe", "seconds")
 
 
 @dataclass(frozen=True)

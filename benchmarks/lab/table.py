@@ -25,6 +25,7 @@ COLUMNS = {
     "ssim": ("SSIM", 3, 1),
     "gtmean_psnr": ("PSNR gtmean, dB", 2, 1),
     "gtmean_ssim": ("SSIM gtmean", 3, 1),
+    "lpips": ("LPIPS", 3, -1),
     "brightness_abs": ("brightness error, /255", 1, -1),
     "niqe": ("NIQE", 2, -1),
 }
@@ -48,7 +49,7 @@ class Difference:
 
 
 def values(runs: Sequence[Run], row: str, measure: str) -> list[float]:
-    """Of all seeds of a row."""
+    """A measure's values of all seeds of a row."""
     found = (run.means.get(measure) for run in runs if run.row == row)
     return [value for value in found if value is not None]
 

@@ -11,6 +11,7 @@ from statistics import median
 from lldiffusion.config import Config, DataConfig, config_from_dict
 from lldiffusion.data.dataset import find_sources
 from lldiffusion.errors import require
+from lldiffusion.evaluation.lpips import Lpips
 from lldiffusion.evaluation.niqe import NiqeModel
 
 from .measures import measure_model
@@ -29,6 +30,7 @@ class Setup:
     steps: int  # optimiser steps
     validation: int  # pairs held out of the first folder
     niqe: NiqeModel | str
+    lpips: Lpips | str
 
 
 def configure(row: Row, seed: int, setup: Setup) -> Config:
@@ -46,7 +48,7 @@ def key_of(config: Config) -> str:
 
 @cache
 def _pair_names(data: DataConfig) -> list[str]:
-    """Of all pairs: looked up once, since every row asks and a data set has hundreds."""
+    """Names of all pairs: looked up once, since every row asks and a data set has hundreds."""
     sources, held_out = find_sources(data)
     return [pair.name for pair in (*held_out, *(pair for source in sources for pair in source.pairs))]
 
@@ -60,7 +62,7 @@ def train_and_measure(config: Config, folder: Path, setup: Setup) -> Run:
     model = load_model(train(config, folder, STAGE))
     parameters = sum(p.numel() for part in (model.encoder, model.denoiser) for p in part.parameters())
     held_out = find_sources(config.data)[1]
-    means = measure_model(model, config, held_out, setup.niqe)
+    means = measure_model(model, config, held_out, setup.niqe, setup.lpips)
     seed, steps = config.train.seed, config.train.joint_steps
     return Run(config.name, seed, key_of(config), steps, step_seconds(config, folder), parameters, len(held_out), means)
 

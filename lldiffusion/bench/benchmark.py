@@ -16,6 +16,8 @@ from typing import Any
 from lldiffusion.engines.driver import driver
 from lldiffusion.engines.select_backend import CANDIDATES
 from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.evaluation.lpips import lpips_at_hand
+from lldiffusion.evaluation.metrics import Metric
 
 from .ceilings import measure_ceilings
 from .group import Context, Group, run_group
@@ -70,6 +72,7 @@ class _Benchmark:
     folder: Path
     progress: OnProgress
     complete: bool = True
+    lpips: Metric | None = None
     measurements: list[Measurement] = field(default_factory=list)
     scaling: list[Scaling] = field(default_factory=list)
 
@@ -120,6 +123,11 @@ class _Benchmark:
             return []
         if not any(source.trained for source in sources):
             self.context.note("random weights: no quality against the truth")
+        found = lpips_at_hand()
+        if isinstance(found, str):
+            self.context.note(f"LPIPS is not measured: {found}")
+        else:
+            self.lpips = found
         return find_quality_pairs(self.settings.data, self.settings.pictures)
 
     def time_decoding(self) -> None:
@@ -133,7 +141,7 @@ class _Benchmark:
         if pairs:
             self.say("classical methods")
             picture = np.load(dark_picture(*self.settings.sizes[0], self.folder))
-            self.measurements += measure_classical(pairs, picture)
+            self.measurements += measure_classical(pairs, picture, self.lpips)
 
     def quality_of(self, source: BenchModel, pairs: list[QualityPair], seconds: float) -> None:
         """Quality against the truth, on the first peer that opens; the most steps first to be left out."""
@@ -147,7 +155,9 @@ class _Benchmark:
             for steps in (own, *sorted(others)):
                 self.say(f"quality of {source.name} with {steps} steps")
                 start = time.monotonic()
-                self.context.quality[source.name, steps] = measure_quality(pairs, partial(self._enhance, worker, steps))
+                self.context.quality[source.name, steps] = measure_quality(
+                    pairs, partial(self._enhance, worker, steps), self.lpips
+                )
                 if time.monotonic() + 4 * (time.monotonic() - start) > end:
                     return
 
@@ -209,7 +219,7 @@ class _Benchmark:
         return replace(curve, note="; ".join(filter(None, (curve.note, found))))
 
     def remark_on_auto(self) -> None:
-        """Where `auto` would not take the fastest backend, say so."""
+        """Say where `auto` would not take the fastest backend."""
         groups: dict[tuple[str, str, int, int], list[Measurement]] = {}
         for row in self.measurements:
             if row.seconds and row.backend in AUTO:
@@ -244,7 +254,7 @@ class _Benchmark:
 
     @property
     def end(self) -> float:
-        """Of the budget, on the monotonic clock."""
+        """When the budget ends, on the monotonic clock."""
         return self.begin + self.settings.budget
 
     def say(self, text: str) -> None:

@@ -38,11 +38,11 @@ class Cost:
     step: tuple[Operator, ...]
 
     def operations(self, steps: int) -> float:
-        """Of a whole call."""
+        """Floating-point operations of a whole call."""
         return sum(o.operations for o in self.once) + steps * sum(o.operations for o in self.step)
 
     def bytes(self, steps: int, precision: str) -> float:
-        """Of a whole call."""
+        """Bytes that a whole call reads and writes."""
         numbers = sum(o.numbers for o in self.once) + steps * sum(o.numbers for o in self.step)
         return WIDTH[precision] * numbers
 

@@ -53,7 +53,7 @@ class Group:
 
     @property
     def label(self) -> str:
-        """In messages."""
+        """The group's name in messages."""
         return f"{self.source.name} at {self.width}x{self.height}" + f", batch {self.batch}" * (self.batch > 1)
 
 
@@ -283,4 +283,4 @@ def _with_quality(context: Context, row: Measurement, compared: tuple[float, flo
     quality = context.quality.get((row.model, row.steps))
     if quality is None or compared[0] < SAME_QUALITY:
         return row
-    return replace(row, psnr=quality.psnr, ssim=quality.ssim)
+    return replace(row, psnr=quality.psnr, ssim=quality.ssim, lpips=quality.lpips)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lldiffusion.errors import require
 from lldiffusion.evaluation.baselines import automatic_gamma
+from lldiffusion.evaluation.metrics import Metric
 from lldiffusion.evaluation.protocols import STANDARD
 
 from .pictures import QualityPair
@@ -29,12 +30,16 @@ class Quality:
 
     psnr: float  # dB
     ssim: float
+    lpips: float | None  # None: no weights at hand
 
 
-def measure_quality(pairs: Sequence[QualityPair], enhance: Callable[[Pixels], Pixels]) -> Quality:
+def measure_quality(
+    pairs: Sequence[QualityPair], enhance: Callable[[Pixels], Pixels], lpips: Metric | None = None
+) -> Quality:
     """What `enhance` makes of the dark pictures, against the truth."""
-    scores = [STANDARD.measure(enhance(pair.low), pair.normal) for pair in pairs]
-    return Quality(fmean(score["psnr"] for score in scores), fmean(score["ssim"] for score in scores))
+    scores = [STANDARD.measure(enhance(pair.low), pair.normal, lpips) for pair in pairs]
+    psnr, ssim = (fmean(score[name] for score in scores) for name in ("psnr", "ssim"))
+    return Quality(psnr, ssim, fmean(score["lpips"] for score in scores) if lpips else None)
 
 
 def clahe(pixels: Pixels) -> Pixels:
@@ -46,11 +51,13 @@ def clahe(pixels: Pixels) -> Pixels:
 CLASSICAL: dict[str, Callable[[Pixels], Pixels]] = {"gamma": automatic_gamma, "clahe": clahe}
 
 
-def measure_classical(pairs: Sequence[QualityPair], picture: Pixels, repeats: int = 3) -> Iterator[Measurement]:
+def measure_classical(
+    pairs: Sequence[QualityPair], picture: Pixels, lpips: Metric | None = None, repeats: int = 3
+) -> Iterator[Measurement]:
     """A measurement of each classical method: quality on the pairs, time on `picture`."""
     height, width = picture.shape[:2]
     for name, method in CLASSICAL.items():
-        quality = measure_quality(pairs, method)
+        quality = measure_quality(pairs, method, lpips)
         seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
@@ -67,6 +74,7 @@ def measure_classical(pairs: Sequence[QualityPair], picture: Pixels, repeats: in
             seconds=tuple(seconds),
             psnr=quality.psnr,
             ssim=quality.ssim,
+            lpips=quality.lpips,
         )
 
 

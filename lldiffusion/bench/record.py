@@ -25,7 +25,7 @@ LARGEST = 64 << 20  # bytes of a result file: a real one has a few hundred thous
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it was measured."""
+    """The machine that it was measured on."""
 
     system: str  # e.g. "Linux x86_64"
     cpu: str  # model name
@@ -86,6 +86,7 @@ class Measurement:
     brightness_drift: float | None = None  # mean difference from eager float32, in 1/255
     psnr: float | None = None  # dB against the truth, protocol "standard", mean over the test pictures
     ssim: float | None = None
+    lpips: float | None = None  # AlexNet, v0.1, of the same pictures
     operations: float | None = None  # floating-point operations of a call (a multiply-add counts two)
     bytes: float | None = None  # weights and activations read and written by a call, each tensor once per use
     limit: float | None = None  # seconds: the longer of operations and bytes at the machine's ceilings
@@ -113,7 +114,7 @@ class Measurement:
 
     @property
     def pixels(self) -> int:
-        """Of one picture."""
+        """Pixels of one picture."""
         return self.width * self.height
 
     @property

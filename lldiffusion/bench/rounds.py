@@ -40,7 +40,7 @@ class TimingSeries:
 
     @property
     def seconds(self) -> tuple[float, ...]:
-        """Of each call."""
+        """Seconds of each call."""
         return tuple(sample.at(self.steps) if self.derived else sample.seconds for sample in self.samples)
 
 

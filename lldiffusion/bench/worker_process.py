@@ -72,7 +72,7 @@ class WorkerProcess:
         self.cold_start = time.perf_counter() - start
 
     def _spawn(self, order: Path, cpus: list[int] | None) -> subprocess.Popen[str]:
-        """In a session of its own: Ctrl-C is for us, who end it."""
+        """The process has a session of its own: Ctrl-C is for us, who end it."""
         environment = dict(os.environ)
         if cpus:
             environment["OMP_NUM_THREADS"] = str(len(cpus))

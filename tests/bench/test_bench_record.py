@@ -78,7 +78,7 @@ BAD = {
     "width of zero": (damaged(width=0), "width is 0"),
     "backend is a number": (damaged(backend=3), "backend' is 3: expected str"),
     "stages gone": (damaged(stages=None), "damaged"),
-    "a note is a number": (RESULT.to_dict() | {"notes": [1]}, "'notes' is 1: expected str"),
+    "a note is a number": (RESULT.to_dict() | {"notes": [1]}, r"'notes\[0\]' is 1: expected str"),
 }
 
 

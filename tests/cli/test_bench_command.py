@@ -31,7 +31,9 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Meas
     said: list[tuple[str, float]] = []
     data = write_pairs(tmp_path_factory.mktemp("pairs"), count=1)
     settings = small(backends="onnxruntime,eager-authors,eager", budget=10, scaling=False, data=data)
-    result = benchmark(settings, lambda text, share: said.append((text, share)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark_module, "lpips_at_hand", lambda: lambda result, truth: 0.25)
+        result = benchmark(settings, lambda text, share: said.append((text, share)))
     assert result.complete and not result.scaling
     assert all(0 <= share <= 1 for _, share in said)
     assert [share for _, share in said if share] == sorted(share for _, share in said if share)
@@ -57,6 +59,7 @@ def test_pictures_agree_with_eager_and_share_its_quality(rows: dict[tuple[str, i
         assert row.brightness_drift is not None and abs(row.brightness_drift) < 0.01
         assert row.psnr == rows["eager", 3].psnr is not None
     assert rows["gamma", 0].psnr is not None
+    assert rows["gamma", 0].lpips == rows["onnxruntime", 3].lpips == 0.25
 
 
 def test_cold_starts_are_those_of_the_models_own_steps(rows: dict[tuple[str, int], Measurement]) -> None:
@@ -67,6 +70,13 @@ def test_cold_starts_are_those_of_the_models_own_steps(rows: dict[tuple[str, int
 def test_the_authors_way_computes_conditions_at_every_step(rows: dict[tuple[str, int], Measurement]) -> None:
     stages = rows["eager-authors", 3].stages
     assert stages.encoder is not None and stages.encoder < 1e-3  # it happens inside the step
+
+
+def test_without_weights_lpips_is_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(benchmark_module, "lpips_at_hand", lambda: "no weights at hand")
+    bench = benchmark_module._Benchmark(small(), tmp_path, lambda text, share: None)
+    assert len(bench.find_pairs([])) == 1
+    assert bench.lpips is None and "LPIPS is not measured: no weights at hand" in bench.context.notes
 
 
 def test_a_peer_that_fails_is_a_note_and_all_failing_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

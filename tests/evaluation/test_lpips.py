@@ -20,7 +20,7 @@ from skimage import data
 
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation import lpips_weights
-from lldiffusion.evaluation.lpips import Lpips, load_lpips
+from lldiffusion.evaluation.lpips import Lpips, load_lpips, lpips_at_hand
 from lldiffusion.evaluation.lpips_weights import SHAPES, URL, VARIABLE
 from lldiffusion.images import read_image
 
@@ -284,6 +284,17 @@ def test_torchvisions_file_is_fetched_once_and_checked(
     assert isinstance(answer, str)
     assert str(cached) in answer
     assert "delete it" in answer
+
+
+def test_at_hand_is_what_need_not_be_fetched(
+    arrays: Arrays, npz: Path, server: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write(server, arrays)
+    answer = lpips_at_hand()
+    assert isinstance(answer, str) and VARIABLE in answer
+    assert not (tmp_path / "torch/hub/checkpoints" / server.name).exists()
+    monkeypatch.setenv(VARIABLE, str(npz))
+    assert isinstance(lpips_at_hand(), Lpips)
 
 
 def test_without_weights_and_network_one_line_says_what_to_do(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ QUALITY = (
     _field("brightness_drift", "drift", "levels", "Mean brightness minus that of eager float32, in 8-bit levels."),
     _field("psnr", "PSNR", "decibel", "Against the normal-light picture, protocol 'standard'; higher is better."),
     _field("ssim", "SSIM", "similarity", "Against the normal-light picture, protocol 'standard'; 1 is equal."),
+    _field("lpips", "LPIPS", "similarity", "Against the normal-light picture, AlexNet; lower is better, 0 is equal."),
 )
 
 COST = (

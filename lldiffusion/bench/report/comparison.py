@@ -82,7 +82,7 @@ def ordered(loads: dict[Work, Workload], rows: Iterable[Measurement]) -> list[Me
 
 
 def main_workloads(measurements: Iterable[Measurement]) -> list[Workload]:
-    """For each network, in the order of the file, the work that says most.
+    """The work that says most of each network, in the order of the file.
 
     That is the work with the most backends; among equals a batch of one, the most steps, the smallest size.
     """

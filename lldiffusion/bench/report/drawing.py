@@ -104,7 +104,7 @@ def backend_colours(backends: Iterable[str]) -> dict[str, str]:
 
 
 def legend(axes: Any) -> None:
-    """Below the axes, where it grows without covering anything, in as many columns as its names leave room for."""
+    """The legend stands below the axes, where it covers nothing, in as many columns as its names leave room for."""
     _, names = axes.get_legend_handles_labels()
     columns = min(max(LETTERS // (max(map(len, names), default=0) + HANDLE), 1), 3)
     axes.figure.legend(loc="outside lower left", ncols=columns, handlelength=1.6, columnspacing=1.2)

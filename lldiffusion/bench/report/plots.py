@@ -125,7 +125,7 @@ def _stairs(axes: Any, rows: Sequence[Measurement]) -> None:
 
 
 def _name_front(axes: Any, best: Sequence[Measurement]) -> None:
-    """Above and to the left of each point of the front, where no other point can be, each above the one before."""
+    """Names stand above and to the left of the points, where no other point can be, each above the one before."""
     low, high = axes.get_ylim()
     line, height = 0.07 * (high - low), low
     for m in best:
@@ -218,7 +218,7 @@ def _growth(axes: Any, fits: Sequence[Scaling]) -> None:
 
 
 def fitted_line(fit: Scaling, exponent: float) -> tuple[list[float], list[float]]:
-    """From the middle of the fitted points (the larger half) to both of its ends, with this slope."""
+    """(xs, ys): a line of this slope through the middle of the fitted points (the larger half), as long as they are."""
     points = fit.points[len(fit.points) // 2 :]
     x0, y0 = (math.exp(sum(map(math.log, values)) / len(points)) for values in zip(*points))
     ends = [points[0][0], points[-1][0]]
