@@ -7,9 +7,11 @@ job killed at any moment is found as it was after its last finished segment.
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -39,13 +41,12 @@ class JobJournal:
         """The journal in `folder`.  Raises LLDiffusionError when there is none, or none that can be read."""
         try:
             table = json.loads((folder / _NAME).read_text(encoding="utf-8"))
-            if table.pop("version") != VERSION:
+            if not isinstance(table, dict) or table.pop("version", None) != VERSION:
                 raise ValueError("another version of lldiffusion wrote it")
-            segments = tuple(build(Segment, segment, "segments") for segment in table.pop("segments"))
-            return cls(**table, segments=segments, folder=folder)
+            return replace(build(cls, table, "", "journal"), folder=folder)
         except FileNotFoundError:
             raise LLDiffusionError(f"nothing to resume: there is no '{folder}'; start without --resume") from None
-        except (ValueError, TypeError, KeyError, AttributeError, LLDiffusionError) as error:
+        except (ValueError, RecursionError, LLDiffusionError) as error:
             raise LLDiffusionError(f"the journal in '{folder}' is damaged ({error}): start again with -y") from error
 
     def start(self) -> None:
@@ -86,8 +87,9 @@ class JobJournal:
         try:
             with np.load(self._state_file(len(self.segments)), allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError) as error:
-            raise LLDiffusionError(f"cannot resume '{self.folder}': {error}; start again with -y") from error
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+            reason = str(error) or "the enhancer's state is damaged"
+            raise LLDiffusionError(f"cannot resume '{self.folder}': {reason}; start again with -y") from error
 
     def _state_file(self, number: int) -> Path:
         return self.folder / f"state-{number:05d}.npz"

@@ -16,6 +16,7 @@ class DamageReport:
     repeated: list[float] = field(default_factory=list)  # seconds where the last frame stands for a lost one
     deinterlaced: int = 0  # frames, of a video that did not begin with such
     corrected: int = 0  # frames whose timestamps did not rise
+    left_out: list[str] = field(default_factory=list)  # other streams, a line each
     early_end: str = ""  # why reading stopped before the end
 
     def lines(self) -> list[str]:
@@ -33,6 +34,7 @@ class DamageReport:
             lines.append(f"{self.deinterlaced} interlaced frames were made whole pictures")
         if self.corrected:
             lines.append(f"{self.corrected} frames had timestamps that did not rise: each moved behind the one before")
+        lines += self.left_out
         return [*lines, self.early_end] if self.early_end else lines
 
 

@@ -70,6 +70,12 @@ def codec_name(stream: Any) -> str | None:
     return None if stream.codec_context is None else str(stream.codec_context.name)
 
 
+def stream_name(stream: Any) -> str:
+    """A stream in messages: its kind, its number, its codec or else the name that its maker gave it."""
+    title = stream.metadata.get("handler_name") or stream.metadata.get("title")
+    return f"{stream.type} stream {stream.index} ({codec_name(stream) or title or 'unknown'})"
+
+
 def is_rereadable(name: str) -> bool:
     """Whether a second opening gives the same frames."""
     head = name.partition(":")[0]

@@ -17,7 +17,7 @@ from ..video_info import VideoInfo, exact_seconds
 from .clock import DecodedFrame, PresentationClock
 from .damage import DamageReport, LostFrames
 from .deinterlace import deinterlace, field_order
-from .inputs import first_video, is_rereadable, open_input
+from .inputs import codec_name, first_video, is_rereadable, open_input, stream_name
 from .spool import PacketSpool
 
 _MISSING = 0.5  # seconds that may lack at the end without being called damage
@@ -91,10 +91,18 @@ class VideoSource:
         self._container = open_input(self._name, self._options, self._hwaccel)
         self._stream = first_video(self._container, self._name)
         self._stream.thread_type = "AUTO"
-        others = [stream for stream in self._container.streams if stream.index != self._stream.index]
-        if others and self._spool_path is not None and not is_rereadable(self._name):
-            self.spool = PacketSpool(others, self._spool_path)
+        if self._spool_path is not None and not is_rereadable(self._name):
+            self._keep_other_streams(self._spool_path)
         self._decoded = self._decode_pictures()
+
+    def _keep_other_streams(self, path: Path) -> None:
+        others = [stream for stream in self._container.streams if stream.index != self._stream.index]
+        known = [stream for stream in others if codec_name(stream) is not None]
+        for stream in others:
+            if stream not in known:
+                self.damage.left_out.append(f"{stream_name(stream)} is left out: FFmpeg does not know its codec")
+        if known:
+            self.spool = PacketSpool(known, path)
 
     def _to_frame(self, decoded: DecodedFrame) -> Frame:
         width, height = decoded.frame.width, decoded.frame.height
@@ -162,7 +170,7 @@ class VideoSource:
             for packet in self._container.demux():
                 if packet.stream.index == self._stream.index:
                     yield packet
-                else:
+                elif codec_name(packet.stream) is not None:
                     self.spool.add(packet)
         except (av.error.FFmpegError, OSError) as error:
             self.damage.early_end = f"the input stopped early: {getattr(error, 'strerror', None) or error}"

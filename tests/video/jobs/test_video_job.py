@@ -212,13 +212,34 @@ def test_what_was_asked_must_stay_the_same(tmp_path: Path) -> None:
         again.check_request({"seed": 2, "model": "tiny"})
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b'{"version": 99}', b'{"version": 1}', b"[]"])
+DAMAGES = [b"", b"{", b'{"version": 99}', b'{"version": 2}', b"[]", b"\xff", b"[" * 100_000]
+DAMAGES += [b'{"version": 2, "request": {}, "encoder_threads": "two"}']
+DAMAGES += [b'{"version": 2, "request": {}, "encoder_threads": 1, "segments": [{"name": 3}]}']
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_journal_is_named(damage: bytes, tmp_path: Path) -> None:
     (tmp_path / "journal.json").write_bytes(damage)
     with pytest.raises(LLDiffusionError, match="is damaged"):
         JobJournal.open(tmp_path)
     with pytest.raises(LLDiffusionError, match="nothing to resume"):
         JobJournal.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "empty", "gone", "overwritten"])
+def test_a_damaged_state_is_named(damage: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out.mp4"
+    monkeypatch.setattr("lldiffusion.video.writing.outputs.assemble", raises(KeyboardInterrupt(), 0))
+    with pytest.raises(KeyboardInterrupt):
+        pass_through(clip, target, memory=0.9)
+    (state,) = parts_folder(str(target)).glob("state-*.npz")
+    whole = state.read_bytes()
+    state.unlink()
+    if damage != "gone":
+        made = {"cut": whole[:-30], "zeros": bytes(len(whole)), "empty": b"", "overwritten": whole[:80] + bytes(40)}
+        state.write_bytes(made[damage] + (whole[120:] if damage == "overwritten" else b""))
+    with pytest.raises(LLDiffusionError, match=r"cannot resume .*; start again with -y"):
+        JobJournal.open(state.parent).load_state()
 
 
 def test_a_changed_segment_is_noticed(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
