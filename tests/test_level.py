@@ -1,4 +1,4 @@
-"""The global level: guessed from the whole image, obeyed by the denoiser, moved by the exposure."""
+"""The level: a grid of log-gain from the whole picture, obeyed by the denoiser; the mean that it aims at is guessed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lldiffusion.config import DataConfig, load_config
 from lldiffusion.data.dataset import PairCrops, Source
 from lldiffusion.data.layouts import Pair
-from lldiffusion.engines import Enhancer
-from lldiffusion.engines.backends.torch_eager import TorchEngine
-from lldiffusion.engines.spread import mean_and_spread
-from lldiffusion.engines.tiles import cut, grid, whole_features
-from lldiffusion.engines.video.smoothing import follow, means_of, with_means
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import Image, write_image
 from lldiffusion.model import LLDiffusion
-from lldiffusion.model.level import LevelHead, brighten, log_mean, true_level
-from lldiffusion.training.level import fit_level
+from lldiffusion.model.level import GRID, LevelHead, brighten, log_mean, log_tone, shoulder, whole
+from lldiffusion.training.level import collect, fit_guess, guess_error
 from lldiffusion.training.losses import Objective
 
 
@@ -44,51 +40,106 @@ def pairs(tmp_path: Path) -> tuple[Pair, ...]:
     return tuple(made)
 
 
-def test_brightened_image_has_the_level_and_exposure_moves_it() -> None:
-    y = 2 * (torch.rand(2, 3, 64, 64) * 0.1) - 1
-    level = torch.cat([torch.full((2, 1), 0.4).log2(), log_mean(y)], dim=1)[:, :, None, None]
-    for stops, wanted in ((0.0, 0.4), (1.0, 0.4 * 2 ** (1 / 2.2)), (-2.0, 0.4 * 2 ** (-2 / 2.2))):
-        b = brighten(y, level, stops)
-        assert torch.allclose((b.mean(dim=(1, 2, 3)) + 1) / 2, torch.full((2,), wanted), atol=2e-3)
+def _smooth(*shape: int) -> torch.Tensor:
+    """Pictures without detail, which their thumbnails show as they are."""
+    coarse = torch.rand(shape[0], 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    return 2 * (F.interpolate(coarse, shape[1:], mode="bilinear", align_corners=True) * 0.1) - 1
 
 
-def test_black_image_stays_finite() -> None:
-    y = torch.full((1, 3, 32, 32), -1.0)
-    assert torch.isfinite(brighten(y, LevelHead()(y))).all()
+def _mean(b: torch.Tensor) -> torch.Tensor:
+    return (b.mean(dim=(1, 2, 3)) + 1) / 2
 
 
-def test_the_guess_does_not_depend_on_the_size(tiny: LLDiffusion) -> None:
-    """One picture and the same one four times over have the same level; no crop of it need have."""
-    assert tiny.encoder.level is not None
-    y = torch.rand(1, 3, 64, 64) * 0.3 - 1
-    assert torch.allclose(tiny.encoder.level(y), tiny.encoder.level(y.tile(1, 1, 2, 2)), atol=1e-5)
+def test_the_brightened_picture_has_the_mean_that_was_asked_for() -> None:
+    torch.manual_seed(0)
+    head, y = LevelHead(), _smooth(2, 128, 192)
+    torch.nn.init.normal_(head.grid.out.weight, std=0.3)  # a grid that differs by place and brightness
+    small = F.interpolate(y, (64, 96), mode="area")
+    for wanted in (0.2, 0.45, 0.7):
+        level = head.level(small, torch.full((2, 1), wanted).log2())
+        assert level.shape == (2, *GRID)
+        assert level.std() > 0.1
+        assert torch.allclose(_mean(brighten(y, level, whole(2, y))), torch.full((2,), wanted), atol=5e-3)
 
 
-def test_fitted_head_says_how_bright_the_normal_picture_is(pairs: tuple[Pair, ...]) -> None:
+def test_exposure_is_a_gain_below_the_shoulder() -> None:
+    y = _smooth(2, 64, 64)
+    level = torch.zeros(2, *GRID)
+    for stops in (1.0, -2.0):
+        moved = (brighten(y, level, whole(2, y), stops) + 1) / 2
+        assert torch.allclose(moved, (y + 1) / 2 * 2 ** (stops / 2.2), atol=1e-6)
+
+
+def test_the_shoulder_keeps_the_order_of_highlights() -> None:
+    x = torch.linspace(0, 8, 4001)
+    b = shoulder(x)
+    assert torch.equal(b[x <= 0.6], x[x <= 0.6])
+    assert (b.diff()[: 4000 // 2] > 0).all() and b.max() < 1.2
+    slopes = b.diff() / x.diff()
+    assert (slopes <= 1.001).all()  # no step where it begins
+
+
+def test_the_grid_is_sliced_as_interpolation_would() -> None:
+    """Against SciPy's trilinear interpolation at each pixel's brightness and place."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    generator = torch.Generator().manual_seed(4)
+    y, level = torch.rand(1, 3, 40, 30, generator=generator) * 2 - 1, torch.randn(1, *GRID, generator=generator)
+    window = torch.tensor([[0.25, 0.1, 0.75, 0.6]])
+    u = (y + 1) / 2
+    toned = log_tone(u.mean(dim=1))[0].numpy()
+    rows = (0.25 + (np.arange(40) + 0.5) / 40 * 0.5) * 8 - 0.5
+    columns = (0.1 + (np.arange(30) + 0.5) / 30 * 0.5) * 12 - 0.5
+    places = np.stack([toned * 5, *np.meshgrid(rows, columns, indexing="ij")])
+    gain = 2 ** ndimage.map_coordinates(level[0].numpy(), places, order=1, mode="nearest")
+    expected = 2 * shoulder(u * torch.from_numpy(gain.astype(np.float32))[None, None]) - 1
+    torch.testing.assert_close(brighten(y, level, window), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_black_picture_stays_finite() -> None:
+    y = torch.full((1, 3, 64, 96), -1.0)
+    assert torch.isfinite(brighten(y, LevelHead()(y), whole(1, y))).all()
+
+
+def test_an_old_model_is_named() -> None:
+    with pytest.raises(LLDiffusionError, match=r"version 0\.1"):
+        load_config("tiny", ["model.level=true"])
+    assert load_config("paper", ["model.level=false"]).model.level == "none"
+
+
+def test_the_fitted_guess_says_how_bright_the_normal_picture_is(pairs: tuple[Pair, ...]) -> None:
+    torch.manual_seed(0)
     head, sources = LevelHead(), [Source(pairs, simulated=False), Source(pairs, simulated=True)]
-    assert fit_level(head, sources, DataConfig()) < 5  # of 255
+    seen = collect(sources, DataConfig())
+    fit_guess(head, seen, steps=400)
+    assert guess_error(head, seen.low, seen.normal) < 8  # of 255
     between = torch.full((1, 3, 64, 96), 0.45)  # between two of the pictures
     for given, wanted in ((between / 6, 0.45), (between, 0.45)):  # dark ones are lit, bright ones stay
-        said = 2 ** head(2 * given - 1)[0, 0].item()
-        assert said == pytest.approx(wanted, abs=0.06)
+        assert 2 ** head.guess(2 * given - 1).item() == pytest.approx(wanted, abs=0.08)
+
+
+def test_an_untrained_guess_changes_nothing() -> None:
+    y = _smooth(2, 64, 96)
+    torch.testing.assert_close(LevelHead().guess(y), log_mean(y), atol=1e-5, rtol=0)
 
 
 def test_fitting_is_reproducible(pairs: tuple[Pair, ...]) -> None:
     heads = [LevelHead(), LevelHead()]
+    heads[1].load_state_dict(heads[0].state_dict())
     for head in heads:
-        fit_level(head, [Source(pairs, simulated=False)], DataConfig(), seed=3)
+        fit_guess(head, collect([Source(pairs, simulated=False)], DataConfig()), seed=3, steps=5)
     for a, b in zip(*(head.state_dict().values() for head in heads), strict=True):
         assert torch.equal(a, b)
 
 
 def test_training_hands_the_denoiser_the_true_level(tiny: LLDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
-    low, normal = torch.rand(2, 3, 64, 64) * 0.2 - 1, torch.rand(2, 3, 64, 64) * 2 - 1
-    seen = []
+    low, normal = _smooth(2, 64, 96), torch.rand(2, 3, 64, 96) * 2 - 1
+    seen: list[torch.Tensor] = []
     forward = tiny.denoiser.forward
-    monkeypatch.setattr(tiny.denoiser, "forward", lambda *a: seen.append(a[4][-1]) or forward(*a))  # type: ignore[func-returns-value]
-    Objective(tiny, tiny.config, "joint")(low, normal, torch.randn_like(low), torch.tensor([999, 999]))
-    assert torch.equal(seen[0], true_level(low, normal))
-    assert 2 ** seen[0][0, 0].item() == pytest.approx(float((normal[0].mean() + 1) / 2), abs=1e-4)
+    monkeypatch.setattr(tiny.denoiser, "forward", lambda *a: seen.append(a[5]) or forward(*a))  # type: ignore[func-returns-value]
+    view = {"thumbnail": low, "normal_thumbnail": normal, "window": whole(2, low)}
+    terms = Objective(tiny, tiny.config, "joint")(low, normal, torch.randn_like(low), torch.tensor([999, 999]), view)
+    assert terms["thumbnail"].item() > 0
+    assert torch.allclose(_mean(brighten(low, seen[0], whole(2, low))), _mean(normal), atol=5e-3)
 
 
 def test_targets_are_lit_otherwise_half_the_time(pairs: tuple[Pair, ...]) -> None:
@@ -97,67 +148,8 @@ def test_targets_are_lit_otherwise_half_the_time(pairs: tuple[Pair, ...]) -> Non
     lit = PairCrops([Source(pairs, False)], config, seed=1, length=40)
     ratios = [float((lit[i]["normal"].mean() + 1) / (plain[i]["normal"].mean() + 1)) for i in range(40)]
     assert 8 < sum(abs(ratio - 1) < 1e-6 for ratio in ratios) < 32
-    assert 2 ** (-1 / 2.2) - 0.01 < min(ratios) < 0.9 < 1.1 < max(ratios) < 2 ** (1 / 2.2) + 0.01
-
-
-def test_exposure_reaches_the_denoiser_through_the_loop(tiny: LLDiffusion) -> None:
-    """Zero offset and unit gain: the picture is y brightened, so its mean is the level's."""
-    config, net = tiny.config, tiny.denoiser.net
-    assert net.conv_out.bias is not None
-    torch.nn.init.zeros_(net.conv_out.weight)
-    torch.nn.init.zeros_(net.conv_out.bias)
-    net.conv_out.bias.data.view(2, -1)[1] = 1  # channels: offsets, then gains, four pixels each
-    assert tiny.encoder.level is not None
-    torch.nn.init.zeros_(tiny.encoder.level.out.weight)
-    torch.nn.init.constant_(tiny.encoder.level.out.bias, -1.0)  # sigmoid(-1) = 0.269
-    dark = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32) * 0.05
-    for stops, wanted in ((0.0, 0.269), (1.0, 0.269 * 2 ** (1 / 2.2))):
-        assert Enhancer(TorchEngine(tiny), config, exposure=stops)(dark).mean() == pytest.approx(wanted, abs=0.01)
-
-
-def test_a_wobbling_exposure_is_undone_in_video(tiny: LLDiffusion) -> None:
-    """The guess follows slowly, the frame's own mean at once."""
-    before, now = (np.array([[[[guess]], [[mean]]]], np.float32) for guess, mean in ((-1.0, -5.0), (-1.4, -5.5)))
-    features = ((np.zeros((1, 3, 4, 4), np.float32), 16), (now, 64))
-    own = means_of(features)
-    followed = follow((own[0], before), own, elapsed=0.1, seconds=1.0)
-    level = with_means(features, own, followed)[1][0]
-    assert level[0, 1, 0, 0] == np.float32(-5.5)
-    assert level[0, 0, 0, 0] == pytest.approx(-1.0 - 0.4 * (1 - np.exp(-0.1)), abs=1e-6)
-
-
-def test_tiles_are_lit_by_the_whole_picture(tiny: LLDiffusion) -> None:
-    low = np.random.default_rng(0).random((1, 3, 256, 384), dtype=np.float32) - 1
-    features = whole_features(TorchEngine(tiny), low, 128, 32)
-    for window in grid(256, 384, 128, 32):
-        assert np.array_equal(cut(TorchEngine(tiny), low, features, window).features[-1], features[-1][0])
-
-
-def test_spread_shows_where_samples_differ(tiny: LLDiffusion) -> None:
-    dark = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32) * 0.1
-    enhancer = Enhancer(TorchEngine(tiny), tiny.config, seed=5)
-    alone, nothing = mean_and_spread(enhancer, dark, 1)
-    assert np.array_equal(alone, enhancer(dark)) and not nothing.any()
-    mean, spread = mean_and_spread(enhancer, dark, 3)
-    others = [Enhancer(TorchEngine(tiny), tiny.config, seed=seed)(dark) for seed in (5, 6, 7)]
-    np.testing.assert_allclose(mean, np.mean(others, axis=0), atol=1e-6)
-    np.testing.assert_allclose(spread, np.std(others, axis=0).mean(axis=2), atol=1e-6)
-
-
-def test_a_picture_is_matched(tiny: LLDiffusion) -> None:
-    dark = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32) * 0.1
-    enhancer = Enhancer(TorchEngine(tiny), tiny.config)
-    stops = enhancer.exposure_to_match(dark, 0.3)
-    y = torch.from_numpy(dark.transpose(2, 0, 1)[None].copy()) * 2 - 1
-    with torch.no_grad():
-        brightened = brighten(y, tiny.encoder(y)[-1], stops)
-    assert float((brightened.mean() + 1) / 2) == pytest.approx(0.3, abs=5e-3)
-    with pytest.raises(LLDiffusionError, match="between 0"):
-        enhancer.exposure_to_match(dark, 1.5)
-    without = load_config("tiny", ["model.level=false"])
-    other = Enhancer(TorchEngine(LLDiffusion(without)), without)
-    with pytest.raises(LLDiffusionError, match="no level"):
-        other.exposure_to_match(dark, 0.5)
+    assert 2 ** (-1 / 2.2) - 0.01 < min(ratios) < 0.9 < 1.05 < max(ratios) < 2 ** (1 / 2.2) + 0.01
+    assert max(float(lit[i]["normal"].max()) for i in range(40)) <= 1
 
 
 def test_half_of_the_low_images_are_rougher(pairs: tuple[Pair, ...]) -> None:
