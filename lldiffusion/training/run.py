@@ -18,7 +18,7 @@ from lldiffusion.model import LLDiffusion, load_model
 from lldiffusion.model.checkpoint import read_info, save_checkpoint
 
 from .journal import Journal
-from .level import fit_level
+from .level import collect, fit_guess, guess_error
 from .state import checkpoints
 from .trainer import STAGES, Trainer
 
@@ -101,8 +101,10 @@ def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: object,
     if stage == "enhance" and start is None:
         start = str(_last(plan.folder / "joint"))
     model = _started(plan.config, start, stage) if start else LLDiffusion(plan.config)
-    if stage == "joint" and model.encoder.level is not None and not checkpoints(folder):
-        error = fit_level(model.encoder.level, plan.sources, plan.config.data, plan.config.train.seed)
+    if stage == "joint" and model.level is not None and start is None and not checkpoints(folder):
+        seen = collect(plan.sources, plan.config.data)
+        fit_guess(model.level, seen, plan.config.train.seed)
+        error = guess_error(model.level, seen.low, seen.normal)
         journal.say(f"brightness guessed to {error:.1f}/255 on the training images")
     trainer = Trainer(plan.config, stage, model, plan.sources, plan.held_out, folder, accelerator, journal)
     trainer.resume()
