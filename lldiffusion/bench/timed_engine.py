@@ -69,6 +69,9 @@ class Marked(Engine):
     def __init__(self, engine: Engine, marks: Marks, settle: Callable[[], None]) -> None:
         self._engine, self._marks, self._settle = engine, marks, settle
 
+    def level(self, thumbnail: Array) -> Array:
+        return self._mark("encoder", lambda: self._engine.level(thumbnail))
+
     def encode(self, low: Array) -> tuple[Array, ...]:
         return self._mark("encoder", lambda: self._engine.encode(low))
 

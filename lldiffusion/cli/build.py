@@ -49,12 +49,12 @@ def build_with_progress(bundle: Bundle, flavour: str, **arguments: Any) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    from lldiffusion.bundle import GRAPHS
+    from lldiffusion.bundle import graphs_of
     from lldiffusion.export.build import build_engines
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True))
-    tasks = {graph: bar.add_task(f"{flavour} {graph}", total=1.0) for graph in GRAPHS}
+    tasks = {graph: bar.add_task(f"{flavour} {graph}", total=1.0) for graph in graphs_of(bundle.config)}
 
     def progress(graph: str, share: float) -> None:
         bar.start()  # only now: a refusal stays one line

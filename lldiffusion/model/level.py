@@ -132,7 +132,7 @@ class LevelHead(nn.Module):
 
     def guess(self, thumbnail: Tensor) -> Tensor:
         """(N, 1): log2 of the mean sRGB value that the result shall have; fitted by `training.level`."""
-        return self.guess_of(F.avg_pool2d(thumbnail, 2)).clamp(math.log2(DARKEST), 0)
+        return self.guess_of(F.avg_pool2d(thumbnail, 2)).clamp(math.log2(DARKEST), 0.0)
 
     def guess_of(self, small: Tensor) -> Tensor:
         """The same from a thumbnail of half the size, (N, 3, 32, 48), and not clamped: what is fitted."""
@@ -150,7 +150,7 @@ class LevelHead(nn.Module):
         """
         with _float32():
             shape, u = self.shape(thumbnail), unit(thumbnail)
-            gain = torch.exp2(_slice(log_tone(u.mean(dim=1)), shape, whole(len(u), u)))
+            gain = torch.exp2(_slice(log_tone(u.mean(dim=1)), shape, whole(u.shape[0], u)))
             lit = u * gain  # (N, 3, 64, 96)
             offset = target - torch.log2(_mean(lit))
             for _ in range(ROUNDS):

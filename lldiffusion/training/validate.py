@@ -17,8 +17,8 @@ from torch import Tensor
 from lldiffusion.config import Config
 from lldiffusion.data.dataset import load_bytes
 from lldiffusion.data.layouts import Pair
-from lldiffusion.data.thumbnail import reduce_picture
 from lldiffusion.diffusion import ForwardProcess
+from lldiffusion.engines.level import reduce_picture
 from lldiffusion.model import LLDiffusion
 from lldiffusion.model.level import log_mean
 

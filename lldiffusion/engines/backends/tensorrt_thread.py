@@ -18,7 +18,7 @@ from ..sampler import Step
 from .device_memory import DeviceArray, Pool
 
 T = TypeVar("T")
-SESSIONS = 4  # image sizes (and numbers of steps) kept ready in each thread
+SESSIONS = 4  # image sizes (and numbers of steps) kept ready in each thread, beside one for thumbnails
 PLANNED = 64  # steps whose numbers stay on the GPU while no loop is captured
 
 
@@ -38,6 +38,10 @@ class Lru(Generic[T]):
             self._values[key] = make()
         self._values.move_to_end(key)
         return self._values[key]
+
+    def find(self, key: Hashable) -> T | None:
+        """The value of `key`, or None."""
+        return self.get(key, lambda: self._values[key]) if key in self._values else None
 
     def clear(self) -> None:
         """Drop everything."""
@@ -61,8 +65,7 @@ class Session:
     numbers: list[dict[str, DeviceArray]] = field(default_factory=list)
     position: int = 0  # of the step that comes next
     ready: set[str] = field(default_factory=set)  # graphs whose shapes are set
-    low: DeviceArray | None = None  # the captured loop's inputs and output
-    noise: DeviceArray | None = None
+    inputs: dict[str, DeviceArray] = field(default_factory=dict)  # of the captured loop: low, noise[, level, window]
     zeros: DeviceArray | None = None
     output: DeviceArray | None = None
     graph: Any = None
@@ -76,7 +79,7 @@ class ThreadState:
         self.pool = Pool(self.stream)  # of coefficients, and of arrays that belong to no session
         self.scratch: DeviceArray | None = None
         self.numbers: Lru[dict[str, DeviceArray]] = Lru(PLANNED)  # of single steps
-        self.sessions: Lru[Session] = Lru(SESSIONS, partial(_close, self.stream))
+        self.sessions: Lru[Session] = Lru(SESSIONS + 1, partial(_close, self.stream))
         weakref.finalize(self, self.sessions.clear).atexit = False  # when its thread ends
         self.current: Session | None = None  # of the loop that is running
 
