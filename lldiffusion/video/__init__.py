@@ -6,8 +6,8 @@
     run_pipeline     decoding, enhancing and encoding at the same time
 
 The rooms: `reading` (files to frames), `stability` (what keeps frames alike over time), `writing` (frames to files) and
-`jobs` (a whole video, segment by segment).  Names are loaded when they are first used; PyAV and OpenCV only when a video is
-opened or motion is measured.
+`jobs` (a whole video, segment by segment).  Names are loaded when they are first used; PyAV and OpenCV only when a
+video is opened or motion is measured.
 """
 
 from __future__ import annotations

@@ -36,33 +36,38 @@ class DamageReport:
 class LostFrames:
     """Timestamps that were given to the decoder and have not come out.
 
-    Only after an error, and until the next key frame comes out, is a missing frame called lost: some codecs have
-    packets without a picture of their own.
+    Only after an error, and until a later key frame comes out, is a missing frame called lost: some codecs have packets
+    without a picture of their own.
     """
 
     def __init__(self) -> None:
         self._waiting: list[int] = []  # a heap of timestamps
-        self._damaged = False
+        self._latest = 0  # timestamp that was given to the decoder
+        self._damaged_until: int | None = None  # a decoder with threads reports an error some packets later
 
     def add_packet(self, packet: Any) -> None:
         """Note a packet before it is decoded."""
         if packet.pts is not None and packet.size and not packet.is_discard:
             heapq.heappush(self._waiting, packet.pts)
-        self._damaged |= bool(packet.is_corrupt)
+            self._latest = max(self._latest, packet.pts)
+        if packet.is_corrupt:
+            self.packet_failed()
 
     def packet_failed(self) -> None:
         """Note that the decoder refused a packet."""
-        self._damaged = True
+        self._damaged_until = self._latest
 
     def lost_before(self, pts: int, key_frame: bool) -> list[int]:
         """Timestamps that were lost before the frame at `pts`, which has just come out."""
         missing = []
         while self._waiting and self._waiting[0] <= pts:
             missing.append(heapq.heappop(self._waiting))
-        lost = sorted({time for time in missing if time < pts}) if self._damaged else []
-        self._damaged &= not key_frame
-        return lost
+        if self._damaged_until is None:
+            return []
+        if key_frame and pts > self._damaged_until:
+            self._damaged_until = None
+        return sorted({time for time in missing if time < pts})
 
     def lost_at_end(self) -> list[int]:
         """Timestamps lost after the last frame that came out."""
-        return sorted(set(self._waiting)) if self._damaged else []
+        return sorted(set(self._waiting)) if self._damaged_until is not None else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,10 @@ def damaged(path: Path, packet: int) -> Path:
     """A clip of key frames whose packet `packet` is zeros."""
     whole = path.with_name("whole.mkv")
     clips.ffmpeg(*clips.VIDEO, "-c:v", "mjpeg", "-q:v", "3", whole)
-    held = clips.probe(whole, "-show_packets", "-select_streams", "v")["packets"][packet]
-    data, start = bytearray(whole.read_bytes()), int(held["pos"])
+    held = clips.packet_table(whole)[packet]
+    data, start = bytearray(whole.read_bytes()), held["pos"]
     body = data.index(b"\xff\xd8", start)  # a JPEG's beginning
-    data[body : body + int(held["size"]) - 16] = bytes(int(held["size"]) - 16)
+    data[body : body + held["size"] - 16] = bytes(held["size"] - 16)
     path.write_bytes(data)
     return path
 
@@ -40,13 +41,14 @@ def test_a_damaged_packet_is_stood_in_for_and_counted(tmp_path: Path) -> None:
     assert summary.notes == ["damaged input: 1 packets; the last frame repeated 1 times (at 0.40 s)"]
 
 
-def test_damage_between_reordered_frames_keeps_count_and_times(tmp_path: Path) -> None:
-    whole, source = clips.plain(tmp_path / "whole.mp4"), tmp_path / "in.mp4"
-    listed = clips.probe(whole, "-show_packets", "-select_streams", "v")["packets"]
+@pytest.mark.parametrize("make", [clips.plain, clips.key_frames])
+def test_damage_between_other_frames_keeps_count_and_times(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    whole, source = make(tmp_path / "whole.mp4"), tmp_path / "in.mp4"
+    listed = clips.packet_table(whole)
     data = bytearray(whole.read_bytes())
     for packet in (listed[4], listed[5]):
-        start = int(packet["pos"])
-        data[start : start + int(packet["size"])] = b"\xff" * int(packet["size"])
+        start = packet["pos"]
+        data[start : start + packet["size"]] = b"\xff" * packet["size"]
     source.write_bytes(data)
     summary = pass_through(source, tmp_path / "out.mp4", crf=20)
     assert clips.times(tmp_path / "out.mp4") == clips.times(whole)
@@ -55,8 +57,8 @@ def test_damage_between_reordered_frames_keeps_count_and_times(tmp_path: Path) -
 
 def test_frames_that_the_decoder_patches_are_counted(tmp_path: Path) -> None:
     whole, source = clips.plain(tmp_path / "whole.mp4"), tmp_path / "in.mp4"
-    packet = clips.probe(whole, "-show_packets", "-select_streams", "v")["packets"][6]
-    data, start, size = bytearray(whole.read_bytes()), int(packet["pos"]), int(packet["size"])
+    packet = clips.packet_table(whole)[6]
+    data, start, size = bytearray(whole.read_bytes()), packet["pos"], packet["size"]
     data[start + size // 2 : start + size] = bytes(size - size // 2)  # a slice that breaks off
     source.write_bytes(data)
     summary = pass_through(source, tmp_path / "out.mp4", crf=20)
@@ -99,8 +101,8 @@ def make_bad(folder: Path, kind: str) -> Path:
     elif kind == "nothing":
         clips.ffmpeg(*clips.VIDEO, "-c:v", "mpeg4", "-frames:v", "1", folder / "one.mp4")
         one = bytearray((folder / "one.mp4").read_bytes())
-        packet = clips.probe(folder / "one.mp4", "-show_packets")["packets"][0]
-        start, size = int(packet["pos"]), int(packet["size"])
+        packet = clips.packet_table(folder / "one.mp4")[0]
+        start, size = packet["pos"], packet["size"]
         one[start : start + size] = bytes(size)
         path.write_bytes(one)
     elif kind == "folder":
