@@ -19,8 +19,8 @@ from .backends.base import Conditions, Engine, Floats, Progress
 from .sampler import Step
 
 Features = tuple[tuple[Floats, int], ...]  # E(y) on the host, coarse to fine, each with its stride in pixels
-MARGIN = 32  # pixels along a tile's inner sides that count nothing: they saw the padding beyond
-BLEND = 64  # pixels over which neighbouring tiles fade into each other
+MARGIN = 16  # pixels along a tile's inner sides that count nothing: they saw the padding beyond
+BLEND = 32  # pixels over which neighbouring tiles fade into each other
 OVERLAP = BLEND + 2 * MARGIN  # pixels shared by neighbouring tiles, at least
 
 
@@ -41,8 +41,8 @@ class Window:
 
     def share(self, height: int, width: int) -> Floats:
         """(1, 4): top, left, bottom and right as fractions of a picture of this size."""
-        edges = (self.top, self.left, self.top + self.height, self.left + self.width)
-        return np.array([edges], np.float32) / np.array([height, width, height, width], np.float32)
+        bottom, right = self.top + self.height, self.left + self.width
+        return np.array([[self.top / height, self.left / width, bottom / height, right / width]], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +50,13 @@ class Tile:
     """A window and its blending weights: over all tiles they add up to 1 at every pixel."""
 
     window: Window
-    rows: Floats  # (H, 1)
+    rows: Floats  # (H,)
     columns: Floats  # (W,)
 
     @property
     def weights(self) -> Floats:
         """(H, W)."""
-        return np.multiply(self.rows, self.columns)
+        return (self.rows[:, None] * self.columns).astype(np.float32)
 
 
 def grid(height: int, width: int, side: int, multiple: int) -> list[Tile]:
@@ -64,7 +64,7 @@ def grid(height: int, width: int, side: int, multiple: int) -> list[Tile]:
     rows, columns = _starts(height, side, multiple), _starts(width, side, multiple)
     tall, wide = height - rows[-1], width - columns[-1]
     return [
-        Tile(Window(top, left, tall, wide), vertical[:, None], horizontal)
+        Tile(Window(top, left, tall, wide), vertical, horizontal)
         for top, vertical in zip(rows, _weights(rows, tall, height), strict=True)
         for left, horizontal in zip(columns, _weights(columns, wide, width), strict=True)
     ]
