@@ -187,6 +187,10 @@ class DataConfig:
     stops: tuple[float, ...] = (5.6, 7.3)  # light that simulated low images lose, in stops: (least, most)
     rough: float = 0.0  # extra noise of half the low images: standard deviation up to this many 1/255, by photons too
     offset: float = 0.0  # black level of each channel of the low image moved by up to this many 1/255, either way
+    saturate: float = 0.0  # half the pictures: chroma of both images times a factor in [1 - saturate, 1 + 2 saturate]
+    recolor: float = (
+        0.0  # share of the simulated samples whose channels are permuted, so that no colour is the usual one
+    )
     target_expose: float = 0.0  # random exposure change of half the normal images, +- this many stops (model.level)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from lldiffusion.errors import LLDiffusionError, require
 from .evaluate_video import check_options, evaluate_video
 
 if TYPE_CHECKING:
+    from lldiffusion.evaluation.lpips import Lpips
     from lldiffusion.evaluation.measure import Instruments, Job, Method, Score
 
 app = typer.Typer(add_completion=False)
@@ -39,6 +40,11 @@ def evaluate(
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     limit: int | None = typer.Option(None, min=1, help="Measure only the first N images or frames."),
     niqe_params: Path | None = typer.Option(None, help="NIQE's model parameters, .mat or .npz [$LLDIFF_NIQE_PARAMS]."),
+    lpips_weights: Path | None = typer.Option(
+        None,
+        help="LPIPS's AlexNet, .npz, .safetensors or .pth "
+        "[$LLDIFF_LPIPS_WEIGHTS, else torchvision's, 244 MB, fetched once].",
+    ),
     out: Path = typer.Option(
         Path("eval.json"), "-o", "--out", help="JSON to write; a .csv of the same name goes beside it."
     ),
@@ -51,7 +57,7 @@ def evaluate(
     require("skimage", "eval", "evaluation")
     _check_out(out)
     of_images = {"--data": data, "--model": model, "--results": results, "--baseline": baseline, "--steps": steps}
-    of_images |= {"--sampler": sampler, "--niqe-params": niqe_params}
+    of_images |= {"--sampler": sampler, "--niqe-params": niqe_params, "--lpips-weights": lpips_weights}
     check_options(video, of_images, {"--reference": reference, "--low": low}, data)
     if video is not None:
         files = {"result": video, "reference": reference, "low": low}
@@ -59,8 +65,7 @@ def evaluate(
         return
     assert data is not None
     _check_options(model, results, baseline, {"--steps": steps, "--sampler": sampler}, seeds)
-    instruments = _instruments(protocol, niqe_params)
-    jobs = _find_jobs(data, niqe=not isinstance(instruments.niqe, str))[:limit]
+    jobs, instruments = _prepare(data, limit, protocol, niqe_params, lpips_weights)
     out.parent.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
     if results is not None or baseline is not None:
         measured = _measure_fixed(jobs, instruments, results, baseline)
@@ -99,14 +104,27 @@ def _check_out(out: Path) -> None:
         raise LLDiffusionError(f"--out '{out}': the report is JSON, name a file that ends in .json")
 
 
-def _instruments(protocol: str, niqe_params: Path | None) -> Instruments:
-    from lldiffusion.evaluation.lpips import load_lpips
+def _prepare(
+    data: Path, limit: int | None, protocol: str, niqe_params: Path | None, lpips_weights: Path | None
+) -> tuple[list[Job], Instruments]:
+    """What is measured and with what."""
     from lldiffusion.evaluation.measure import Instruments
     from lldiffusion.evaluation.niqe import load_niqe
     from lldiffusion.evaluation.protocols import get_protocol
 
-    names = dict.fromkeys(name.strip() for name in protocol.split(","))
-    return Instruments(tuple(map(get_protocol, names)), load_lpips(), load_niqe(niqe_params))
+    protocols = tuple(map(get_protocol, dict.fromkeys(name.strip() for name in protocol.split(","))))
+    niqe = load_niqe(niqe_params)
+    jobs = _find_jobs(data, niqe=not isinstance(niqe, str))[:limit]
+    return jobs, Instruments(protocols, _lpips(lpips_weights, jobs), niqe)
+
+
+def _lpips(weights: Path | None, jobs: list[Job]) -> Lpips | str:
+    """The metric, where there is something to compare with: torchvision's weights are not fetched for nothing."""
+    from lldiffusion.evaluation.lpips import load_lpips
+
+    if weights is None and all(job.target is None for job in jobs):
+        return "no normal-light images"
+    return load_lpips(weights)
 
 
 def _parse_seeds(text: str) -> list[int]:

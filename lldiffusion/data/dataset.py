@@ -96,6 +96,8 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         as_is = simulated and rng.random() < self.config.as_is
         part = _part(load_bytes(pair.normal).shape, self.config.part_min, rng)
         normal = load_bytes(pair.normal)[part]
+        if simulated and rng.random() < self.config.recolor:
+            normal = normal[..., rng.permutation(3)]
         if as_is:
             low = normal
         else:

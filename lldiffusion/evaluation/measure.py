@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import image_size, list_images, read_image, to_uint8
 
-from .metrics import Metric, Pixels, brightness_error
+from .lpips import Lpips
+from .metrics import Pixels, brightness_error
 from .niqe import NiqeModel
 from .protocols import Protocol
 
@@ -31,7 +32,7 @@ class Instruments:
     """What is measured; a sentence instead of a metric says why it is not."""
 
     protocols: tuple[Protocol, ...]
-    lpips: Metric | str
+    lpips: Lpips | str
     niqe: NiqeModel | str
 
 

@@ -18,7 +18,7 @@ from .measure import Instruments, Score
 
 SCHEMA = 1  # of the JSON file
 PACKAGES = (
-    *("numpy", "scipy", "scikit-image", "pyvips", "torch", "torchmetrics", "torchvision"),
+    *("numpy", "scipy", "scikit-image", "pyvips", "torch", "torchmetrics"),
     *("av", "opencv-python-headless"),
 )
 
@@ -79,7 +79,7 @@ class Report:
             "method": self.method,
             "data": {"folder": self.data, "images": self.images},
             "protocols": {protocol.name: protocol.definition for protocol in tools.protocols},
-            "lpips": tools.lpips if isinstance(tools.lpips, str) else "AlexNet, torchmetrics",
+            "lpips": tools.lpips if isinstance(tools.lpips, str) else tools.lpips.definition,
             "niqe": tools.niqe if isinstance(tools.niqe, str) else f"parameters sha256 {tools.niqe.sha256}",
             "means": {_label(*column): self._summary(*column) for column in self.columns()},
             "images": [_flat(score, self.columns()) for score in self.scores],

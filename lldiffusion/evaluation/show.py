@@ -28,7 +28,7 @@ def show(report: Report, console: Console) -> None:
     if any(score.protocols for score in report.scores):
         _show_protocols(report, console)
     for line in _notes(report):
-        console.print(escape(line), highlight=False)
+        console.print(escape(line), highlight=False, soft_wrap=True)  # addresses and paths stay whole
     if any(score.protocols for score in report.scores):
         _show_published(report, console)
     console.print(", ".join(f"{n} {v}" for n, v in report.versions.items()), style="dim", highlight=False)
@@ -36,7 +36,8 @@ def show(report: Report, console: Console) -> None:
 
 def _show_images(report: Report, console: Console) -> None:
     groups = _groups(report)
-    table = Table("image", title="Images" + (", mean over seeds" if len(report.seeds) > 1 else ""))
+    title = "Images" + (", mean over seeds" if len(report.seeds) > 1 else "")
+    table = Table("image", title=title, pad_edge=False)  # three protocols fit into 80 columns
     for head in groups:
         table.add_column(head, justify="right")
     names = list(dict.fromkeys(score.name for score in report.scores))
@@ -56,13 +57,13 @@ def _groups(report: Report) -> dict[str, list[tuple[str, str | None]]]:
         if metric in HEADS:
             groups.setdefault(protocol or HEADS[metric], []).append((metric, protocol))
     return {
-        f"{head}\n{' / '.join(HEADS[metric] for metric, _ in columns)}" if columns[0][1] else head: columns
+        f"{head}\n{' '.join(f'{HEADS[metric]:>5}' for metric, _ in columns)}" if columns[0][1] else head: columns
         for head, columns in groups.items()
     }
 
 
 def _cells(report: Report, columns: list[tuple[str, str | None]]) -> str:
-    return " / ".join(_cell(report.mean(*column), column[0]) for column in columns)
+    return " ".join(_cell(report.mean(*column), column[0]) for column in columns)
 
 
 def _of_image(report: Report, name: str) -> Report:
@@ -73,6 +74,8 @@ def _of_image(report: Report, name: str) -> Report:
 def _show_protocols(report: Report, console: Console) -> None:
     for protocol in report.instruments.protocols:
         console.print(f"[bold]{protocol.name}[/bold]: {protocol.definition}", highlight=False)
+    if not isinstance(report.instruments.lpips, str):
+        console.print(f"[bold]LPIPS[/bold]: {report.instruments.lpips.definition}", highlight=False)
 
 
 def _notes(report: Report) -> list[str]:

@@ -36,8 +36,8 @@ SHOULDER = 0.6  # brightened values above bend towards twice this
 LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
 DARKEST = 2.0**-10  # mean brightness below which a picture counts as black
 ROUNDS = 8  # of the search for the offset; each leaves at most a third of the error
-CELLS = (2, 3)  # rows and columns in which the guess sees where things are
-FARTHEST = 8.0  # log2: the guess stays within this change of the picture's own mean
+GUESSES = 3  # networks whose guesses are averaged: one alone is off by a tenth more on scenes it has not seen
+KNOTS = 10  # of the guess's curve, at means of 2^-9 ... 1
 
 
 def log_tone(u: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def _hats(start: Tensor, end: Tensor, size: int, cells: int) -> Tensor:
     return (1 - (at - knots).abs()).clamp_min(0)
 
 
-def _seen(thumbnail: Tensor) -> Tensor:
+def look(thumbnail: Tensor) -> Tensor:
     """(N, 6, H, W): log-toned y and its colour map, both in [-1, 1]."""
     return torch.cat([2 * log_tone(unit(thumbnail)) - 1, ColorMap()(thumbnail)], dim=1)
 
@@ -125,22 +125,28 @@ class LevelHead(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.grid = _Shape()
-        self.mean = _Guess()
+        self.mean = nn.ModuleList([_Guess() for _ in range(GUESSES)])
 
     def forward(self, thumbnail: Tensor) -> Tensor:
         return self.level(thumbnail, self.guess(thumbnail))
 
     def guess(self, thumbnail: Tensor) -> Tensor:
-        """(N, 1): log2 of the mean sRGB value that the result shall have; fitted by `training.level`."""
-        return self.guess_of(F.avg_pool2d(thumbnail, 2)).clamp(math.log2(DARKEST), 0.0)
+        """(N, 1): log2 of the mean sRGB value that the result shall have; fitted by `training.level`.
+
+        The mean over the networks and over the picture's four mirror images.
+        """
+        return self.guess_of(F.avg_pool2d(thumbnail, 2))
 
     def guess_of(self, small: Tensor) -> Tensor:
-        """The same from a thumbnail of half the size, (N, 3, 32, 48), and not clamped: what is fitted."""
-        return log_mean(small) + self.mean(_seen(small))
+        """The same from a thumbnail of half the size, (N, 3, 32, 48)."""
+        mirrored = [small.flip(axes) if axes else small for axes in ([], [2], [3], [2, 3])]
+        changes = [guess(seen) for seen in mirrored for guess in self.mean]
+        change = torch.stack(changes).mean(dim=0)
+        return (log_mean(small) + change).clamp(math.log2(DARKEST), 0.0)
 
     def shape(self, thumbnail: Tensor) -> Tensor:
         """(N, 6, 8, 12): log-gain up to an offset; trained with the denoiser."""
-        return self.grid(_seen(thumbnail))
+        return self.grid(look(thumbnail))
 
     def level(self, thumbnail: Tensor, target: Tensor) -> Tensor:
         """The shape, moved so that the mean of the brightened thumbnail is 2^target, target (N, 1).
@@ -191,14 +197,24 @@ class _Shape(nn.Module):
         return STEEPEST * torch.tanh(self.out(h) / STEEPEST)
 
 
-class _Guess(nn.Module):
-    """Three convolutions, pooled to 2x3 cells, and one layer: log2 of the change of the mean, (N, 1).
+def knots_of(mean: Tensor) -> Tensor:
+    """(N, 1) log2 of means -> (N, KNOTS): the share of each knot of the guess's curve."""
+    at = (mean + (KNOTS - 1)).clamp(0, KNOTS - 1)
+    knots = torch.arange(KNOTS, device=mean.device, dtype=torch.float32)
+    return (1 - (at - knots).abs()).clamp_min(0)
 
-    It starts at zero, change nothing, and falls back there where nothing it knows is seen.
+
+class _Guess(nn.Module):
+    """log2 of the change of the mean, (N, 1): a curve of the picture's own mean, and what its places say besides.
+
+    The curve is linear between knots a factor of two apart; it says what is usual (dark pictures are lit, bright ones
+    stay).  Three convolutions, pooled to 2x3 cells, and one layer say how this picture differs.  Both start at zero,
+    change nothing.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.usual = nn.Parameter(torch.zeros(KNOTS))
         self.convs = nn.ModuleList(
             [
                 nn.Conv2d(6, 24, 3, stride=2, padding=1),
@@ -206,13 +222,15 @@ class _Guess(nn.Module):
                 nn.Conv2d(48, 64, 3, stride=2, padding=1),
             ]
         )
-        self.out = nn.Linear(64 * CELLS[0] * CELLS[1], 1)
+        self.out = nn.Linear(64 * 2 * 3, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, seen: Tensor) -> Tensor:
-        h = seen  # (N, 6, 32, 48)
+    def forward(self, small: Tensor, forget: float = 0.0) -> Tensor:
+        """small (N, 3, 32, 48) in [-1, 1]; `forget`: share of what is seen that is dropped, in training."""
+        usual = (knots_of(log_mean(small)) * self.usual).sum(dim=1, keepdim=True)
+        h = look(small)  # (N, 6, 32, 48)
         for conv in self.convs:
             h = F.relu(conv(h))  # ... (N, 64, 4, 6)
-        cells = F.avg_pool2d(h, 2).flatten(1)  # (N, 384), of 2x3 cells
-        return FARTHEST * torch.tanh(self.out(cells) / FARTHEST)
+        cells = F.avg_pool2d(h, 2).flatten(1)  # (N, 384): what is seen in each of 2x3 cells
+        return usual + self.out(F.dropout(cells, forget, forget > 0))

@@ -12,21 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lldiffusion.config import DataConfig
 from lldiffusion.data.dataset import Source, load_bytes
 from lldiffusion.data.layouts import Pair
 from lldiffusion.engines.level import reduce_picture
-from lldiffusion.model.level import LevelHead, log_mean
+from lldiffusion.model.level import LevelHead, knots_of, log_mean
 
-STEPS = 1500
-BATCH = 32
-RATE = 2e-3
-DECAY = 0.02  # weight decay: few pictures
-SHIFT = 0.15  # random exposure of the low picture, +- this many log2 of the sRGB value
-SMALLEST = 0.85  # of each side of a thumbnail: random parts stand for the whole
-AVERAGE = 0.995  # decay of the averaged weights, which are kept
+STEPS = 4000  # of each network
+BATCH = 24
+RATE = 3e-3
+DECAY = 0.02  # weight decay
+SHIFT = 0.05  # random exposure of the low picture, +- this many log2 of the sRGB value
+PRIOR = 1e-3  # of the curve: weight of "no change" against all pictures together
+FORGET = 0.5  # share of what is seen that is dropped in each step
 HUBER = 0.25  # log2: a picture that is further off than this pulls no harder
 
 
@@ -66,50 +66,48 @@ def _of(pairs: tuple[Pair, ...] | list[Pair]) -> tuple[Tensor, Tensor]:
 
 
 def fit_guess(head: LevelHead, seen: Thumbnails, seed: int = 0, steps: int = STEPS) -> None:
-    """Fit `head.guess` in place; its averaged weights are kept."""
-    generator = torch.Generator().manual_seed(seed)
-    parameters = list(head.mean.parameters())
-    head.mean.requires_grad_(True)
-    optimizer = torch.optim.AdamW(parameters, RATE, weight_decay=DECAY)
+    """Fit `head.guess` in place, its networks one after the other, each with draws of its own."""
+    for number, guess in enumerate(head.mean):
+        guess.requires_grad_(True)
+        _fit(guess, seen, torch.Generator().manual_seed(seed * len(head.mean) + number), steps)
+        guess.requires_grad_(False)
+    head.zero_grad()  # or the trainer would clip by these too
+
+
+def _fit(guess: nn.Module, seen: Thumbnails, generator: torch.Generator, steps: int) -> None:
+    guess.usual.data.copy_(_usual(seen))
+    learnt = [value for name, value in guess.named_parameters() if name != "usual"]
+    optimizer = torch.optim.AdamW(learnt, RATE, weight_decay=DECAY, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    average = [p.detach().clone() for p in parameters]
-    for step in range(steps):
+    for _ in range(steps):
         low, wanted = _draw(seen, generator)
-        loss = F.huber_loss(head.guess_of(low), wanted, delta=HUBER)
+        loss = F.huber_loss(guess(low, FORGET), wanted - log_mean(low), delta=HUBER)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         rate.step()
-        with torch.no_grad():
-            for kept, p in zip(average, parameters, strict=True):
-                kept.lerp_(p, 1 - min(AVERAGE, (1 + step) / (10 + step)))
-    with torch.no_grad():
-        for kept, p in zip(average, parameters, strict=True):
-            p.copy_(kept)
-    head.mean.requires_grad_(False)
-    head.zero_grad()  # or the trainer would clip by these too
+
+
+def _usual(seen: Thumbnails) -> Tensor:
+    """(KNOTS,): the curve closest to the changes of all pictures, drawn to zero where there are none."""
+    shares, changes = knots_of(log_mean(seen.low)), log_mean(seen.normal) - log_mean(seen.low)
+    weighted = shares * (seen.weight / seen.weight.sum())[:, None]
+    gram = weighted.T @ shares + PRIOR * torch.eye(shares.shape[1])
+    return torch.linalg.solve(gram, weighted.T @ changes)[:, 0]
 
 
 def _draw(seen: Thumbnails, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A batch of parts of pictures, flipped and lit otherwise, and the log2 means they shall get."""
+    """A batch of pictures, mirrored and lit a little otherwise, and the log2 means that they shall get."""
     which = torch.multinomial(seen.weight, BATCH, replacement=True, generator=generator)
-    low, normal = seen.low[which], seen.normal[which]
-    corners = torch.rand(BATCH, 4, generator=generator)
-    kept = SMALLEST + (1 - SMALLEST) * corners[:, :2]
-    middle = (corners[:, 2:] * 2 - 1) * (1 - kept)
-    flip = torch.randint(2, (BATCH, 2), generator=generator) * 2.0 - 1
-    place = torch.zeros(BATCH, 2, 3)
-    place[:, 0, 0], place[:, 1, 1] = kept[:, 0] * flip[:, 0], kept[:, 1] * flip[:, 1]
-    place[:, :, 2] = middle
-    grid = F.affine_grid(place, list(low.shape), align_corners=False)
-    low, normal = (F.grid_sample(side, grid, align_corners=False, padding_mode="border") for side in (low, normal))
+    low, wanted = seen.low[which], log_mean(seen.normal[which])
+    mirrored = [axis for axis in (2, 3) if torch.rand(1, generator=generator) < 0.5]
     shift = torch.exp2(SHIFT * (2 * torch.rand(BATCH, 1, 1, 1, generator=generator) - 1))
-    lit = ((low + 1) * shift - 1).clamp(-1, 1)
-    same = (low == normal).flatten(1).all(dim=1)[:, None, None, None]
-    return torch.where(same, low, lit), log_mean(normal)
+    needs_nothing = (log_mean(low) == wanted)[:, :, None, None]  # a shift would ask to undo it
+    shift = torch.where(needs_nothing, torch.ones_like(shift), shift)
+    return ((low.flip(mirrored) + 1) * shift - 1).clamp(-1, 1), wanted
 
 
 @torch.no_grad()
 def guess_error(head: LevelHead, low: Tensor, normal: Tensor) -> float:
-    """Mean absolute error of the guessed mean in 1/255."""
+    """Mean absolute error of the guessed mean in 1/255; low, normal (P, 3, 32, 48)."""
     return 255 * float((torch.exp2(head.guess_of(low)) - torch.exp2(log_mean(normal))).abs().mean())

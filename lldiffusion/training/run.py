@@ -43,7 +43,7 @@ def plan_run(config: Config, folder: str | Path, stage: str = "all", start: str 
         config.model.check_grids("degrader")
     if start is not None:
         _check_network(config, start)
-    elif stage == "enhance" and not (Path(folder) / "joint").is_dir():
+    elif stage == "enhance" and not any((Path(folder) / name).is_dir() for name in STAGES):
         raise LLDiffusionError(
             "stage 'enhance' starts from a stage-1 model: give it with --init MODEL, or --resume RUN"
         )
@@ -99,7 +99,8 @@ def execute(plan: Plan) -> Path:
 def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: object, journal: Journal) -> Path:
     folder = plan.folder / stage
     if stage == "enhance" and start is None:
-        start = str(_last(plan.folder / "joint"))
+        begun = bool(checkpoints(folder))  # a run of stage 2 alone goes on from itself
+        start = str(_last(folder if begun else plan.folder / "joint"))
     model = _started(plan.config, start, stage) if start else LLDiffusion(plan.config)
     if stage == "joint" and model.level is not None and start is None and not checkpoints(folder):
         seen = collect(plan.sources, plan.config.data)

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from skimage import data
 
 from lldiffusion.cli import run
 from lldiffusion.evaluation.baselines import BASELINES, automatic_gamma
+from lldiffusion.evaluation.lpips import Lpips
+from lldiffusion.evaluation.lpips_weights import SHAPES
 from lldiffusion.evaluation.measure import Instruments, Job, measure
 from lldiffusion.evaluation.protocols import get_protocol
 from lldiffusion.evaluation.report import Report
-from lldiffusion.images import Image, read_image, write_image
+from lldiffusion.images import Image, read_image, to_uint8, write_image
 
 SIZE = (96, 224)  # height, width: two blocks for NIQE
 
 
 @pytest.fixture(autouse=True)
-def no_niqe_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LLDIFF_NIQE_PARAMS", raising=False)
+def nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No parameters and weights of the machine's, and no network."""
+    for variable in ("LLDIFF_NIQE_PARAMS", "LLDIFF_LPIPS_WEIGHTS"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.getbasetemp() / "no weights"))
+    monkeypatch.setattr("lldiffusion.evaluation.lpips_weights.URL", "http://127.0.0.1:9/alexnet.pth")
 
 
 @pytest.fixture
@@ -45,6 +53,14 @@ def results(pairs: Path, tmp_path: Path) -> Path:
     for path in sorted((pairs / "low").iterdir()):
         write_image(tmp_path / "method" / path.name, Image(automatic_gamma(read_image(path).pixels)))
     return tmp_path / "method"
+
+
+@pytest.fixture(scope="module")
+def lpips_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up AlexNet, heads included."""
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("weights") / "alex.safetensors"
+    save_file({name: rng.random(shape, np.float32) / shape[0] - 0.001 for name, shape in SHAPES.items()}, path)
+    return path
 
 
 @pytest.fixture
@@ -100,6 +116,35 @@ def test_results_of_another_method_agree_with_the_method_itself(pairs: Path, res
     assert of_files["standard_psnr"] == pytest.approx(of_method["standard_psnr"])  # both are rounded to 8 bit
 
 
+def test_lpips_joins_the_table_the_json_the_csv_and_the_published_results(
+    pairs: Path, tmp_path: Path, lpips_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--protocol", "standard", "-o", tmp_path / "o.json", "--lpips-weights", lpips_weights)
+    assert evaluate("--baseline", "input", "--data", pairs, *options) == 0
+    report = json.loads((tmp_path / "o.json").read_text())
+    low, high = (to_uint8(read_image(pairs / side / "b.png").pixels) for side in ("low", "high"))
+    found = next(image for image in report["images"] if image["name"] == "b")["standard_lpips"]
+    assert found == pytest.approx(Lpips.load(lpips_weights)(low, high), abs=1e-6)
+    rows = list(csv.DictReader((tmp_path / "o.csv").open()))
+    mean = np.mean([float(row["standard_lpips"]) for row in rows])
+    assert report["means"]["standard_lpips"]["mean"] == pytest.approx(mean, abs=1e-5)
+    assert hashlib.sha256(lpips_weights.read_bytes()).hexdigest() in report["lpips"]
+    printed = capsys.readouterr().out
+    assert "PSNR  SSIM LPIPS" in printed
+    ours = next(line for line in printed.splitlines() if "this run, standard" in line)
+    assert f"{mean:.4g}" in ours
+    assert "not measured (no AlexNet" not in printed
+
+
+def test_without_weights_one_line_says_how_to_get_lpips(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate("--baseline", "input", "--data", pairs, "-o", tmp_path / "o.json") == 0
+    reason = json.loads((tmp_path / "o.json").read_text())["lpips"]
+    assert "give --lpips-weights FILE or set LLDIFF_LPIPS_WEIGHTS" in reason
+    assert f"LPIPS: not measured ({reason})" in capsys.readouterr().out.splitlines()
+
+
 def test_limit_measures_the_first_images(pairs: Path, tmp_path: Path) -> None:
     assert evaluate("--baseline", "input", "--data", pairs, "--limit", 1, "-o", tmp_path / "o.json") == 0
     assert [image["name"] for image in json.loads((tmp_path / "o.json").read_text())["images"]] == ["a"]
@@ -143,6 +188,8 @@ def test_two_results_for_one_image_are_refused(
         (("--baseline", "gamma", "--steps", "3"), "--steps only apply to a model"),
         (("--baseline", "gamma", "-o", "report.txt"), "ends in .json"),
         (("--baseline", "gamma", "--niqe-params", "none.mat"), "no NIQE parameters at 'none.mat'"),
+        (("--baseline", "gamma", "--lpips-weights", "none.npz"), "no LPIPS weights at 'none.npz'"),
+        (("--video", "clip.mp4", "--lpips-weights", "none.npz"), "--lpips-weights are of images"),
         (("--results", "nowhere"), "'nowhere' is not a folder"),
         (("--seeds", "0,x"), "give whole numbers"),
         (("--seeds", "1,1"), "each is given once"),
@@ -169,7 +216,9 @@ def test_unpaired_images_get_niqe_only(
 ) -> None:
     dark = (pairs / "low").rename(tmp_path / "night")
     assert evaluate("--baseline", "gamma", "--data", dark, "-o", tmp_path / "o.json", "--niqe-params", niqe_params) == 0
-    assert set(json.loads((tmp_path / "o.json").read_text())["means"]) == {"niqe", "seconds"}
+    report = json.loads((tmp_path / "o.json").read_text())
+    assert set(report["means"]) == {"niqe", "seconds"}
+    assert report["lpips"] == "no normal-light images"  # and its weights were not fetched
     assert "Published results" not in capsys.readouterr().out
     assert evaluate("--baseline", "gamma", "--data", dark, "-o", tmp_path / "p.json") == 2
     assert "nothing to measure: NIQE has no parameters" in capsys.readouterr().err

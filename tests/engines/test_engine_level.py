@@ -41,7 +41,7 @@ def dark(height: int, width: int, seed: int = 0) -> np.ndarray:
 def test_a_thumbnail_is_the_exact_area_average(size: tuple[int, int]) -> None:
     """Against averages of the picture with every pixel repeated until both sizes divide it."""
     picture = np.random.default_rng(1).random((*size, 3), dtype=np.float32)
-    rows = np.repeat(picture, 64, axis=0).reshape(64, size[0], size[1], 3).mean(axis=1)
+    rows = np.repeat(picture.astype(np.float64), 64, axis=0).reshape(64, size[0], size[1], 3).mean(axis=1)
     wanted = np.repeat(rows, 96, axis=1).reshape(64, 96, size[1], 3).mean(axis=2)
     np.testing.assert_allclose(reduce_picture(picture), wanted, atol=1e-6)
     planes = picture.transpose(2, 0, 1)[None].repeat(2, axis=0)
@@ -62,11 +62,11 @@ def test_exposure_reaches_the_denoiser_through_the_loop(tiny: LLDiffusion) -> No
 def test_a_picture_is_lit_as_a_whole_whatever_its_size_and_padding(tiny: LLDiffusion) -> None:
     """The window leaves the padding out: an odd size is lit like the part of it that needs none."""
     picture = dark(150, 230)
-    result = Enhancer(TorchEngine(tiny), tiny.config)(picture)
+    result = Enhancer(TorchEngine(tiny), tiny.config, exposure=2.0)(picture)
     y = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()) * 2 - 1
     assert tiny.level is not None
     level = tiny.level(torch.from_numpy(thumbnail_of(y.numpy())))
-    wanted = (brighten(y, level, whole(1, y))[0].permute(1, 2, 0).numpy() + 1) / 2
+    wanted = (brighten(y, level, whole(1, y), 2.0)[0].permute(1, 2, 0).numpy() + 1) / 2
     assert np.abs(result - wanted).mean() < 0.02 < np.abs(result - picture).mean()
 
 

@@ -13,7 +13,6 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.baselines import automatic_gamma, fixed_gamma, get_baseline
-from lldiffusion.evaluation.lpips import load_lpips, measure_with
 from lldiffusion.evaluation.metrics import Uint8, brightness_error, luminance, psnr, ssim_gaussian, ssim_uniform
 from lldiffusion.evaluation.table import load_table, rank
 
@@ -83,26 +82,6 @@ def test_automatic_gamma_sends_the_mean_grey_to_the_target() -> None:
 def test_an_unknown_baseline_names_the_nearest() -> None:
     with pytest.raises(LLDiffusionError, match="did you mean 'gamma'"):
         get_baseline("gama")
-
-
-def test_lpips_without_its_weights_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    answer = load_lpips()
-    assert isinstance(answer, str)
-    assert "torchvision" in answer
-
-
-def test_lpips_gives_its_network_planes_in_0_1(pair: tuple[Uint8, Uint8]) -> None:
-    seen = []
-
-    def network(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        seen.extend([a, b])
-        return (a - b).abs().mean()
-
-    value = measure_with(network)(*pair)
-    assert value == pytest.approx(np.abs(pair[0].astype(float) - pair[1]).mean() / 255, abs=1e-6)
-    assert [tuple(x.shape) for x in seen] == [(1, 3, 120, 160)] * 2
-    assert all(float(x.min()) >= 0 and float(x.max()) <= 1 for x in seen)
 
 
 def test_every_published_number_has_a_source_and_runs_are_ranked_among_them() -> None:

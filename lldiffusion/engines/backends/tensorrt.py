@@ -233,14 +233,15 @@ class TensorRtEngine(Engine):
     def _session(self, key: tuple[Any, ...], shape: Shape | None) -> Session:
         """The session of planes of this shape; None: of thumbnails, which have one shape only."""
         thread = self._thread()
-        known = thread.sessions.find(key)
+        sessions = thread.thumbnails if shape is None else thread.sessions
+        known = sessions.find(key)
         if known is not None:
             return known
         names = [LEVEL] if shape is None else [graph for graph in self._engines if graph != LEVEL]
         engines = {graph: self._engines[graph] for graph in names}
         profiles = {g: 0 if shape is None else self._profile(engine, shape) for g, engine in engines.items()}
         thread.ensure_scratch(max(e.get_device_memory_size_for_profile_v2(profiles[g]) for g, e in engines.items()))
-        return thread.sessions.get(key, partial(self._new_session, thread, profiles))
+        return sessions.get(key, partial(self._new_session, thread, profiles))
 
     def _new_session(self, thread: ThreadState, profiles: dict[str, int]) -> Session:
         contexts = {}

@@ -18,7 +18,7 @@ from ..sampler import Step
 from .device_memory import DeviceArray, Pool
 
 T = TypeVar("T")
-SESSIONS = 4  # image sizes (and numbers of steps) kept ready in each thread, beside one for thumbnails
+SESSIONS = 4  # image sizes (and numbers of steps) kept ready in each thread
 PLANNED = 64  # steps whose numbers stay on the GPU while no loop is captured
 
 
@@ -79,7 +79,8 @@ class ThreadState:
         self.pool = Pool(self.stream)  # of coefficients, and of arrays that belong to no session
         self.scratch: DeviceArray | None = None
         self.numbers: Lru[dict[str, DeviceArray]] = Lru(PLANNED)  # of single steps
-        self.sessions: Lru[Session] = Lru(SESSIONS + 1, partial(_close, self.stream))
+        self.sessions: Lru[Session] = Lru(SESSIONS, partial(_close, self.stream))
+        self.thumbnails: Lru[Session] = Lru(1, partial(_close, self.stream))  # of the level, which captures nothing
         weakref.finalize(self, self.sessions.clear).atexit = False  # when its thread ends
         self.current: Session | None = None  # of the loop that is running
 
@@ -87,6 +88,7 @@ class ThreadState:
         """Scratch memory of at least `size` bytes; when it must grow, captured loops are dropped: they know the old."""
         if self.scratch is None or self.scratch.nbytes < size:
             self.sessions.clear()
+            self.thumbnails.clear()
             self.scratch = None
             self.scratch = Pool(self.stream).empty((-(-size // 4),))
         return self.scratch
