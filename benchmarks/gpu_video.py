@@ -38,7 +38,7 @@ class LastProgress:
         self.progress = progress
 
     def message(self, line: str) -> None:
-        """For the log."""
+        """Print a line of the log."""
         print(f"  {line}", flush=True)
 
 

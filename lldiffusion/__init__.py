@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .versions import __version__ as __version__
+
 if TYPE_CHECKING:
-    from lldiffusion.bench.run import benchmark as benchmark
+    from lldiffusion.bench.benchmark import benchmark as benchmark
     from lldiffusion.bundle import Bundle as Bundle
     from lldiffusion.config import load_config as load_config
     from lldiffusion.engines import Enhancer as Enhancer
@@ -20,14 +22,12 @@ if TYPE_CHECKING:
     from lldiffusion.training import train as train
     from lldiffusion.video import VideoEnhancer as VideoEnhancer
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "Bundle": "lldiffusion.bundle",
     "Enhancer": "lldiffusion.engines",
     "LLDiffusionError": "lldiffusion.errors",
     "VideoEnhancer": "lldiffusion.video",
-    "benchmark": "lldiffusion.bench.run",
+    "benchmark": "lldiffusion.bench.benchmark",
     "export_bundle": "lldiffusion.export.exporter",
     "load_config": "lldiffusion.config",
     "load_model": "lldiffusion.model",

@@ -324,9 +324,7 @@ def change_config(config: Config, file: Path | None, overrides: list[str] | tupl
 
 def config_from_dict(table: dict[str, Any]) -> Config:
     """Build a `Config` from nested dictionaries as TOML or JSON give them."""
-    config = build(Config, _renewed(table), "")
-    assert isinstance(config, Config)
-    return config
+    return build(Config, _renewed(table), "")
 
 
 def _renewed(table: dict[str, Any]) -> dict[str, Any]:

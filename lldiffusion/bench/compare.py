@@ -8,7 +8,7 @@ from statistics import median
 
 from lldiffusion.errors import LLDiffusionError
 
-from .record import Measurement, Result
+from .record import BenchResult, Measurement
 from .statistics import FEWEST, noise
 
 THRESHOLD = 0.1  # relative: a change of the median below this is not called one, whatever the noise
@@ -42,7 +42,7 @@ class Comparison:
         return tuple(change for change in self.changes if change.verdict in REGRESSIONS)
 
 
-def compare(old: Result, new: Result, threshold: float = THRESHOLD) -> Comparison:
+def compare(old: BenchResult, new: BenchResult, threshold: float = THRESHOLD) -> Comparison:
     """Compare what both files measured.
 
     A median counts as changed when it moved by more than `threshold` and by more than both series' noise together.
@@ -84,7 +84,7 @@ def _worse(old: Measurement, new: Measurement) -> bool:
     return old.psnr is not None and new.psnr is not None and new.psnr < old.psnr - PSNR_DROP
 
 
-def _notes(old: Result, new: Result, common: int) -> Iterator[str]:
+def _notes(old: BenchResult, new: BenchResult, common: int) -> Iterator[str]:
     """What makes a comparison doubtful."""
     mine, yours = old.machine, new.machine
     if (mine.cpu, mine.cores, mine.gpu) != (yours.cpu, yours.cores, yours.gpu):
@@ -100,5 +100,5 @@ def _notes(old: Result, new: Result, common: int) -> Iterator[str]:
             yield f"{alone} measurements are only in {name} file"
 
 
-def _machine(result: Result) -> str:
+def _machine(result: BenchResult) -> str:
     return f"{result.machine.gpu or result.machine.cpu} ({result.machine.cores} cores)"

@@ -38,11 +38,11 @@ class Cost:
     step: tuple[Operator, ...]
 
     def operations(self, steps: int) -> float:
-        """Of a whole call."""
+        """Floating-point operations of a whole call."""
         return sum(o.operations for o in self.once) + steps * sum(o.operations for o in self.step)
 
     def bytes(self, steps: int, precision: str) -> float:
-        """Of a whole call."""
+        """Bytes that a whole call reads and writes."""
         numbers = sum(o.numbers for o in self.once) + steps * sum(o.numbers for o in self.step)
         return WIDTH[precision] * numbers
 
@@ -79,17 +79,17 @@ def _count(config: Config, height: int, width: int, batch: int) -> Cost:
     y = torch.empty(batch, 3, height, width, device="meta")
     window, zero = torch.empty(batch, 4, device="meta"), torch.zeros(1, device="meta")
     with torch.no_grad():  # inference mode would hide convolutions behind composite operators
-        once, features = _watch(lambda: model.encoder(y))
+        once, features = _heavy_operators(lambda: model.encoder(y))
         level = None
         if model.level is not None:
             thumbnail = torch.empty(batch, 3, ROWS, COLUMNS, device="meta")
-            head, level = _watch(lambda: model.level(thumbnail))
+            head, level = _heavy_operators(lambda: model.level(thumbnail))
             once += head
-        step, _ = _watch(lambda: model.denoiser(y, y, y, zero, features, level, window))
+        step, _ = _heavy_operators(lambda: model.denoiser(y, y, y, zero, features, level, window))
     return Cost(once, step)
 
 
-def _watch(call: Any) -> tuple[tuple[Operator, ...], Any]:
+def _heavy_operators(call: Any) -> tuple[tuple[Operator, ...], Any]:
     """The heavy operators that `call` runs, and its answer."""
     import torch
     from torch.overrides import TorchFunctionMode
@@ -110,7 +110,7 @@ def _watch(call: Any) -> tuple[tuple[Operator, ...], Any]:
             found.append(Operator(operations, _numbers((query, key, value, query))))
             return torch.empty_like(query)
 
-    class Watcher(TorchDispatchMode):
+    class OperatorRecorder(TorchDispatchMode):
         def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
             answer = function(*arguments, **(named or {}))
             if function._overloadpacket in flop_registry:
@@ -118,7 +118,7 @@ def _watch(call: Any) -> tuple[tuple[Operator, ...], Any]:
                 found.append(Operator(operations, _numbers((arguments, answer))))
             return answer
 
-    with Watcher(), Fused():
+    with OperatorRecorder(), Fused():
         answer = call()
     return tuple(found), answer
 

@@ -28,7 +28,7 @@ class PlainEngine(TorchEngine):
 
 
 class AuthorsEngine(PlainEngine):
-    """As the authors' code runs it: encoder and colour map again at every step, spectral norm computed on the way."""
+    """The authors' way: encoder and colour map again at every step, spectral norm computed on the way."""
 
     def encode(self, low: Array) -> tuple[Array, ...]:
         return ()

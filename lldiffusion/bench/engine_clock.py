@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-Watch = Callable[[Any, "Stopwatch"], None]  # puts the stopwatch around the bare calls of an engine
+AttachStopwatch = Callable[[Any, "Stopwatch"], None]  # puts the stopwatch around the bare calls of an engine
 
 
 class Stopwatch:
@@ -39,35 +39,35 @@ class Stopwatch:
 class _Proxy:
     """An object whose one method is timed."""
 
-    def __init__(self, inner: Any, method: str, watch: Stopwatch) -> None:
+    def __init__(self, inner: Any, method: str, stopwatch: Stopwatch) -> None:
         self._inner = inner
-        setattr(self, method, watch.wrap(getattr(inner, method)))
+        setattr(self, method, stopwatch.wrap(getattr(inner, method)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
-def watch_onnx_runtime(engine: Any, watch: Stopwatch) -> None:
+def time_onnx_runtime(engine: Any, stopwatch: Stopwatch) -> None:
     """`OnnxRuntimeEngine`: its sessions' runs."""
     engine._sessions = {
-        name: _Proxy(session, "run_with_iobinding", watch) for name, session in engine._sessions.items()
+        name: _Proxy(session, "run_with_iobinding", stopwatch) for name, session in engine._sessions.items()
     }
 
 
-def watch_openvino(engine: Any, watch: Stopwatch) -> None:
+def time_openvino(engine: Any, stopwatch: Stopwatch) -> None:
     """`OpenVinoEngine`: its requests' runs."""
     make, made = engine._request, {}
 
     def request(graph: str) -> Any:
         if graph not in made:
-            made[graph] = _Proxy(make(graph), "infer", watch)
+            made[graph] = _Proxy(make(graph), "infer", stopwatch)
         return made[graph]
 
     engine._request = request
 
 
-def watch_torch(engine: Any, watch: Stopwatch) -> None:
+def time_torch(engine: Any, stopwatch: Stopwatch) -> None:
     """`TorchEngine`: the three networks.  On a GPU this is the time to enqueue them: not used there."""
     for name in ("encoder", "color_map", "denoiser"):
         module = getattr(engine._model, name)
-        module.forward = watch.wrap(module.forward)
+        module.forward = stopwatch.wrap(module.forward)

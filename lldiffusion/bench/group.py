@@ -12,14 +12,14 @@ from lldiffusion.engines.memory import host_memory, peak_bytes
 from lldiffusion.engines.select_backend import memory_need
 
 from .cost import count
-from .peers import Job, Peer, label
+from .models import BenchModel
+from .peers import Peer, PeerJob, label
 from .pictures import dark_picture
-from .quality import SAME, Quality, against, middle
+from .quality import SAME_QUALITY, Quality, fidelity, known_median
 from .record import Ceilings, Measurement, Stages
-from .remote import PeerError, Remote
-from .rounds import Outcome, Say, Series, measure
-from .sources import Source
+from .rounds import OnMessage, Timings, TimingSeries, measure
 from .statistics import noise
+from .worker_process import PeerError, WorkerProcess
 
 CALLS = 6  # of each peer at least: opening, warm-up, three rounds, comparing pictures
 COMPILING = 0.3  # share of a group's time that a peer may take to prepare itself for the size
@@ -32,7 +32,7 @@ REFERENCE = "eager"  # whose float32 pictures the others are compared with
 class Group:
     """What to measure together."""
 
-    source: Source
+    source: BenchModel
     width: int
     height: int
     batch: int
@@ -53,19 +53,19 @@ class Group:
 
     @property
     def label(self) -> str:
-        """In messages."""
+        """The group's name in messages."""
         return f"{self.source.name} at {self.width}x{self.height}" + f", batch {self.batch}" * (self.batch > 1)
 
 
 @dataclass
-class Bench:
+class Context:
     """What every group needs to know."""
 
     folder: Path
     device: str
     cpus: list[int]
     ceilings: dict[str, Ceilings]  # by precision
-    say: Say
+    say: OnMessage
     quality: dict[tuple[str, int], Quality] = field(default_factory=dict)  # (model, steps)
     notes: list[str] = field(default_factory=list)
     decode: dict[tuple[int, int], float] = field(default_factory=dict)
@@ -75,63 +75,73 @@ class Bench:
         if text not in self.notes:
             self.notes.append(text)
 
-    def job(self, source: Source, peer: Peer, precision: str) -> Job:
+    def job(self, source: BenchModel, peer: Peer, precision: str) -> PeerJob:
         """The order for a worker."""
-        return Job(peer.name, precision, source.checkpoint, source.preset, source.bundle, self.device)
+        return PeerJob(peer.name, precision, source.checkpoint, source.preset, source.bundle, self.device)
 
 
-def run_group(bench: Bench, group: Group, seconds: float) -> list[Measurement]:
+def run_group(context: Context, group: Group, seconds: float) -> list[Measurement]:
     """Measure a group in about `seconds`; what fails is noted, and the rest goes on."""
     start = time.monotonic()
     with ExitStack() as stack:
-        remotes = open_peers(bench, group, seconds, stack)
-        if not remotes:
+        workers = open_peers(context, group, seconds, stack)
+        if not workers:
             return []
         left = seconds - (time.monotonic() - start)
-        outcome = measure(dict(remotes), list(group.steps), max(left, 1), bench.say)
-        for who, reason in outcome.failed.items():
-            bench.note(f"{group.label}: {who} failed: {reason}")
-        for text in outcome.notes:
-            bench.note(f"{group.label}: {text}")
-        found = compare_pictures(bench, group, remotes, outcome, seconds)
-    cold = cold_starts(bench, group, remotes, seconds)
+        timings = measure(dict(workers), list(group.steps), max(left, 1), context.say)
+        for who, reason in timings.failed.items():
+            context.note(f"{group.label}: {who} failed: {reason}")
+        for text in timings.notes:
+            context.note(f"{group.label}: {text}")
+        found = compare_pictures(context, group, workers, timings, seconds)
+    cold = cold_starts(context, group, workers, seconds)
     return [
-        _assemble(bench, group, remotes[one.who], one, found.get((one.who, one.steps)), cold.get(one.who, ()))
-        for one in outcome.series
+        _assemble(context, group, workers[one.who], one, found.get((one.who, one.steps)), cold.get(one.who, ()))
+        for one in timings.series
         if one.samples
     ]
 
 
-def open_peers(bench: Bench, group: Group, seconds: float, stack: ExitStack) -> dict[str, Remote]:
+def open_peers(context: Context, group: Group, seconds: float, stack: ExitStack) -> dict[str, WorkerProcess]:
     """The peers that open, in order, as far as memory goes."""
-    remotes: dict[str, Remote] = {}
+    workers: dict[str, WorkerProcess] = {}
     free = SHARE_OF_MEMORY * host_memory()
     for peer, precision in group.peers:
         name = label(peer, precision)
-        needed = _needed(bench, group, peer)
+        needed = _needed(context, group, peer)
         problem = _obstacle(peer, needed, free, seconds)
         if problem:
-            bench.note(f"{group.label}: {name} left out: {problem}")
+            context.note(f"{group.label}: {name} left out: {problem}")
             continue
-        bench.say(f"opening {name}")
+        context.say(f"opening {name}")
         try:
-            remote = _open(bench, group, peer, precision, seconds)
+            worker = _open(context, group, peer, precision, seconds)
         except PeerError as error:
-            bench.note(f"{group.label}: {name} left out: {error}")
+            context.note(f"{group.label}: {name} left out: {error}")
             continue
-        stack.callback(remote.close)
-        remotes[name] = remote
+        stack.callback(worker.close)
+        workers[name] = worker
         free -= needed
-    return remotes
+    return workers
 
 
-def _open(bench: Bench, group: Group, peer: Peer, precision: str, seconds: float) -> Remote:
+def _open(context: Context, group: Group, peer: Peer, precision: str, seconds: float) -> WorkerProcess:
     source = group.source
     own = source.config.sampling.steps if group.cold else 1
-    memory = int(0.9 * host_memory()) if bench.device == "cpu" else 0
-    picture = dark_picture(group.width, group.height, bench.folder)
-    job = bench.job(source, peer, precision)
-    return Remote(peer, job, bench.folder, picture, group.batch, own, bench.cpus, memory, _patience(peer, seconds))
+    memory = int(0.9 * host_memory()) if context.device == "cpu" else 0
+    picture = dark_picture(group.width, group.height, context.folder)
+    job = context.job(source, peer, precision)
+    return WorkerProcess(
+        peer,
+        job,
+        context.folder,
+        picture,
+        batch=group.batch,
+        steps=own,
+        cpus=context.cpus,
+        memory=memory,
+        patience=_patience(peer, seconds),
+    )
 
 
 def _patience(peer: Peer, seconds: float) -> float:
@@ -139,9 +149,9 @@ def _patience(peer: Peer, seconds: float) -> float:
     return COMPILING * seconds if peer.per_size else max(60, seconds / 2)
 
 
-def _needed(bench: Bench, group: Group, peer: Peer) -> float:
+def _needed(context: Context, group: Group, peer: Peer) -> float:
     """Bytes of this machine's memory that a peer will take, about."""
-    if bench.device != "cpu":
+    if context.device != "cpu":
         return 0.0
     return group.batch * peak_bytes(group.source.config.model, group.width * group.height, memory_need(peer.name))
 
@@ -156,98 +166,108 @@ def _obstacle(peer: Peer, needed: float, free: float, seconds: float) -> str:
 
 
 def compare_pictures(
-    bench: Bench, group: Group, remotes: dict[str, Remote], outcome: Outcome, seconds: float
+    context: Context, group: Group, workers: dict[str, WorkerProcess], timings: Timings, seconds: float
 ) -> dict[tuple[str, int], tuple[float, float]]:
     """(peer, steps) -> (PSNR against eager float32, brightness drift), with one more call each."""
-    if REFERENCE not in remotes or REFERENCE in outcome.failed:
+    if REFERENCE not in workers or REFERENCE in timings.failed:
         return {}
-    picture = dark_picture(group.width, group.height, bench.folder)
+    picture = dark_picture(group.width, group.height, context.folder)
     found: dict[tuple[str, int], tuple[float, float]] = {}
-    for run in dict.fromkeys(series.run for series in outcome.series):
+    for run in dict.fromkeys(series.run for series in timings.series):
         wanted = None
-        for who in sorted(remotes, key=lambda who: who != REFERENCE):
-            remote = remotes[who]
-            if who in outcome.failed:
+        for who in sorted(workers, key=lambda who: who != REFERENCE):
+            worker = workers[who]
+            if who in timings.failed:
                 continue
-            bench.say(f"comparing pictures: {who}, {run} steps")
+            context.say(f"comparing pictures: {who}, {run} steps")
             try:
-                given = remote.enhance(picture, run, patience=max(60, seconds))
+                given = worker.enhance(picture, run, patience=max(60, seconds))
             except PeerError as error:
-                bench.note(f"{group.label}: {who} failed: {error}")
+                context.note(f"{group.label}: {who} failed: {error}")
                 continue
             wanted = given if who == REFERENCE else wanted
-            for series in outcome.series:
+            for series in timings.series:
                 if series.who == who and series.run == run and wanted is not None:
-                    found[who, series.steps] = against(given, wanted)
+                    found[who, series.steps] = fidelity(given, wanted)
     return found
 
 
-def cold_starts(bench: Bench, group: Group, remotes: dict[str, Remote], seconds: float) -> dict[str, tuple[float, ...]]:
+def cold_starts(
+    context: Context, group: Group, workers: dict[str, WorkerProcess], seconds: float
+) -> dict[str, tuple[float, ...]]:
     """Seconds to the first picture, twice each: when the group was opened, and once more on its own."""
     if not group.cold:
         return {}
     found = {}
-    for who, remote in remotes.items():
-        times: tuple[float, ...] = (remote.cold_start,)
-        if remote.cold_start < seconds / 20:
-            bench.say(f"cold start of {who}")
+    for who, worker in workers.items():
+        times: tuple[float, ...] = (worker.cold_start,)
+        if worker.cold_start < seconds / 20:
+            context.say(f"cold start of {who}")
             try:
-                again = _open(bench, group, remote.peer, remote.job.precision, seconds)
+                again = _open(context, group, worker.peer, worker.job.precision, seconds)
                 again.close()
                 times += (again.cold_start,)
             except PeerError as error:
-                bench.note(f"{group.label}: {who} did not start again: {error}")
+                context.note(f"{group.label}: {who} did not start again: {error}")
         found[who] = times
     return found
 
 
 def _assemble(
-    bench: Bench,
+    context: Context,
     group: Group,
-    remote: Remote,
-    series: Series,
+    worker: WorkerProcess,
+    series: TimingSeries,
     compared: tuple[float, float] | None,
     cold: tuple[float, ...],
 ) -> Measurement:
     own = series.steps == group.source.config.sampling.steps
-    peer, precision = remote.peer, remote.job.precision
+    peer, precision = worker.peer, worker.job.precision
     row = Measurement(
-        *(group.source.name, peer.name, precision, group.width, group.height, group.batch),
-        *(series.steps, series.seconds, series.derived, noise(series.seconds)),
-        stages=_stages(series, bench.decode.get((group.width, group.height))),
+        model=group.source.name,
+        backend=peer.name,
+        precision=precision,
+        width=group.width,
+        height=group.height,
+        batch=group.batch,
+        steps=series.steps,
+        seconds=series.seconds,
+        derived=series.derived,
+        noise=noise(series.seconds),
+        stages=_stages(series, context.decode.get((group.width, group.height))),
         overhead=_overhead(series),
         cold_start=() if peer.per_size or not own else cold,
         cold_start_uncached=cold if peer.per_size and own else (),
         host_memory=_largest([sample.memory for sample in series.samples]),
         device_memory=_largest([sample.device_memory for sample in series.samples]),
-        threads=len(bench.cpus),
+        threads=len(context.cpus),
         note=peer.about,
     )
-    return _with_quality(bench, _with_cost(bench, group, row), compared)
+    return _with_quality(context, _with_cost(context, group, row), compared)
 
 
-def _stages(series: Series, decode: float | None) -> Stages:
+def _stages(series: TimingSeries, decode: float | None) -> Stages:
     medians = {
-        name: middle([getattr(sample.stages, name) for sample in series.samples])
+        name: known_median([getattr(sample.stages, name) for sample in series.samples])
         for name in ("pre", "encoder", "color_map", "step", "post")
     }
     return Stages(decode=decode, **medians)
 
 
-def _overhead(series: Series) -> float | None:
+def _overhead(series: TimingSeries) -> float | None:
     """Median share of a call outside the bare engine; not known of calls that were put together."""
     if series.derived:
         return None
-    return middle([1 - s.bare / s.seconds if s.bare is not None else None for s in series.samples])
+    return known_median([1 - s.bare / s.seconds if s.bare is not None else None for s in series.samples])
 
 
 def _largest(values: list[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _with_cost(bench: Bench, group: Group, row: Measurement) -> Measurement:
+def _with_cost(context: Context, group: Group, row: Measurement) -> Measurement:
     cost = count(json.dumps(group.source.config.to_dict()), group.height, group.width, group.batch)
-    ceilings = bench.ceilings.get(row.precision)
+    ceilings = context.ceilings.get(row.precision)
     return replace(
         row,
         operations=cost.operations(row.steps),
@@ -256,11 +276,11 @@ def _with_cost(bench: Bench, group: Group, row: Measurement) -> Measurement:
     )
 
 
-def _with_quality(bench: Bench, row: Measurement, compared: tuple[float, float] | None) -> Measurement:
+def _with_quality(context: Context, row: Measurement, compared: tuple[float, float] | None) -> Measurement:
     if compared is None:
         return row
     row = replace(row, psnr_reference=compared[0], brightness_drift=compared[1])
-    quality = bench.quality.get((row.model, row.steps))
-    if quality is None or compared[0] < SAME:
+    quality = context.quality.get((row.model, row.steps))
+    if quality is None or compared[0] < SAME_QUALITY:
         return row
-    return replace(row, psnr=quality.psnr, ssim=quality.ssim)
+    return replace(row, psnr=quality.psnr, ssim=quality.ssim, lpips=quality.lpips)

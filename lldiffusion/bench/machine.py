@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from lldiffusion.engines.driver import driver
 from lldiffusion.versions import installed_versions
@@ -35,13 +32,6 @@ def describe_machine() -> Machine:
         gpu_memory=gpus[0].memory if gpus else 0,
         conditions=conditions(),
     )
-
-
-def made_here(schema: int) -> dict[str, Any]:
-    """What a results file begins with: its schema, this machine, the packages, the code and the time (UTC)."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    machine = asdict(describe_machine())
-    return {"schema": schema, "date": now, "machine": machine, "versions": versions(), "commit": commit()}
 
 
 def allowed_cpus() -> list[int]:

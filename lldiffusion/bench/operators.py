@@ -23,7 +23,7 @@ STEEP = 1.25  # exponent of an operator that counts as growing faster than the p
 WORTH = 0.02  # share of the time below which an operator is not named
 
 
-def culprits(bundle: str, small: tuple[int, int], large: tuple[int, int]) -> str:
+def steep_operators(bundle: str, small: tuple[int, int], large: tuple[int, int]) -> str:
     """One sentence on the operators of a step whose time grows faster than the pixels between two (width, height)."""
     times = [profile(Bundle.open(bundle), *size) for size in (small, large)]
     growth = math.log((large[0] * large[1]) / (small[0] * small[1]))
@@ -41,7 +41,7 @@ def culprits(bundle: str, small: tuple[int, int], large: tuple[int, int]) -> str
 def profile(bundle: Bundle, width: int, height: int) -> dict[str, float]:
     """Operator type -> seconds in one step of a picture of this size, float32 on the CPU."""
     ort = import_onnxruntime("profiling")
-    feeds = denoiser_feeds(bundle, width, height)
+    feeds = _denoiser_feeds(bundle, width, height)
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads()
@@ -71,7 +71,7 @@ def _sum(path: Path) -> dict[str, float]:
     return dict(times)
 
 
-def denoiser_feeds(bundle: Bundle, width: int, height: int) -> dict[str, Floats]:
+def _denoiser_feeds(bundle: Bundle, width: int, height: int) -> dict[str, Floats]:
     """Inputs of the denoiser's first step, float32, for a grey picture of this size."""
     config, engine = bundle.config, OnnxRuntimeEngine(bundle.graphs("fp32"), "fp32")
     low = pad_to_multiple(np.full((1, 3, height, width), -0.9, np.float32), config.model.size_multiple)

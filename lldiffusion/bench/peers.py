@@ -9,13 +9,13 @@ from typing import Any
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError, choose
 
-from .engine_clock import Watch, watch_onnx_runtime, watch_openvino, watch_torch
+from .engine_clock import AttachStopwatch, time_onnx_runtime, time_openvino, time_torch
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
-class Job:
+class PeerJob:
     """One peer on one model, as a worker process is told."""
 
     peer: str
@@ -33,22 +33,22 @@ class Peer:
     name: str
     about: str  # for readers of the report
     devices: tuple[str, ...]  # kinds it runs on: "cpu", "cuda"
-    open: Callable[[Job], tuple[Any, Config]]  # the engine and the model's configuration
-    watch: Watch | None  # how to see the bare engine's time, on a CPU
+    open: Callable[[PeerJob], tuple[Any, Config]]  # the engine and the model's configuration
+    attach_stopwatch: AttachStopwatch | None  # how to see the bare engine's time, on a CPU
     keeps_memory: bool = True  # glibc is told to keep freed memory, as the lldiff command does
     from_bundle: bool = False
     precisions: tuple[str, ...] = ("fp32",)
     per_size: bool = False  # prepares itself for every size at length: measured at the first size only
 
 
-def _model(job: Job) -> Any:
-    from .sources import load
+def _model(job: PeerJob) -> Any:
+    from .models import load
 
     return load(job.checkpoint, job.preset, job.device)
 
 
-def _eager(kind: str, fold: bool = True) -> Callable[[Job], tuple[Any, Config]]:
-    def open_it(job: Job) -> tuple[Any, Config]:
+def _eager(kind: str, fold: bool = True) -> Callable[[PeerJob], tuple[Any, Config]]:
+    def open_it(job: PeerJob) -> tuple[Any, Config]:
         from lldiffusion.engines.backends import torch_eager
         from lldiffusion.model import fold_spectral_norm
 
@@ -61,8 +61,8 @@ def _eager(kind: str, fold: bool = True) -> Callable[[Job], tuple[Any, Config]]:
     return open_it
 
 
-def _bundle(backend: str) -> Callable[[Job], tuple[Any, Config]]:
-    def open_it(job: Job) -> tuple[Any, Config]:
+def _bundle(backend: str) -> Callable[[PeerJob], tuple[Any, Config]]:
+    def open_it(job: PeerJob) -> tuple[Any, Config]:
         from lldiffusion.engines.select_backend import open_engine
 
         opened = open_engine(job.bundle, backend, job.device, job.precision)
@@ -80,14 +80,14 @@ PEERS = {
             "PyTorch float32, channels last, conditions computed once, freed memory kept",
             BOTH,
             _eager("TorchEngine"),
-            watch_torch,
+            time_torch,
         ),
         Peer(
             "onnxruntime",
             "the bundle's graphs in ONNX Runtime",
             BOTH,
             _bundle("onnxruntime"),
-            watch_onnx_runtime,
+            time_onnx_runtime,
             from_bundle=True,
             precisions=("fp32", "fp16"),
         ),
@@ -96,7 +96,7 @@ PEERS = {
             "the bundle's graphs in OpenVINO",
             CPU,
             _bundle("openvino"),
-            watch_openvino,
+            time_openvino,
             from_bundle=True,
         ),
         Peer(
@@ -104,7 +104,7 @@ PEERS = {
             "PyTorch float32 as the authors run it: encoder and colour map at every step, stock allocator",
             BOTH,
             _eager("AuthorsEngine", fold=False),
-            watch_torch,
+            time_torch,
             keeps_memory=False,
         ),
         Peer(
@@ -112,7 +112,7 @@ PEERS = {
             "the same with the conditions computed once per image, stock allocator",
             BOTH,
             _eager("PlainEngine"),
-            watch_torch,
+            time_torch,
             keeps_memory=False,
         ),
         Peer(

@@ -36,7 +36,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Pair:
+class QualityPair:
     """A dark picture and the truth."""
 
     name: str
@@ -55,7 +55,7 @@ def dark_picture(width: int, height: int, folder: Path) -> Path:
     return path
 
 
-def find_pairs(data: Path | None, most: int) -> list[Pair]:
+def find_quality_pairs(data: Path | None, most: int) -> list[QualityPair]:
     """Pairs of a folder in any known layout; without one the demo's photographs, darkened by the simulator."""
     from lldiffusion.evaluation.baselines import as_float
 
@@ -63,13 +63,14 @@ def find_pairs(data: Path | None, most: int) -> list[Pair]:
         from lldiffusion.data.photographs import dark_photographs
 
         photographs = islice(dark_photographs(), most)
-        return [Pair(name, as_float(dark), as_float(original)) for name, original, dark in photographs]
-    from lldiffusion.data.layouts import find_pairs as find
-    from lldiffusion.data.layouts import validate_pairs
+        return [QualityPair(name, as_float(dark), as_float(original)) for name, original, dark in photographs]
+    from lldiffusion.data.layouts import find_pairs, validate_pairs
     from lldiffusion.images import read_image
 
-    chosen = list(validate_pairs(find(data, "test")))[:most]
-    return [Pair(p.name, as_float(read_image(p.low).pixels), as_float(read_image(p.normal).pixels)) for p in chosen]
+    chosen = list(validate_pairs(find_pairs(data, "test")))[:most]
+    return [
+        QualityPair(p.name, as_float(read_image(p.low).pixels), as_float(read_image(p.normal).pixels)) for p in chosen
+    ]
 
 
 def decode_seconds(width: int, height: int, folder: Path, repeats: int = 5) -> float:

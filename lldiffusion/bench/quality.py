@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from lldiffusion.errors import require
 from lldiffusion.evaluation.baselines import automatic_gamma
+from lldiffusion.evaluation.metrics import Metric
 from lldiffusion.evaluation.protocols import STANDARD
 
-from .pictures import Pair
+from .pictures import QualityPair
 from .record import Measurement
 
 EQUAL = 200.0  # dB reported for equal pictures
-SAME = 60.0  # dB: pictures closer than this score the same to every digit printed
+SAME_QUALITY = 60.0  # dB: pictures closer than this score the same to every digit printed
 Pixels = NDArray[Any]
 
 
@@ -29,12 +30,16 @@ class Quality:
 
     psnr: float  # dB
     ssim: float
+    lpips: float | None  # None: no weights at hand
 
 
-def judge(pairs: Sequence[Pair], enhance: Callable[[Pixels], Pixels]) -> Quality:
+def measure_quality(
+    pairs: Sequence[QualityPair], enhance: Callable[[Pixels], Pixels], lpips: Metric | None = None
+) -> Quality:
     """What `enhance` makes of the dark pictures, against the truth."""
-    scores = [STANDARD.measure(enhance(pair.low), pair.normal) for pair in pairs]
-    return Quality(fmean(score["psnr"] for score in scores), fmean(score["ssim"] for score in scores))
+    scores = [STANDARD.measure(enhance(pair.low), pair.normal, lpips) for pair in pairs]
+    psnr, ssim = (fmean(score[name] for score in scores) for name in ("psnr", "ssim"))
+    return Quality(psnr, ssim, fmean(score["lpips"] for score in scores) if lpips else None)
 
 
 def clahe(pixels: Pixels) -> Pixels:
@@ -46,22 +51,34 @@ def clahe(pixels: Pixels) -> Pixels:
 CLASSICAL: dict[str, Callable[[Pixels], Pixels]] = {"gamma": automatic_gamma, "clahe": clahe}
 
 
-def classical(pairs: Sequence[Pair], picture: Pixels, repeats: int = 3) -> Iterator[Measurement]:
+def measure_classical(
+    pairs: Sequence[QualityPair], picture: Pixels, lpips: Metric | None = None, repeats: int = 3
+) -> Iterator[Measurement]:
     """A measurement of each classical method: quality on the pairs, time on `picture`."""
     height, width = picture.shape[:2]
     for name, method in CLASSICAL.items():
-        quality = judge(pairs, method)
+        quality = measure_quality(pairs, method, lpips)
         seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
             method(picture)
             seconds.append(time.perf_counter() - start)
         yield Measurement(
-            *("classical", name, "fp32", width, height, 1, 0, tuple(seconds)), psnr=quality.psnr, ssim=quality.ssim
+            model="classical",
+            backend=name,
+            precision="fp32",
+            width=width,
+            height=height,
+            batch=1,
+            steps=0,
+            seconds=tuple(seconds),
+            psnr=quality.psnr,
+            ssim=quality.ssim,
+            lpips=quality.lpips,
         )
 
 
-def against(given: Pixels, wanted: Pixels) -> tuple[float, float]:
+def fidelity(given: Pixels, wanted: Pixels) -> tuple[float, float]:
     """(PSNR in dB, mean difference in 1/255) of two float pictures in [0, 1]; NaN counts as infinitely wrong."""
     error = given.astype(np.float64) - wanted
     mse = float(np.mean(error**2))
@@ -70,7 +87,7 @@ def against(given: Pixels, wanted: Pixels) -> tuple[float, float]:
     return (-10 * float(np.log10(mse)) if mse else EQUAL), float(error.mean()) * 255
 
 
-def middle(values: Sequence[float | None]) -> float | None:
+def known_median(values: Sequence[float | None]) -> float | None:
     """Median of what is known, None when nothing is."""
     known = [value for value in values if value is not None]
     return median(known) if known else None

@@ -10,26 +10,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, TypeVar
+from typing import Any
 
 from lldiffusion.atomic import new_path
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.tables import build
 
 SCHEMA = 1  # raised when an older reader would misread a newer file
 LARGEST = 64 << 20  # bytes of a result file: a real one has a few hundred thousand
-STAGES = ("decode", "pre", "encoder", "color_map", "step", "post")
-
-TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "float": (int, float)}
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it was measured."""
+    """The machine that it was measured on."""
 
     system: str  # e.g. "Linux x86_64"
     cpu: str  # model name
@@ -90,11 +86,21 @@ class Measurement:
     brightness_drift: float | None = None  # mean difference from eager float32, in 1/255
     psnr: float | None = None  # dB against the truth, protocol "standard", mean over the test pictures
     ssim: float | None = None
+    lpips: float | None = None  # AlexNet, v0.1, of the same pictures
     operations: float | None = None  # floating-point operations of a call (a multiply-add counts two)
     bytes: float | None = None  # weights and activations read and written by a call, each tensor once per use
     limit: float | None = None  # seconds: the longer of operations and bytes at the machine's ceilings
     threads: int | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        least = {"width": 1, "height": 1, "batch": 1, "steps": 0}
+        wrong = [f"{name} is {getattr(self, name)}" for name, least in least.items() if getattr(self, name) < least]
+        times = (*self.seconds, *self.cold_start, *self.cold_start_uncached)
+        if not all(math.isfinite(value) and value >= 0 for value in times):
+            wrong.append("times are not all finite numbers of 0 or more")
+        if wrong:
+            raise LLDiffusionError(f"measurement of '{self.backend:.40}': {', '.join(wrong)}")
 
     @property
     def key(self) -> tuple[str, str, str, int, int, int, int]:
@@ -108,7 +114,7 @@ class Measurement:
 
     @property
     def pixels(self) -> int:
-        """Of one picture."""
+        """Pixels of one picture."""
         return self.width * self.height
 
     @property
@@ -148,9 +154,13 @@ class Scaling:
     exponent: float
     note: str = ""  # where it leaves linear, the operator that does
 
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) and value >= 0 for point in self.points for value in point):
+            raise LLDiffusionError(f"scaling of '{self.backend:.40}': points are not all finite numbers of 0 or more")
+
 
 @dataclass(frozen=True)
-class Result:
+class BenchResult:
     """One run of the benchmark."""
 
     machine: Machine
@@ -197,7 +207,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
-def load_result(path: str | Path) -> Result:
+def load_result(path: str | Path) -> BenchResult:
     """Read a result file.
 
     Raises LLDiffusionError when it is missing, damaged or written by a newer version.
@@ -214,12 +224,14 @@ def load_result(path: str | Path) -> Result:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise LLDiffusionError(f"'{path}' is damaged: it is no JSON ({_short(error)}); measure again") from error
+        raise LLDiffusionError(
+            f"'{path}' is damaged: it is no JSON ({' '.join(str(error).split())[:200]}); measure again"
+        ) from error
     return result_from_dict(table, str(path))
 
 
-def result_from_dict(table: Any, source: str) -> Result:
-    """The inverse of `Result.to_dict`; `source` names the file in messages.
+def result_from_dict(table: Any, source: str) -> BenchResult:
+    """The inverse of `BenchResult.to_dict`; `source` names the file in messages.
 
     Raises LLDiffusionError for a newer schema and for anything missing or of the wrong type.
     """
@@ -231,65 +243,10 @@ def result_from_dict(table: Any, source: str) -> Result:
             f"'{source}' has result schema {schema}, this version reads {SCHEMA}: upgrade lldiffusion"
         )
     try:
-        return _result(table)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LLDiffusionError(f"'{source}' is damaged: {_short(error)}; measure again") from error
-
-
-def _result(table: dict[str, Any]) -> Result:
-    known = _known(Result, table)
-    known["machine"] = _build(Machine, table["machine"])
-    known["ceilings"] = tuple(_build(Ceilings, row) for row in table["ceilings"])
-    known["measurements"] = tuple(map(_measurement, table["measurements"]))
-    known["scaling"] = tuple(map(_scaling, table["scaling"]))
-    known["policy"], known["notes"] = _texts(table["policy"]), _texts(table["notes"])
-    if not isinstance(known["versions"], dict):
-        raise TypeError("versions are no table")
-    return _build(Result, known)
-
-
-def _measurement(row: dict[str, Any]) -> Measurement:
-    numbers = {name: _numbers(row[name]) for name in ("seconds", "cold_start", "cold_start_uncached")}
-    for name in ("width", "height", "batch", "steps"):
-        if not isinstance(row[name], int) or isinstance(row[name], bool) or row[name] < (name != "steps"):
-            raise ValueError(f"{name} is {row[name]!r}")
-    return _build(Measurement, {**row, **numbers, "stages": _build(Stages, row["stages"])})
-
-
-def _scaling(row: dict[str, Any]) -> Scaling:
-    points = tuple(_numbers(point) for point in row["points"])
-    if any(len(point) != 2 for point in points):
-        raise ValueError("a point of a scaling curve is no pair")
-    return _build(Scaling, {**row, "points": points})
-
-
-def _build(kind: type[T], row: dict[str, Any]) -> T:
-    """Unknown fields are dropped: a file of the same schema may carry more; wrong types of plain fields are refused."""
-    known = _known(kind, row)
-    for entry in fields(kind):  # type: ignore[arg-type]
-        plain, _, optional = str(entry.type).partition(" | ")
-        value = known.get(entry.name)
-        absent = entry.name not in known or (bool(optional) and value is None)
-        if plain in TYPES and not absent and type(value) not in TYPES[plain]:
-            raise TypeError(f"{entry.name} is {value!r}")
-    return kind(**known)
-
-
-def _known(kind: type[Any], row: dict[str, Any]) -> dict[str, Any]:
-    return {entry.name: row[entry.name] for entry in fields(kind) if entry.name in row}
-
-
-def _numbers(values: Any) -> tuple[float, ...]:
-    numbers = tuple(float(value) for value in values)
-    if isinstance(values, str) or not all(map(math.isfinite, numbers)) or min(numbers, default=0) < 0:
-        raise ValueError(f"{values!r:.60} are not all finite numbers of 0 or more")
-    return numbers
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise TypeError("policy and notes are lists of sentences")
-    return tuple(values)
+        result: BenchResult = build(BenchResult, table, "", "result", ignore_unknown=True)
+    except LLDiffusionError as error:
+        raise LLDiffusionError(f"'{source}' is damaged: {error}; measure again") from error
+    return result
 
 
 def _plain(value: Any) -> Any:
@@ -299,8 +256,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _short(error: Exception) -> str:
-    text = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-    return " ".join(text.split())[:200]

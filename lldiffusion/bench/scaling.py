@@ -12,8 +12,8 @@ from statistics import median
 
 from .pictures import dark_picture
 from .record import Scaling
-from .remote import PeerError, Remote
-from .rounds import Say
+from .rounds import OnMessage
+from .worker_process import PeerError, WorkerProcess
 
 PIXELS = ((64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024), (1920, 1080), (3840, 2160))  # (width, height)
 SMALL_PIXELS = PIXELS[:3]  # for a rehearsal
@@ -44,19 +44,26 @@ def curves(sizes: Sequence[tuple[int, int]] = PIXELS) -> dict[str, list[Point]]:
 
 
 def measure_scaling(
-    remote: Remote, model: str, folder: Path, end: float, say: Say, sizes: Sequence[tuple[int, int]] = PIXELS
+    worker: WorkerProcess,
+    model: str,
+    folder: Path,
+    end: float,
+    say: OnMessage,
+    sizes: Sequence[tuple[int, int]] = PIXELS,
 ) -> Iterator[Scaling]:
     """The fitted curves of one opened peer; points that would not be done by `end` (monotonic clock) are left out."""
     for against, points in curves(sizes).items():
-        seconds, memory, note = walk(remote, points, folder, end, say)
+        seconds, memory, note = walk(worker, points, folder, end, say)
         for of, measured in (("seconds", seconds), ("host_memory", memory)):
             if len(measured) >= 3 and (of, against) != ("host_memory", "steps"):
                 exponent = fit(growth(measured) if of == "host_memory" else measured)
                 if math.isfinite(exponent):
-                    yield Scaling(model, remote.peer.name, against, of, tuple(measured), exponent, note)
+                    yield Scaling(model, worker.peer.name, against, of, tuple(measured), exponent, note)
 
 
-def walk(remote: Remote, points: Sequence[Point], folder: Path, end: float, say: Say) -> tuple[Points, Points, str]:
+def walk(
+    worker: WorkerProcess, points: Sequence[Point], folder: Path, end: float, say: OnMessage
+) -> tuple[Points, Points, str]:
     """((x, median seconds), (x, peak bytes), what was left out) along one curve, ascending."""
     seconds, memory = Points(), Points()
     for point in points:
@@ -64,10 +71,10 @@ def walk(remote: Remote, points: Sequence[Point], folder: Path, end: float, say:
             return seconds, memory, f"stopped before {point.x}: no time left"
         say(f"scaling: {point.size[0]}x{point.size[1]}, batch {point.batch}, {point.steps} steps")
         try:
-            remote.set_picture(dark_picture(*point.size, folder), point.batch)
-            first = remote.call(point.steps)
+            worker.set_picture(dark_picture(*point.size, folder), point.batch)
+            first = worker.call(point.steps)
             enough = time.monotonic() + REPEATS * first.seconds < end
-            samples = [remote.call(point.steps) for _ in range(REPEATS)] if enough else [first]
+            samples = [worker.call(point.steps) for _ in range(REPEATS)] if enough else [first]
         except PeerError as error:
             return seconds, memory, f"stopped at {point.x}: {error}"
         seconds.append((float(point.x), median(sample.seconds for sample in samples)))

@@ -23,7 +23,7 @@ Pixels = NDArray[Any]  # (H, W, 3) or (N, H, W, 3)
 
 
 @dataclass(frozen=True)
-class Sample:
+class TimedCall:
     """One timed call, in seconds."""
 
     seconds: float
@@ -41,13 +41,8 @@ class Sample:
         return asdict(self)
 
 
-def sample_from_dict(table: dict[str, Any]) -> Sample:
-    """The inverse of `Sample.to_dict`."""
-    return Sample(**{**table, "stages": Stages(**table["stages"])})
-
-
 @dataclass
-class Marks:
+class StageSpans:
     """When each call into the engine began and ended."""
 
     spans: list[tuple[str, float, float]] = field(default_factory=list)
@@ -63,11 +58,13 @@ class Marks:
         return Stages(pre=first - start, post=end - last, step=median(steps), **once)
 
 
-class Marked(Engine):
+class StagedEngine(Engine):
     """An engine that marks its calls; it never offers a captured loop, whose stages could not be seen."""
 
-    def __init__(self, engine: Engine, marks: Marks, settle: Callable[[], None]) -> None:
-        self._engine, self._marks, self._settle = engine, marks, settle
+    def __init__(self, engine: Engine, spans: StageSpans, settle: Callable[[], None]) -> None:
+        self._engine = engine
+        self._spans = spans
+        self._settle = settle
 
     def level(self, thumbnail: Array) -> Array:
         return self._mark("encoder", lambda: self._engine.level(thumbnail))
@@ -97,16 +94,16 @@ class Marked(Engine):
         start = time.perf_counter()
         answer = call()
         self._settle()
-        self._marks.spans.append((name, start, time.perf_counter()))
+        self._spans.spans.append((name, start, time.perf_counter()))
         return answer
 
 
-class Subject:
+class TimedEngine:
     """An engine with one picture.
 
     Args:
         settle: waits for the device; None on a CPU, where a call has ended when it returns.
-        watch: adds up the bare engine's time, where it can be seen.
+        stopwatch: adds up the bare engine's time, where it can be seen.
         tile: as `Enhancer`'s.
     """
 
@@ -116,19 +113,24 @@ class Subject:
         config: Config,
         pixels: Pixels,
         settle: Callable[[], None] | None = None,
-        watch: Stopwatch | None = None,
+        stopwatch: Stopwatch | None = None,
         tile: str | int = "auto",
     ) -> None:
-        self._engine, self._config, self._pixels, self._tile = engine, config, pixels, tile
-        self._settle, self._watch, self._marks = settle, watch, Marks()
-        self._marked = Marked(engine, self._marks, settle or (lambda: None))
+        self._engine = engine
+        self._config = config
+        self._pixels = pixels
+        self._tile = tile
+        self._settle = settle
+        self._stopwatch = stopwatch
+        self._spans = StageSpans()
+        self._staged_engine = StagedEngine(engine, self._spans, settle or (lambda: None))
         self._enhancers: dict[tuple[int, int], Enhancer] = {}  # as a user keeps one: (its engine's id, steps)
 
     def enhance(self, pixels: Pixels, steps: int) -> Pixels:
         """The plain call."""
         return self._enhancer(self._engine, steps)(pixels)
 
-    def call(self, steps: int) -> Sample:
+    def call(self, steps: int) -> TimedCall:
         """Time one call.  On a GPU the stages come from a second one, since waiting between them costs time."""
         if self._settle is None:
             return self._staged(steps)
@@ -140,16 +142,16 @@ class Subject:
         seconds = time.perf_counter() - start
         return replace(self._staged(steps), seconds=seconds, bare=None)
 
-    def _staged(self, steps: int) -> Sample:
-        enhancer = self._enhancer(self._marked, steps)
-        self._marks.spans.clear()
-        if self._watch is not None:
-            self._watch.take()
+    def _staged(self, steps: int) -> TimedCall:
+        enhancer = self._enhancer(self._staged_engine, steps)
+        self._spans.spans.clear()
+        if self._stopwatch is not None:
+            self._stopwatch.take()
         start = time.perf_counter()
         enhancer(self._pixels)
         end = time.perf_counter()
-        bare = self._watch.take() if self._watch is not None else None
-        return Sample(end - start, self._marks.stages(start, end), bare)
+        bare = self._stopwatch.take() if self._stopwatch is not None else None
+        return TimedCall(end - start, self._spans.stages(start, end), bare)
 
     def _enhancer(self, engine: Engine, steps: int) -> Enhancer:
         if (id(engine), steps) not in self._enhancers:

@@ -3,7 +3,7 @@
 `python -m lldiffusion.bench.worker JOB` opens the peer, enhances one picture, says so, and then answers one
 line of JSON on standard output for each line on standard input:
 
-    {"do": "call", "steps": 4}                                -> a Sample
+    {"do": "call", "steps": 4}                                -> a TimedCall
     {"do": "picture", "pixels": FILE, "batch": 1}             -> {}           what `call` enhances from now on
     {"do": "enhance", "pixels": FILE, "steps": 4, "to": FILE} -> {}           one picture, saved as .npy
 """
@@ -25,9 +25,9 @@ import numpy as np
 from lldiffusion.errors import LLDiffusionError
 
 from .engine_clock import Stopwatch
-from .memory import limit_memory, peak, reset_peak
-from .peers import PEERS, Job
-from .timed_engine import Pixels, Subject, as_batch
+from .peak_memory import limit_memory, peak, reset_peak
+from .peers import PEERS, PeerJob
+from .timed_engine import Pixels, TimedEngine, as_batch
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -36,7 +36,7 @@ class Worker:
     """One opened peer.
 
     Args:
-        job: `Job` as a table, with "pixels" (.npy), "batch", "steps" of the first call, "tile" and "memory" (bytes,
+        job: `PeerJob` as a table, with "pixels" (.npy), "batch", "steps" of the first call, "tile" and "memory" (bytes,
             0: no limit).
     """
 
@@ -49,21 +49,22 @@ class Worker:
         if peer.keeps_memory:
             keep_freed_memory()
         self.stopwatch: Stopwatch | None = None
-        self._on_gpu, self._tile = job["device"] != "cpu", job["tile"]
-        self.engine, self.config = peer.open(Job(**{name: job[name] for name in Job.__dataclass_fields__}))
-        self._watch = peer.watch if not self._on_gpu else None
+        self._on_gpu = job["device"] != "cpu"
+        self._tile = job["tile"]
+        self.engine, self.config = peer.open(PeerJob(**{name: job[name] for name in PeerJob.__dataclass_fields__}))
+        self._attach_stopwatch = peer.attach_stopwatch if not self._on_gpu else None
         self._settle: Callable[[], None] | None = None
         self._device_peak: Callable[[], int] | None = None
         if self._on_gpu:
             self._settle, self._device_peak = _gpu_calls()
         self.set_picture(job["pixels"], job["batch"])
-        self.subject.enhance(self.pixels, job["steps"])
+        self.timed.enhance(self.pixels, job["steps"])
 
-    def start_watching(self) -> None:
+    def attach_stopwatch(self) -> None:
         """Put clocks around the bare engine; after the first picture, which is the cold start's."""
-        if self._watch is not None:
+        if self._attach_stopwatch is not None:
             self.stopwatch = Stopwatch()
-            self._watch(self.engine, self.stopwatch)
+            self._attach_stopwatch(self.engine, self.stopwatch)
         self._renew()
 
     def set_picture(self, file: str, batch: int) -> dict[str, Any]:
@@ -73,18 +74,18 @@ class Worker:
         return {}
 
     def _renew(self) -> None:
-        self.subject = Subject(self.engine, self.config, self.pixels, self._settle, self.stopwatch, self._tile)
+        self.timed = TimedEngine(self.engine, self.config, self.pixels, self._settle, self.stopwatch, self._tile)
 
     def call(self, steps: int) -> dict[str, Any]:
         """One timed call with its peak memory."""
         reset_peak()
-        sample = self.subject.call(steps)
+        sample = self.timed.call(steps)
         on_device = self._device_peak() if self._device_peak is not None else None
         return replace(sample, memory=peak(), device_memory=on_device).to_dict()
 
     def enhance(self, file: str, steps: int, to: str) -> dict[str, Any]:
         """One picture of float pixels, saved."""
-        np.save(to, self.subject.enhance(np.load(file), steps))
+        np.save(to, self.timed.enhance(np.load(file), steps))
         return {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def main() -> None:
     try:
         worker = Worker(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
         print(json.dumps({"ready": worker.engine.info()}), file=channel)
-        worker.start_watching()
+        worker.attach_stopwatch()
         for line in sys.stdin:
             print(json.dumps(worker.answer(json.loads(line))), file=channel)
     except (LLDiffusionError, MemoryError, RuntimeError) as error:

@@ -24,6 +24,7 @@ def find_model(source: str | Path) -> Path:
             "file (the authors' .pth files: lldiff convert)"
         )
     if path.exists():
+        _refuse_run(path)
         return path
     if str(source) in SHIPPED:
         return Path(str(resources.files("lldiffusion") / "weights" / str(source)))
@@ -31,6 +32,13 @@ def find_model(source: str | Path) -> Path:
         f"model '{source}' does not exist: give a checkpoint folder, a bundle (folder or .lldiff file) "
         f"or a shipped model ({', '.join(SHIPPED)})"
     )
+
+
+def _refuse_run(path: Path) -> None:
+    """A training run looks like a checkpoint (it has a configuration too): name the model that it made."""
+    model = path / "model"
+    if not (path / "model.safetensors").exists() and is_checkpoint(model):
+        raise LLDiffusionError(f"'{path}' is a training run: did you mean its model, '{model}'?")
 
 
 def is_bundle(path: Path) -> bool:

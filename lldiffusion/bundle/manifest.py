@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lldiffusion import __version__
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.versions import __version__
 
 SCHEMA = 3  # raised when an older reader would misread a newer bundle; 3: the level is a graph of its own
 MANIFEST = "manifest.json"

@@ -12,9 +12,11 @@ from typer.core import TyperGroup
 
 from lldiffusion.errors import LLDiffusionError
 
+from .options import Device, Overwrite
+
 if TYPE_CHECKING:
     from lldiffusion.bench.compare import Change, Comparison
-    from lldiffusion.bench.record import Measurement, Result
+    from lldiffusion.bench.record import BenchResult
     from lldiffusion.bench.settings import Settings
 
 RESULT = "bench.json"
@@ -49,12 +51,12 @@ def run(
     batch: str = typer.Option("1", help="Pictures in a call, comma-separated."),
     budget: float = typer.Option(600, help="Seconds in all, about; what does not fit is left out, and said so."),
     threads: int = typer.Option(0, help="Of every engine [all processors this process may use]."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    device: Device = "auto",
     data: Path | None = typer.Option(None, help="Pairs to judge quality on [four free photographs, darkened]."),
     pictures: int = typer.Option(4, min=0, help="Pairs to judge on, at most; 0: none."),
     scaling: bool = typer.Option(True, help="Also measure how time and memory grow."),
     out: Path = typer.Option(Path("bench"), "-o", "--out", help="Folder for bench.json, tables, plots and the report."),
-    overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace a result in the folder."),
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure time, memory and quality of every backend side by side.  Ctrl-C keeps what was measured."""
     _check_out(out, overwrite)
@@ -128,14 +130,14 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, parts)))
 
 
-def _measure(settings: Settings) -> Result:
-    from lldiffusion.bench.run import benchmark
+def _measure(settings: Settings) -> BenchResult:
+    from lldiffusion.bench.benchmark import benchmark
 
     with _progress() as progress:
         return benchmark(settings, progress)
 
 
-def _show(result: Result) -> None:
+def _show(result: BenchResult) -> None:
     from rich.console import Console
 
     from lldiffusion.bench.report import show
@@ -143,7 +145,7 @@ def _show(result: Result) -> None:
     show(result, Console())
 
 
-def _report(result: Result, folder: Path, pictures: bool) -> list[Path]:
+def _report(result: BenchResult, folder: Path, pictures: bool) -> list[Path]:
     """Tables, plots and the page; what is missing for them is said, and costs nothing that was measured."""
     from lldiffusion.bench.report import compare_pictures, write_report
 
@@ -167,6 +169,8 @@ def _show_comparison(comparison: Comparison) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
+    from lldiffusion.bench.report.tables import work_label
+
     table = Table(Column("backend", no_wrap=True), box=None, header_style="bold")
     for head in ("old ms", "new ms", "change", "counts from"):
         table.add_column(head, justify="right", no_wrap=True)
@@ -174,7 +178,7 @@ def _show_comparison(comparison: Comparison) -> None:
     work = None
     for change in comparison.changes:
         row = change.new
-        if work != (work := _work(row)):
+        if work != (work := work_label(row)):
             table.add_row(f"[dim]{escape(work)}[/dim]")
         table.add_row(*_cells(change))
     console = Console()
@@ -183,11 +187,6 @@ def _show_comparison(comparison: Comparison) -> None:
         console.print(f"note: {note}", markup=False)
     worse = len(comparison.regressions)
     console.print(f"{worse} of {len(comparison.changes)} became slower or worse" if worse else "nothing became slower")
-
-
-def _work(row: Measurement) -> str:
-    batch = f", batch {row.batch}" if row.batch > 1 else ""
-    return f"{row.model}, {row.size}{batch}, {row.steps} step{'s' * (row.steps != 1)}"
 
 
 def _cells(change: Change) -> tuple[str, ...]:
@@ -207,16 +206,8 @@ def _cells(change: Change) -> tuple[str, ...]:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
     """A bar over the budget: the time left is known, since the run keeps to it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from lldiffusion.progress import progress_bar
 
-    columns = (
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda text, share: bar.update(task, completed=share, description=text)
+    with progress_bar("percent", note=True, transient=True) as bar:
+        task = bar.add_task("bench", total=1.0, note="")
+        yield lambda text, share: bar.update(task, completed=share, note=text)

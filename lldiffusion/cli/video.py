@@ -16,6 +16,8 @@ import typer
 
 from lldiffusion.errors import LLDiffusionError, choose
 
+from .options import Backend, Device, Exposure, Model, Overwrite, Precision, Sampler, Seed, Steps, Tile, parse_tile
+
 if TYPE_CHECKING:
     from lldiffusion.video.jobs.job import FrameSource, Job
     from lldiffusion.video.jobs.journal import JobJournal
@@ -34,13 +36,11 @@ def video(
     target: str = typer.Argument(
         ..., metavar="OUT", help="Video file (.mp4, .mov, .mkv, .webm, .ts), pictures (frames/%06d.png), or -."
     ),
-    model: str = typer.Option("tiny", help="Checkpoint folder, bundle (folder or .lldiff file) or shipped model."),
-    steps: int | None = typer.Option(None, min=1, help="Denoiser evaluations a frame [the model's own]."),
-    sampler: str | None = typer.Option(None, help="ddim, dpm++ or euler [the model's own]."),
-    seed: int = typer.Option(0, min=0, help="Same seed, same video."),
-    exposure: float = typer.Option(
-        0.0, min=-5, max=5, help="Brighter (+) or darker (-) than the model would choose, in stops."
-    ),
+    model: Model = "tiny",
+    steps: Steps = None,
+    sampler: Sampler = None,
+    seed: Seed = 0,
+    exposure: Exposure = 0.0,
     smoothing: float = typer.Option(0.5, min=0, help="How slowly brightness follows the scene, in seconds."),
     refresh: int = typer.Option(1, min=1, help="Look at the light anew on every k-th frame only."),
     warm_start: float = typer.Option(
@@ -55,17 +55,16 @@ def video(
     resume: bool = typer.Option(False, "--resume", help="Go on where an earlier run ended, however it ended."),
     preview: bool = typer.Option(False, "--preview", help="Keep OUT.preview.jpg: before and after, every 10 s."),
     piece: float = typer.Option(5.0, min=0.1, help="Seconds of video that a crash may cost."),
-    tile: str = typer.Option("auto", help="auto (when memory would not suffice), none, or a side in pixels."),
+    tile: Tile = "auto",
     fps: float | None = typer.Option(None, min=0.01, max=1000, help="Of pictures as input: how many a second [25]."),
     raw: str | None = typer.Option(None, help="Of raw video on standard input: 640x480,yuv420p,25."),
     pipe: str = typer.Option("y4m", help="Of standard output: y4m or rawvideo."),
     hwaccel: str | None = typer.Option(None, help="Decode on this hardware where it can: cuda, qsv, vaapi ..."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    backend: str = typer.Option(
-        "auto", help="Of a bundle: auto (the fastest here), tensorrt, tensorrt-rtx, onnxruntime or openvino."
-    ),
-    precision: str = typer.Option("auto", help="Of a bundle's graphs: auto, fp32, fp16 or bf16."),
-    overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace an existing output or unfinished job."),
+    deinterlace: str = typer.Option("auto", help="Of interlaced video: auto (to whole pictures) or off (fields stay)."),
+    device: Device = "auto",
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Enhance a video; sound, subtitles, chapters, timestamps, colours and bit depth are kept."""
     engine = {"steps": steps, "sampler": sampler, "seed": seed, "exposure": exposure}
@@ -75,12 +74,12 @@ def video(
         model=model,
         engine=engine | {"device": device, "backend": backend, "precision": precision},
         stability={"smoothing": smoothing, "refresh": refresh, "warm_start": warm_start},
-        reading={"fps": fps, "raw": raw, "hwaccel": hwaccel},
+        reading={"fps": fps, "raw": raw, "hwaccel": hwaccel, "deinterlace": deinterlace},
         writing={"codec": codec, "crf": crf},
         start=seconds(start),
         end=None if end is None else seconds(end),
         piece=piece,
-        tile=_tile(tile),
+        tile=parse_tile(tile),
     )
     options.check()
     summary = _to_pipe(options, pipe) if target == "-" else _to_disk(options, preview, resume, overwrite)
@@ -112,6 +111,7 @@ class VideoOptions:
 
         if self.end is not None and self.end <= self.start:
             raise LLDiffusionError(f"--end {self.end:g} is not after --start {self.start:g}: nothing would be left")
+        choose(self.reading["deinterlace"], ("auto", "off"), "way to deinterlace")
         if self.reading["raw"] is not None and self.source != "-":
             raise LLDiffusionError("--raw describes standard input: give - as IN")
         if self.reading["fps"] is not None and not is_image_sequence(self.source):
@@ -148,12 +148,6 @@ def seconds(text: str) -> float:
     if not 1 <= len(numbers) <= 3 or any(not 0 <= number < 1e9 for number in numbers):
         raise LLDiffusionError(f"time '{text}': give seconds such as 12.5, or H:MM:SS")
     return sum(number * 60**place for place, number in enumerate(reversed(numbers)))
-
-
-def _tile(text: str) -> str | int:
-    if text in ("auto", "none") or not text.isdigit():
-        return choose(text, ("auto", "none"), "tile (a side in pixels will do as well)")
-    return int(text)
 
 
 def _to_disk(options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> JobSummary:
@@ -241,6 +235,7 @@ def _open_source(options: VideoOptions) -> Iterator[FrameSource]:
             options.source,
             raw_options(options.reading["raw"]) if options.reading["raw"] else None,
             options.reading["hwaccel"],
+            fields=options.reading["deinterlace"] == "off",
             spool=parts_folder(options.target) / SPOOL if to_file else None,
         )
     try:
@@ -253,11 +248,9 @@ class ProgressBar:
     """The job's progress on the terminal: frames, speed, the slowest stage, how long it will take."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from lldiffusion.progress import progress_bar
 
-        columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-        self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+        self._bar = progress_bar(note=True)
         self._started = time.monotonic()
 
     def __enter__(self) -> ProgressBar:

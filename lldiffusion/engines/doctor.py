@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-from lldiffusion import __version__
+from lldiffusion.versions import __version__
 
 from .backends.onnx_runtime import disable_telemetry
 from .driver import driver

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 from lldiffusion.bundle import Bundle, EngineKey, graphs_of
 from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS
 from lldiffusion.errors import choose
+from lldiffusion.interrupts import Interrupts
 
 from .engine_builder import BuildOptions, Toolchain, build_engine, installed, open_toolchain
 from .profiles import Profile, parse_profiles
@@ -129,16 +128,9 @@ def _build(
 @contextmanager
 def ctrl_c() -> Iterator[Callable[[], bool]]:
     """Note Ctrl-C instead of raising in the middle of TensorRT, which asks for the note between its steps."""
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed.is_set
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.set())
-    try:
-        yield pressed.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed.is_set():
+    with Interrupts(raise_second=False) as interrupts:
+        yield interrupts.asked.is_set
+    if interrupts.asked.is_set():
         raise KeyboardInterrupt
 
 

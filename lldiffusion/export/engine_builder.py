@@ -31,21 +31,21 @@ Tick = Callable[[float], None]  # called with the finished share of a build, 0..
 class BuildOptions:
     """How engines are built."""
 
-    level: int = 3  # builder optimisation level, 0 (quick) to 5 (thorough)
+    effort: int = 3  # TensorRT's builder optimisation level, 0 (builds fastest) to 5 (runs fastest)
     workspace: int = 0  # MiB of scratch memory the engine may use; 0: as much as it likes
     refit: bool = False  # new weights without a new build ("tensorrt" only)
     version_compatible: bool = False  # runs with other TensorRT versions ("tensorrt" only)
     hardware_compatible: bool = False  # runs on every GPU since Ampere ("tensorrt" only)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.level <= 5:
-            raise LLDiffusionError(f"builder level {self.level}: 0 to 5 are accepted")
+        if not 0 <= self.effort <= 5:
+            raise LLDiffusionError(f"builder effort {self.effort}: 0 (builds fastest) to 5 (runs fastest) are accepted")
         if self.workspace < 0:
             raise LLDiffusionError(f"workspace {self.workspace}: MiB, 0 for no limit")
 
     def names(self) -> tuple[str, ...]:
         """What changes the engine, for its key: "name=value", sorted."""
-        given = {"level": self.level, "workspace": self.workspace}
+        given = {"effort": self.effort, "workspace": self.workspace}
         switches = {name: getattr(self, name) for name in SWITCHES if getattr(self, name)}
         return tuple(sorted(f"{name}={value}" for name, value in (given | switches).items()))
 
@@ -158,7 +158,7 @@ def _network_flags(trt: Any) -> int:
 
 def _configure(tools: Toolchain, builder: Any, options: BuildOptions) -> Any:
     trt, config = tools.module, builder.create_builder_config()
-    config.builder_optimization_level = options.level
+    config.builder_optimization_level = options.effort
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # keeps layer names for `lldiff inspect`
     if options.workspace:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)

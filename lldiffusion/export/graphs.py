@@ -14,8 +14,7 @@ the step: the timestep and the five coefficients (see `engines.sampler`) come in
 
 The first convolution's share of y, C(y) and brightened y does not depend on the step either.  It stays in the
 denoiser: it is a few per cent of a step's multiplications in the model `tiny` and 0.3 % in `paper`, handing it over
-instead would cost reading as many bytes again, and y is needed all the same (python -m
-benchmarks.first_convolution measures both ways).
+instead would cost reading as many bytes again, and y is needed all the same (both ways were measured).
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lldiffusion import __version__
 from lldiffusion.bundle import LEVEL, graphs_of
 from lldiffusion.engines.level import COLUMNS, ROWS
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.model import LLDiffusion
+from lldiffusion.versions import __version__
 
 if TYPE_CHECKING:
     import onnx

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.errors import LLDiffusionError, printable
 
 MAGIC = b"BM"
 MODES = {"L": "L", "1": "L", "RGBA": "RGBA"}  # Pillow's, as they are read; all others become RGB
@@ -34,7 +34,7 @@ def read_bmp(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float]]:
             across, down = picture.info.get("dpi", (0.0, 0.0))
     except Exception as error:  # OSError, SyntaxError, ValueError or struct.error, as it happens
         raise LLDiffusionError(
-            f"cannot read '{path}': damaged, or a kind of BMP that Pillow does not know ({error})"
+            f"cannot read '{printable(path)}': damaged, or a kind of BMP that Pillow does not know ({error})"
         ) from error
     return values.reshape(*values.shape[:2], -1), (float(across) / INCH, float(down) / INCH)
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.photometry import LUMA_BT601, LUMA_BT709
 
 Plane = NDArray[np.float32]  # (height, width)
 Codes = NDArray[Any]  # (height, width) uint8, or uint16 above 8 bits
@@ -28,10 +29,10 @@ LIMITED, FULL = 1, 2  # FFmpeg's numbers for the range; 0 is unspecified
 RGB, BT709, BT601, BT2020 = 0, 1, 6, 9  # of the matrix
 HDR = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}  # transfer functions
 _KR_KB = {
-    BT709: (0.2126, 0.0722),
+    BT709: LUMA_BT709[::2],
     4: (0.30, 0.11),  # FCC
-    5: (0.299, 0.114),  # BT.470BG, the same as
-    BT601: (0.299, 0.114),
+    5: LUMA_BT601[::2],  # BT.470BG, the same as
+    BT601: LUMA_BT601[::2],
     7: (0.212, 0.087),  # SMPTE 240M
     BT2020: (0.2627, 0.0593),
 }

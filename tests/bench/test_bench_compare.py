@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lldiffusion.bench.compare import FASTER, SAME, SLOWER, WORSE, compare
-from lldiffusion.bench.record import Machine, Measurement, Result
-from lldiffusion.bench.timed_engine import Subject
+from lldiffusion.bench.record import BenchResult, Machine, Measurement
+from lldiffusion.bench.timed_engine import TimedEngine
 from lldiffusion.bundle import Bundle
 from lldiffusion.cli import run
 from lldiffusion.engines.backends.base import Conditions, Engine
@@ -29,8 +29,8 @@ def row(seconds: list[float], **more: Any) -> Measurement:
     return replace(Measurement("tiny", "onnxruntime", "fp32", 600, 400, 1, 4, tuple(seconds)), **more)
 
 
-def result(*rows: Measurement, **more: Any) -> Result:
-    return replace(Result(MACHINE, {"torch": "2"}, "abc", "lldiff bench", "2026", measurements=rows), **more)
+def result(*rows: Measurement, **more: Any) -> BenchResult:
+    return replace(BenchResult(MACHINE, {"torch": "2"}, "abc", "lldiff bench", "2026", measurements=rows), **more)
 
 
 def draw(middle: float, spread: float = 0.03, count: int = 9) -> list[float]:
@@ -118,14 +118,14 @@ def test_a_really_timed_slow_down_is_caught_and_really_timed_noise_is_not(
     monkeypatch.setattr("lldiffusion.bench.timed_engine.time.perf_counter", time.thread_time)
     bundle = Bundle.open(micro_source())
     engine, pixels = OnnxRuntimeEngine(bundle.graphs("fp32"), "fp32"), np.full((128, 128, 3), 9, np.uint8)
-    subjects = {
-        name: Subject(one, bundle.config, pixels)
+    engines = {
+        name: TimedEngine(one, bundle.config, pixels)
         for name, one in (("old", engine), ("again", engine), ("slow", Slowed(engine)))
     }
-    times: dict[str, list[float]] = {name: [] for name in subjects}
+    times: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(12):  # interleaved; the first round warms up
-        for name, subject in subjects.items():
-            times[name] += [subject.call(4).seconds] * (number > 0)
+        for name, timed_engine in engines.items():
+            times[name] += [timed_engine.call(4).seconds] * (number > 0)
     for name, seconds in times.items():
         result(row(seconds)).save(tmp_path / name / "bench.json")
     assert run(["bench", "compare", str(tmp_path / "old"), str(tmp_path / "again")]) == 0

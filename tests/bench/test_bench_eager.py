@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lldiffusion.bench.eager import AuthorsEngine, CompiledEngine, HalfEngine, PlainEngine
-from lldiffusion.bench.quality import against
+from lldiffusion.bench.quality import fidelity
 from lldiffusion.engines import Enhancer
 from lldiffusion.engines.backends.torch_eager import TorchEngine
 from support.exported import micro_model
@@ -30,7 +30,7 @@ def picture(kind: Any, norm: str = "pixel") -> tuple[Any, Any]:
 def test_peers_answer_like_the_reference(kind: Any, enough: float, norm: str) -> None:
     wanted, _ = picture(TorchEngine, norm)
     given, engine = picture(kind, norm)
-    assert against(given, wanted)[0] > enough
+    assert fidelity(given, wanted)[0] > enough
     assert (engine.info()["precision"] == "fp16") == (kind is HalfEngine)
 
 
@@ -53,5 +53,5 @@ def test_compiled_answers_like_the_reference_and_is_compiled_once() -> None:
     wanted, _ = picture(TorchEngine)
     torch._dynamo.reset()
     given, _ = picture(CompiledEngine)
-    assert against(given, wanted)[0] > 90
+    assert fidelity(given, wanted)[0] > 90
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # the timestep is no constant

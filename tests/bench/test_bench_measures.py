@@ -18,11 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from lldiffusion.bench import operators
 from lldiffusion.bench.ceilings import _jobs, measure_ceilings
 from lldiffusion.bench.cost import Cost, Operator, count
-from lldiffusion.bench.engine_clock import Stopwatch, watch_onnx_runtime, watch_torch
+from lldiffusion.bench.engine_clock import Stopwatch, time_onnx_runtime, time_torch
 from lldiffusion.bench.pictures import parse_sizes
-from lldiffusion.bench.quality import CLASSICAL, against
+from lldiffusion.bench.quality import CLASSICAL, fidelity
 from lldiffusion.bench.record import Ceilings
-from lldiffusion.bench.timed_engine import Subject
+from lldiffusion.bench.timed_engine import TimedEngine
 from lldiffusion.bundle import Bundle
 from lldiffusion.config import load_config
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
@@ -84,11 +84,11 @@ def test_pictures_are_compared_as_scikit_image_does() -> None:
     chance = np.random.default_rng(0)
     one = chance.random((40, 50, 3))
     other = (one + chance.normal(0, 0.01, one.shape) + 0.02).astype(np.float32)
-    psnr, drift = against(other, one)
+    psnr, drift = fidelity(other, one)
     assert psnr == pytest.approx(peak_signal_noise_ratio(one, other.astype(np.float64), data_range=1))
     assert drift == pytest.approx(255 * 0.02, abs=0.1)
-    assert against(one, one) == (200.0, 0.0)
-    assert against(one * np.nan, one) == (0.0, 255.0)
+    assert fidelity(one, one) == (200.0, 0.0)
+    assert fidelity(one * np.nan, one) == (0.0, 255.0)
 
 
 def test_classical_methods_brighten() -> None:
@@ -102,7 +102,7 @@ def test_classical_methods_brighten() -> None:
 def test_the_peak_is_what_was_held_and_is_reset() -> None:
     code = """
 import numpy as np
-from benchmarks import memory
+from lldiffusion.bench import peak_memory as memory
 memory.reset_peak()
 before = memory.peak()
 block = np.ones(64 << 20, np.uint8)
@@ -120,19 +120,19 @@ print(before, held, memory.peak())
 @pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
 def test_stages_and_the_bare_engine_add_up_to_the_call(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    watch, bundle = Stopwatch(), Bundle.open(micro_source())
+    stopwatch, bundle = Stopwatch(), Bundle.open(micro_source())
     if backend == "torch":
         engine: TorchEngine | OnnxRuntimeEngine = TorchEngine(micro_model())
         for name in ("encoder", "color_map", "denoiser"):  # the shared model gets its own forward back
             module = getattr(micro_model(), name)
             monkeypatch.setattr(module, "forward", module.forward)
-        watch_torch(engine, watch)
+        time_torch(engine, stopwatch)
     else:
         engine = OnnxRuntimeEngine(bundle.graphs("fp32"), "fp32")
-        watch_onnx_runtime(engine, watch)
-    subject = Subject(engine, bundle.config, np.full((96, 64, 3), 9, np.uint8), watch=watch)
-    subject.call(3)
-    sample = subject.call(3)
+        time_onnx_runtime(engine, stopwatch)
+    timed_engine = TimedEngine(engine, bundle.config, np.full((96, 64, 3), 9, np.uint8), stopwatch=stopwatch)
+    timed_engine.call(3)
+    sample = timed_engine.call(3)
     stages = sample.stages
     parts = [stages.pre, stages.encoder, stages.color_map, stages.post]
     assert stages.step is not None and sample.bare is not None
@@ -152,7 +152,7 @@ def test_operators_are_named_with_their_time(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_operator_that_grows_too_fast_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = iter([{"Conv": 1.0, "MatMul": 0.1, "Add": 0.001}, {"Conv": 4.0, "MatMul": 1.6, "Add": 0.016}])
     monkeypatch.setattr(operators, "profile", lambda bundle, *size: next(tables))
-    text = operators.culprits(str(micro_source()), (64, 64), (128, 128))
+    text = operators.steep_operators(str(micro_source()), (64, 64), (128, 128))
     assert "MatMul (exponent 2.0, 28 % of a step)" in text
     assert "Conv" not in text and "Add" not in text
 

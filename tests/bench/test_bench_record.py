@@ -12,10 +12,10 @@ import pytest
 
 from lldiffusion.bench.record import (
     SCHEMA,
+    BenchResult,
     Ceilings,
     Machine,
     Measurement,
-    Result,
     Scaling,
     Stages,
     load_result,
@@ -27,7 +27,7 @@ MACHINE = Machine("Linux x86_64", "a CPU", 2, 8 << 30, conditions={"load": "0.1"
 ROW = Measurement(
     "tiny", "onnxruntime", "fp32", 600, 400, 1, 4, (0.5, 0.4, 0.6), noise=0.02, stages=Stages(pre=0.01, step=0.1)
 )
-RESULT = Result(
+RESULT = BenchResult(
     MACHINE,
     {"numpy": "2.4"},
     "abc",
@@ -76,9 +76,9 @@ BAD = {
     "text for seconds": (damaged(seconds="abc"), "damaged"),
     "negative seconds": (damaged(seconds=[-1]), "finite numbers"),
     "width of zero": (damaged(width=0), "width is 0"),
-    "backend is a number": (damaged(backend=3), "backend is 3"),
+    "backend is a number": (damaged(backend=3), "backend' is 3: expected str"),
     "stages gone": (damaged(stages=None), "damaged"),
-    "a note is a number": (RESULT.to_dict() | {"notes": [1]}, "lists of sentences"),
+    "a note is a number": (RESULT.to_dict() | {"notes": [1]}, r"'notes\[0\]' is 1: expected str"),
 }
 
 

@@ -14,24 +14,22 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from lldiffusion.bench.record import Machine, Measurement, Result
+from lldiffusion.bench.record import BenchResult, Machine, Measurement
 from lldiffusion.bench.report.columns import EVERY
-from lldiffusion.bench.report.comparison import group, main_group, ordered
-from lldiffusion.bench.report.csv_table import to_csv
-from lldiffusion.bench.report.markdown import to_markdown
-from lldiffusion.bench.report.summary import peers, verdicts
+from lldiffusion.bench.report.comparison import explained_backends, main_workloads, ordered, verdicts, workloads
 from lldiffusion.bench.report.tables import tables
 from lldiffusion.bench.report.terminal import show
+from lldiffusion.bench.report.text import to_csv, to_markdown
 from lldiffusion.bench.report.units import plain, unit_for, with_unit
 from support.bench_results import full_result
 
 HOSTILE = 'a|b <script>alert(1)</script> [red]x[/] *y* `z` \x1b[31m "q" $m$ \n=1'
 FULL = full_result()
-EMPTY = Result(Machine("Linux", "a CPU", 2, 8 << 30), {}, "", "", "2026-11-24")
+EMPTY = BenchResult(Machine("Linux", "a CPU", 2, 8 << 30), {}, "", "", "2026-11-24")
 ROW = Measurement("tiny", "onnxruntime", "fp32", 600, 400, 1, 4, (1.0,), noise=0.02)
 
 
-def on_terminal(result: Result, width: int = 80) -> str:
+def on_terminal(result: BenchResult, width: int = 80) -> str:
     """What `show` prints, without colours."""
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
     show(result, console)
@@ -85,20 +83,20 @@ def test_a_difference_within_the_noise_is_none(seconds: float, noise: float | No
     assert cells == {"eager": "base", "onnxruntime": shown}
 
 
-def test_the_fastest_and_those_level_with_it_are_marked() -> None:
+def test_the_fastest_and_those_within_its_noise_are_marked() -> None:
     times = {"a": 1.0, "b": 1.01, "c": 1.1}
     rows = tuple(replace(ROW, backend=name, seconds=(time,)) for name, time in times.items())
     (speed,) = tables(replace(EMPTY, measurements=rows))
     assert [row[0].text for row in speed.rows if row[0].best] == ["a", "b"]
     (verdict,) = verdicts(replace(EMPTY, measurements=rows))
-    assert verdict.winner == "a fp32" and verdict.details == ("b fp32 level with it",)
+    assert verdict.winner == "a fp32" and verdict.details == ("b fp32 the same within the noise",)
 
 
 def test_rows_of_the_same_work_stand_together() -> None:
     slow = replace(ROW, seconds=(2.0,), backend="slow")
     classical = replace(ROW, model="classical", backend="gamma", steps=0)
     rows = (classical, replace(ROW, steps=1), replace(ROW, width=64), slow, ROW)
-    found = ordered(group(rows), rows)
+    found = ordered(workloads(rows), rows)
     assert [(m.width, m.steps, m.backend) for m in found] == [
         (64, 4, "onnxruntime"),
         (600, 4, "onnxruntime"),
@@ -113,12 +111,12 @@ def test_the_verdict_is_about_the_work_with_most_backends() -> None:
     rows = (few, ROW, replace(ROW, backend="eager-authors", seconds=(3.0,)))
     (verdict,) = verdicts(replace(EMPTY, measurements=rows))
     assert verdict.what == "600x400, 4 steps" and verdict.details == ("3.00 times as fast as the authors' way",)
-    chosen = main_group(group(rows), "tiny")
-    assert chosen is not None and chosen.rows == rows[1:]
+    (chosen,) = main_workloads(rows)
+    assert chosen.rows == rows[1:]
 
 
 def test_known_backends_are_explained() -> None:
-    told = dict(peers(FULL))
+    told = dict(explained_backends(FULL))
     assert set(told) == {m.backend for m in FULL.measurements} - {"gamma", "clahe"}
     assert "encoder" in told["eager-authors"] and "ONNX Runtime" in told["onnxruntime"]
 
@@ -179,7 +177,7 @@ def test_a_hostile_name_stays_text(form: object) -> None:
 
 
 @pytest.mark.parametrize("result", [EMPTY, replace(EMPTY, measurements=(replace(ROW, seconds=(), psnr=12.0),))])
-def test_little_was_measured(result: Result) -> None:
+def test_little_was_measured(result: BenchResult) -> None:
     assert "a CPU" in on_terminal(result) and "a CPU" in to_markdown(result)
     assert len(to_csv(result).splitlines()) == 1 + len(result.measurements)
     assert verdicts(result) == []

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from lldiffusion.bench.record import Machine, Result
+from lldiffusion.bench.record import BenchResult, Machine
 from lldiffusion.bench.report import compare_pictures, write_report
 from lldiffusion.bench.report.page import to_html
 from lldiffusion.data.photographs import dark_photographs
@@ -24,7 +25,7 @@ from support.browser import Browser, browsing
 
 HOSTILE = '"><script>window.pwned = 1</script><img src=x onerror="window.pwned = 1">'
 FULL = full_result()
-EMPTY = Result(Machine("Linux", "a CPU", 2, 8 << 30), {}, "", "", "2026-11-24")
+EMPTY = BenchResult(Machine("Linux", "a CPU", 2, 8 << 30), {}, "", "", "2026-11-24")
 
 
 @pytest.fixture(scope="module")
@@ -77,17 +78,18 @@ def test_it_opens_alone_and_fits(browser: Browser, report: Path, width: int, dar
     assert browser.requests() == [report.as_uri()]
     assert browser.run("return document.documentElement.scrollWidth") == width
     assert browser.run("return [...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    assert browser.run("return document.querySelectorAll('svg.plot').length") == 9
-    ink, ground = browser.run(
-        "return [getComputedStyle(document.querySelector('svg.plot text')).fill,"
-        " getComputedStyle(document.body).backgroundColor]"
-    )
-    assert (brightness(ink) > brightness(ground)) == dark  # the plots follow the mode
+    assert browser.run("return document.querySelectorAll('.plots img').length") == 8
+    plot = browser.find(".plots img")
+    browser.run("arguments[0].scrollIntoView({block: 'center'})", plot)
+    grey = painted(plot)
+    paper, darkest, brightest = np.median(grey), grey.min(), grey.max()
+    assert paper == pytest.approx(31 if dark else 255, abs=4)  # the plots follow the mode, on the page's own paper
+    assert (brightest > paper + 150) if dark else (darkest < paper - 150)  # and their words can be read
 
 
-def brightness(colour: str) -> int:
-    """Of a CSS "rgb(1, 2, 3)"."""
-    return sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
+def painted(element: Any) -> np.ndarray:
+    """(H, W) grey levels of an element as the browser paints it."""
+    return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert("L"), np.float64)
 
 
 def shown(page: Browser) -> np.ndarray:
@@ -95,7 +97,7 @@ def shown(page: Browser) -> np.ndarray:
     frame = page.find(".frame")
     page.run("arguments[0].scrollIntoView({block: 'center'})", frame)
     page.run("document.querySelector('.frame').classList.add('bare')")
-    return np.asarray(Image.open(io.BytesIO(frame.screenshot_as_png)).convert("L"), np.float64)
+    return painted(frame)
 
 
 def at(page: Browser) -> tuple[float, str]:
@@ -227,14 +229,15 @@ def test_a_hostile_record_does_not_run(browser: Browser, tmp_path: Path) -> None
     rows += FULL.measurements[4:8]
     machine = Machine(HOSTILE, HOSTILE, 2, 1, HOSTILE, 1, {HOSTILE: HOSTILE})
     fits = tuple(replace(fit, note=HOSTILE, model=HOSTILE) for fit in FULL.scaling[:2])
-    result = Result(machine, {HOSTILE: HOSTILE}, HOSTILE, HOSTILE, HOSTILE, (HOSTILE,), (), rows, fits, (HOSTILE,))
+    result = BenchResult(machine, {HOSTILE: HOSTILE}, HOSTILE, HOSTILE, HOSTILE, (HOSTILE,), (), rows, fits, (HOSTILE,))
     page = write_report(result, tmp_path)[0]
     browser.resize(400)
     browser.open(page)
     assert browser.run("return window.pwned") is None
     assert browser.run("return document.documentElement.scrollWidth") == 400
     assert browser.problems() == [] and browser.requests() == [page.as_uri()]
-    assert browser.run("return document.scripts.length + document.images.length") == 1  # the page's own script
+    assert browser.run("return document.scripts.length") == 1  # the page's own
+    assert browser.run("return document.querySelectorAll('img:not(.plots img)').length") == 0
     assert HOSTILE in browser.run("return document.body.innerText")
 
 
@@ -271,7 +274,7 @@ def test_every_address_lies_in_the_page(report: Path) -> None:
 
 def test_all_files_are_written(report: Path) -> None:
     assert sorted(path.name for path in report.parent.iterdir()) == ["bench.csv", "bench.html", "bench.md", "plots"]
-    assert len(list((report.parent / "plots").glob("*.png"))) == 9
+    assert len(list((report.parent / "plots").glob("*.png"))) == 8
 
 
 def test_a_report_without_pictures_or_numbers(browser: Browser, tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lldiffusion.bench.benchmark import _Benchmark
+from lldiffusion.bench.models import BenchModel
 from lldiffusion.bench.peers import PEERS
 from lldiffusion.bench.record import Scaling, Stages
-from lldiffusion.bench.remote import PeerError
-from lldiffusion.bench.run import _Run
 from lldiffusion.bench.scaling import PIXELS, SMALL_PIXELS, Point, fit, measure_scaling, walk
 from lldiffusion.bench.settings import Settings
-from lldiffusion.bench.sources import Source
-from lldiffusion.bench.timed_engine import Sample
+from lldiffusion.bench.timed_engine import TimedCall
+from lldiffusion.bench.worker_process import PeerError
 from support.exported import micro_config
 
 
@@ -31,11 +31,11 @@ class Fake:
     def set_picture(self, picture: Path, batch: int) -> None:
         self.pixels, self.batch = np.load(picture).shape[0] * np.load(picture).shape[1], batch
 
-    def call(self, steps: int, patience: float = 1) -> Sample:
+    def call(self, steps: int, patience: float = 1) -> TimedCall:
         if self.pixels > self.largest:
             raise PeerError("memory is full")
         seconds = 1e-9 * self.pixels**1.3 * self.batch * steps
-        return Sample(seconds, Stages(step=seconds), memory=100_000_000 + 700 * self.pixels * self.batch)
+        return TimedCall(seconds, Stages(step=seconds), memory=100_000_000 + 700 * self.pixels * self.batch)
 
 
 def curves(fake: Any, folder: Path) -> dict[tuple[str, str], Scaling]:
@@ -66,13 +66,13 @@ def test_what_fails_ends_the_curve_and_is_said(tmp_path: Path) -> None:
 def test_the_operator_that_bends_the_curve_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[Any] = []
 
-    def culprits(bundle: str, small: Any, large: Any) -> str:
+    def steep_operators(bundle: str, small: Any, large: Any) -> str:
         asked.append((small, large))
         return "MatMul did it"
 
-    monkeypatch.setattr("lldiffusion.bench.run.culprits", culprits)
-    run = _Run(Settings(device="cpu"), tmp_path, lambda text, share: None)
-    source = Source("micro", micro_config(), "", "tiny", "a bundle")
+    monkeypatch.setattr("lldiffusion.bench.benchmark.steep_operators", steep_operators)
+    run = _Benchmark(Settings(device="cpu"), tmp_path, lambda text, share: None)
+    source = BenchModel("micro", micro_config(), "", "tiny", "a bundle")
     for exponent, note in ((1.02, ""), (1.6, "MatMul did it")):
         points = tuple((float(w * h), float(w * h) ** exponent) for w, h in PIXELS)
         curve = Scaling("micro", "onnxruntime", "pixels", "seconds", points, fit(points))

@@ -17,10 +17,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
 from benchmarks.lab import __main__ as lab  # noqa: E402
-from benchmarks.lab.record import Notebook, Run, run_key  # noqa: E402
+from benchmarks.lab.notebook import Notebook, Run, run_key  # noqa: E402
 from benchmarks.lab.rows import FOLDER, ORDER, Row, choose_rows  # noqa: E402
-from benchmarks.lab.run import Setup, configure, key_of, scalars, step_seconds  # noqa: E402
 from benchmarks.lab.table import differences, learned, to_markdown  # noqa: E402
+from benchmarks.lab.training import Setup, configure, key_of, scalars, step_seconds  # noqa: E402
 from lldiffusion.config import config_from_dict  # noqa: E402
 
 BASE = """
@@ -134,7 +134,7 @@ def test_the_noise_is_pooled_and_one_seed_says_nothing() -> None:
 def test_a_run_is_known_by_what_decides_it(tmp_path: Path) -> None:
     [row] = choose_rows(["base"])
     here, there = (str(write_pairs(tmp_path / place / "pairs", height=64, width=64)) for place in ("a", "b"))
-    setup = Setup((here,), 10, 1, "none")
+    setup = Setup((here,), 10, 1, "none", "none")
     key = key_of(configure(row, 0, setup))
     assert key == key_of(configure(row, 0, replace(setup, pairs=(there,))))  # wherever the data lies
     assert key != key_of(configure(row, 1, setup))
@@ -146,7 +146,7 @@ def test_the_time_of_a_step_is_read_from_the_runs_log(tmp_path: Path) -> None:
     from torch.utils.tensorboard.writer import SummaryWriter
 
     [row] = choose_rows(["base"])
-    config = configure(row, 0, Setup(("x",), 100, 1, "none"))
+    config = configure(row, 0, Setup(("x",), 100, 1, "none", "none"))
     assert step_seconds(config, tmp_path) is None
     with SummaryWriter(str(tmp_path / "tensorboard")) as writer:
         for step, rate in ((20, 8.0), (40, 80.0), (60, 40.0)):
@@ -168,6 +168,7 @@ def _call(tmp_path: Path, *rows: str, minutes: float = 60.0, seeds: str = "0,1")
 def test_the_laboratory_trains_measures_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("lldiffusion.evaluation.lpips.lpips_at_hand", lambda: lambda result, truth: 0.5)
     _call(tmp_path, "base", "other", minutes=0)  # the first run is always made
     said = capsys.readouterr()
     assert "no time left for base (seeds 1); other (seeds 0, 1)" in said.err
@@ -183,12 +184,12 @@ def test_the_laboratory_trains_measures_and_goes_on(
     for run in document["runs"]:
         assert run["images"] == 1
         assert 3 < run["means"]["psnr"] < 40
-        assert run["means"]["niqe"] is None
+        assert run["means"]["niqe"] is None and run["means"]["lpips"] == 0.5
         assert run["means"]["brightness_abs"] == pytest.approx(abs(run["means"]["brightness"]))
     assert str(tmp_path) not in json.dumps(document)  # no paths of this machine
     page = (tmp_path / "out" / "lab.md").read_text()
     assert "| base |" in page and "| other |" in page and "**other** against base" in page
-    monkeypatch.setattr(lab, "execute", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(lab, "train_and_measure", lambda *_: pytest.fail("trained again"))
     _call(tmp_path, "base", "other")
     assert (tmp_path / "out" / "lab.md").read_text() == page
 

@@ -69,7 +69,10 @@ def test_a_tampered_unpacked_copy_is_replaced(tmp_path: Path) -> None:
 
 def test_hidden_files_of_a_file_manager_are_ignored(folder: Path) -> None:
     (folder / ".DS_Store").write_bytes(b"x")
-    Bundle.open(folder)
+    bundle = Bundle.open(folder)
+    bundle.verify()
+    assert ".DS_Store" not in bundle.manifest.files
+    assert bundle.graphs("fp32")["encoder"].read_bytes() == graph_bytes()
 
 
 def test_an_unknown_precision_names_the_known_ones(folder: Path) -> None:

@@ -16,7 +16,9 @@ from support.bundles import graph_bytes, refused, write_bundle
 
 def test_external_data_in_the_bundle_is_accepted(tmp_path: Path) -> None:
     path = write_bundle(tmp_path / "b", "weights.data", **{"weights.data": bytes(16)})
-    Bundle.open(path)
+    bundle = Bundle.open(path)
+    assert external_files(bundle.graphs("fp32")["encoder"]) == {"weights.data"}
+    assert "weights.data" in bundle.manifest.files
 
 
 @pytest.mark.parametrize("location", ["/etc/passwd", "../outside", "unlisted.data", "sub/../../x"])

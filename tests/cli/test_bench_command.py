@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from lldiffusion.bench import benchmark as benchmark_module
 from lldiffusion.bench import group
-from lldiffusion.bench import run as run_module
+from lldiffusion.bench.benchmark import benchmark
 from lldiffusion.bench.peers import PEERS, choose_peers
 from lldiffusion.bench.record import Measurement, load_result
-from lldiffusion.bench.run import benchmark
 from lldiffusion.bench.settings import Settings
 from lldiffusion.cli import run
 from lldiffusion.errors import LLDiffusionError
@@ -30,8 +30,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Meas
     """(backend, steps) -> measurement, of one run with a fast and a slow peer."""
     said: list[tuple[str, float]] = []
     data = write_pairs(tmp_path_factory.mktemp("pairs"), count=1)
-    settings = small(backends="onnxruntime,eager-authors,eager", budget=14, scaling=False, data=data)
-    result = benchmark(settings, lambda text, share: said.append((text, share)))
+    settings = small(backends="onnxruntime,eager-authors,eager", budget=10, scaling=False, data=data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark_module, "lpips_at_hand", lambda: lambda result, truth: 0.25)
+        result = benchmark(settings, lambda text, share: said.append((text, share)))
     assert result.complete and not result.scaling
     assert all(0 <= share <= 1 for _, share in said)
     assert [share for _, share in said if share] == sorted(share for _, share in said if share)
@@ -57,6 +59,7 @@ def test_pictures_agree_with_eager_and_share_its_quality(rows: dict[tuple[str, i
         assert row.brightness_drift is not None and abs(row.brightness_drift) < 0.01
         assert row.psnr == rows["eager", 3].psnr is not None
     assert rows["gamma", 0].psnr is not None
+    assert rows["gamma", 0].lpips == rows["onnxruntime", 3].lpips == 0.25
 
 
 def test_cold_starts_are_those_of_the_models_own_steps(rows: dict[tuple[str, int], Measurement]) -> None:
@@ -69,9 +72,16 @@ def test_the_authors_way_computes_conditions_at_every_step(rows: dict[tuple[str,
     assert stages.encoder is not None and stages.encoder < 1e-3  # it happens inside the step
 
 
+def test_without_weights_lpips_is_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(benchmark_module, "lpips_at_hand", lambda: "no weights at hand")
+    bench = benchmark_module._Benchmark(small(), tmp_path, lambda text, share: None)
+    assert len(bench.find_pairs([])) == 1
+    assert bench.lpips is None and "LPIPS is not measured: no weights at hand" in bench.context.notes
+
+
 def test_a_peer_that_fails_is_a_note_and_all_failing_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = small(backends="tensorrt:fp32", device="cuda:0", budget=5, scaling=False, pictures=0)
-    monkeypatch.setattr("lldiffusion.bench.run.measure_ceilings", lambda *arguments: None)
+    monkeypatch.setattr("lldiffusion.bench.benchmark.measure_ceilings", lambda *arguments: None)
     with pytest.raises(LLDiffusionError, match=r"nothing could be measured: .*tensorrt.* left out"):
         benchmark(broken)
 
@@ -86,8 +96,8 @@ def test_ctrl_c_keeps_what_was_measured(
             return measure(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lldiffusion.bench.run.run_group", interrupted)
-    text = "--backends onnxruntime --sizes 64x64,96x64 --steps 1 --pictures 0 --budget 200"
+    monkeypatch.setattr("lldiffusion.bench.benchmark.run_group", interrupted)
+    text = "--backends onnxruntime --sizes 64x64,96x64 --steps 1 --pictures 0 --budget 40"
     options = text.split()
     assert run(["bench", str(micro_source()), *options, "-o", str(tmp_path / "out")]) == 130
     result = load_result(tmp_path / "out")
@@ -130,17 +140,17 @@ def test_a_result_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_faster_backend_than_autos_is_pointed_out(tmp_path: Path) -> None:
-    bench = run_module._Run(small(), tmp_path, lambda text, share: None)
+    bench = benchmark_module._Benchmark(small(), tmp_path, lambda text, share: None)
 
     def row(backend: str, *seconds: float) -> Measurement:
         return Measurement("tiny", backend, "fp32", 600, 400, 1, 4, seconds)
 
     bench.measurements = [row("onnxruntime", 1.0, 1.01, 1.0), row("openvino", 1.0, 1.0, 0.99), row("compile", 0.1)]
     bench.remark_on_auto()
-    assert not bench.bench.notes  # level, and compiled PyTorch is no backend of ours
+    assert not bench.context.notes  # level, and compiled PyTorch is no backend of ours
     bench.measurements.append(row("eager", 0.8, 0.8, 0.81))
     bench.remark_on_auto()
-    assert bench.bench.notes == ["tiny at 600x400, 4 steps: auto takes onnxruntime, eager is 1.25 times as fast"]
+    assert bench.context.notes == ["tiny at 600x400, 4 steps: auto takes onnxruntime, eager is 1.25 times as fast"]
 
 
 def test_peers_of_a_device() -> None:

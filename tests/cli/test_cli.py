@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -51,7 +52,7 @@ def test_version_comes_from_one_place(root: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == f"lldiff {lldiffusion.__version__}\n"
     project = tomllib.loads((root / "pyproject.toml").read_text())
     assert "version" not in project["project"]
-    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "lldiffusion.__version__"}
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "lldiffusion.versions.__version__"}
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
@@ -120,3 +121,19 @@ def test_installed_script_exits_with_the_code() -> None:
     done = subprocess.run([script, "enhnace"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("verb", [[], ["enhance"], ["data", "check"]])
+def test_h_is_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*verb, "-h"]) == 0
+    short = capsys.readouterr().out
+    assert run([*verb, "--help"]) == 0
+    assert short == capsys.readouterr().out and "Usage: lldiff" in short
+
+
+def test_a_shell_completes_verbs_and_their_options() -> None:
+    for words, place, found in (("lldiff enh", "1", "enhance"), ("lldiff enhance --over", "2", "--overwrite")):
+        asked = {"_LLDIFF_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": place}
+        command = [sys.executable, "-m", "lldiffusion"]
+        done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [found]

@@ -16,9 +16,9 @@ from lldiffusion.cli import run
 from lldiffusion.evaluation.baselines import BASELINES, automatic_gamma
 from lldiffusion.evaluation.lpips import Lpips
 from lldiffusion.evaluation.lpips_weights import SHAPES
-from lldiffusion.evaluation.measure import Instruments, Job, measure
+from lldiffusion.evaluation.measure import EvaluationCase, Instruments, measure
 from lldiffusion.evaluation.protocols import get_protocol
-from lldiffusion.evaluation.report import Report
+from lldiffusion.evaluation.report import EvaluationReport
 from lldiffusion.images import Image, read_image, to_uint8, write_image
 
 SIZE = (96, 224)  # height, width: two blocks for NIQE
@@ -107,6 +107,16 @@ def test_the_numbers_are_those_of_the_protocol(pairs: Path, tmp_path: Path) -> N
     assert found["brightness"] == pytest.approx(255 * (low - high).mean(), abs=4)
     assert "niqe" not in found
     assert "--niqe-params" in report["niqe"]
+
+
+def test_a_report_is_replaced_only_when_asked(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "o.json").write_text("precious")
+    command = ("--baseline", "input", "--data", pairs, "--protocol", "standard", "-o", tmp_path / "o.json")
+    assert evaluate(*command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (tmp_path / "o.json").read_text() == "precious"
+    assert evaluate(*command, "-y") == 0
+    assert json.loads((tmp_path / "o.json").read_text())["means"]
 
 
 def test_results_of_another_method_agree_with_the_method_itself(pairs: Path, results: Path, tmp_path: Path) -> None:
@@ -265,9 +275,10 @@ def test_a_model_is_measured_with_several_seeds(
 
 
 def test_equal_images_are_infinite_in_the_report_and_stay_valid_json(pairs: Path, tmp_path: Path) -> None:
-    jobs = [Job("a", pairs / "high" / "a.png", pairs / "high" / "a.png")]
+    jobs = [EvaluationCase("a", pairs / "high" / "a.png", pairs / "high" / "a.png")]
     tools = Instruments((get_protocol("standard"),), "no backbone", "no parameters")
-    report = Report({"name": "same", "kind": "results"}, "x", tools, list(measure(jobs, lambda pixels: pixels, tools)))
+    scores = list(measure(jobs, lambda pixels: pixels, tools))
+    report = EvaluationReport({"name": "same", "kind": "results"}, "x", tools, scores)
     report.save(tmp_path / "o.json")
     saved = json.loads((tmp_path / "o.json").read_text())
     assert saved["means"]["standard_psnr"]["mean"] == "inf"

@@ -116,3 +116,8 @@ def test_a_damaged_checkpoint(tmp_path: Path, file: str, words: str, capsys: pyt
     (tmp_path / file).write_text("{")
     assert run(["inspect", str(tmp_path)]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_shipped_model_by_its_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["inspect", "tiny", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "tiny"

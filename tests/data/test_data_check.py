@@ -154,7 +154,7 @@ def test_half_a_data_set_is_not_taken_for_single_pictures(tmp_path: Path) -> Non
 def test_command_passes_a_clean_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = write_set(tmp_path / "train", ["astronaut", "coffee"])
     test = write_set(tmp_path / "test", ["rocket"])
-    arguments = ["data", "check", str(train), "--against", str(test), "--json", str(tmp_path / "report.json")]
+    arguments = ["data", "check", str(train), "--against", str(test), "-o", str(tmp_path / "report.json")]
     assert run(arguments) == 0
     shown = capsys.readouterr()
     assert "360x240 (2)" in shown.out
@@ -180,7 +180,7 @@ def test_command_fails_on_damage(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run(["data", "check", str(root)]) == 2
     assert "coffee.png" in capsys.readouterr().err
     assert run(["data", "check", str(tmp_path / "nothing")]) == 2
-    assert run(["data", "check", str(root), "--json", str(tmp_path / "no" / "report.json")]) == 2
+    assert run(["data", "check", str(root), "-o", str(tmp_path / "no" / "report.json")]) == 2
 
 
 def test_simulate_writes_reproducible_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from PIL import Image as Pillow
 
 from lldiffusion.data.layouts import find_pairs, find_unpaired, has_pairs, validate_pairs
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.images import list_images
 
 
 def picture(path: Path, width: int = 12, height: int = 8) -> Path:
@@ -182,5 +183,16 @@ def test_unpaired_images_are_found_in_all_folders(tmp_path: Path) -> None:
 
 
 def test_the_shared_data(shared: Path) -> None:
-    counts = {"LOL": 9, "LOL/eval15": 5, "pairs": 64, "multi_exposure": 416}
-    assert {name: len(validate_pairs(find_pairs(shared / "data" / name))) for name in counts} == counts
+    """What the layouts promise, however many pictures lie there: each in one pair, both files usable, no name twice."""
+    data = shared / "data"
+    train, test = find_pairs(data / "LOL", "train"), find_pairs(data / "LOL", "test")
+    assert {p.low.parent for p in train} == {data / "LOL" / "our485" / "low"}
+    assert {p.low.parent for p in test} == {data / "LOL" / "eval15" / "low"}
+    assert sorted(validate_pairs(train + test), key=lambda pair: pair.name) == find_pairs(data / "LOL")
+    for name in ("LOL/our485", "LOL/eval15", "pairs", "mixed_light"):
+        found = validate_pairs(find_pairs(data / name))
+        for side, files in (("low", [p.low for p in found]), ("normal", [p.normal for p in found])):
+            (folder,) = {file.parent for file in files}
+            assert folder.parent == data / name and sorted(files) == list_images(folder), side
+    table = (data / "multi_exposure" / "pairs.csv").read_text().split()
+    assert len(validate_pairs(find_pairs(data / "multi_exposure"))) == len(table) - 1 > 0

@@ -24,7 +24,7 @@ def tools() -> Toolchain:
 
 
 def test_options_are_set_on_the_real_configuration(tools: Toolchain) -> None:
-    options = BuildOptions(level=5, workspace=64, refit=True, version_compatible=True)
+    options = BuildOptions(effort=5, workspace=64, refit=True, version_compatible=True)
     config = engine_builder._configure(tools, trt.Builder(make_logger(trt)), options)
     assert config.builder_optimization_level == 5
     assert config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 64 << 20

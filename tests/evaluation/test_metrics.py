@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy import ndimage
 from skimage import data
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.baselines import automatic_gamma, fixed_gamma, get_baseline
@@ -31,6 +30,8 @@ def tensor(pixels: Uint8) -> torch.Tensor:
 
 def test_psnr_agrees_with_torchmetrics_and_is_infinite_for_equal_images(pair: tuple[Uint8, Uint8]) -> None:
     prediction, target = pair
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     expected = peak_signal_noise_ratio(tensor(prediction), tensor(target), data_range=255.0)
     assert psnr(prediction, target) == pytest.approx(float(expected), abs=1e-5)
     assert psnr(target, target) == math.inf
@@ -38,6 +39,8 @@ def test_psnr_agrees_with_torchmetrics_and_is_infinite_for_equal_images(pair: tu
 
 def test_gaussian_ssim_agrees_with_torchmetrics(pair: tuple[Uint8, Uint8]) -> None:
     prediction, target = pair
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     _, similarity = structural_similarity_index_measure(
         tensor(prediction), tensor(target), data_range=255.0, sigma=1.5, return_full_image=True
     )

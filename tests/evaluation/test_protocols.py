@@ -7,7 +7,6 @@ import pytest
 import torch
 from skimage import data
 from skimage.metrics import structural_similarity
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.protocols import PROTOCOLS, get_protocol, truncate_to_uint8
@@ -27,6 +26,8 @@ def pair() -> tuple[Floats, Floats]:
 
 def torchmetrics_scores(prediction: Floats, target: Floats) -> dict[str, float]:
     """PSNR and Gaussian SSIM, without the padded borders, of two 8-bit images held as floats in 0..255."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
     x, y = (torch.from_numpy(np.float64(p)).permute(2, 0, 1)[None] for p in (prediction, target))
     _, similarity = structural_similarity_index_measure(x, y, data_range=255.0, sigma=1.5, return_full_image=True)
     ssim = float(similarity[..., 5:-5, 5:-5].mean())

@@ -73,7 +73,7 @@ def test_a_float16_dynamic_engine_is_really_that(bundle: Bundle, rtx: Toolchain)
     """Read back from the network TensorRT built: types of inputs, outputs and every convolution."""
     graph, ticks = bundle.graphs("fp16")["denoiser"], list[float]()
     inputs, profiles = bundle.manifest.inputs[graph.name], parse_profiles([PROFILE], 32)
-    blob, about = build_engine(rtx, graph, inputs, profiles, 32, BuildOptions(level=0), ticks.append)
+    blob, about = build_engine(rtx, graph, inputs, profiles, 32, BuildOptions(effort=0), ticks.append)
     assert len(blob) > 100_000
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(graph).graph.node)
     assert about["convolutions"] == {"HALF": convolutions}
@@ -104,13 +104,13 @@ def test_a_level_engine_has_one_profile_whatever_the_pictures(bundle: Bundle, rt
     config = SimpleNamespace(add_optimization_profile=lambda profile: 0)
     engine_builder._add_profiles(builder, config, Network(), inputs, profiles, 32)
     assert made == [("thumbnail", *[(1, 3, 64, 96)] * 3)]
-    assert len(build_engine(rtx, graph, inputs, profiles, 32, BuildOptions(level=0))[0]) > 10_000
+    assert len(build_engine(rtx, graph, inputs, profiles, 32, BuildOptions(effort=0))[0]) > 10_000
 
 
 @needs_rtx
 def test_engines_of_a_bundle_are_kept_keyed_and_found_again(bundle: Bundle) -> None:
     shown: list[tuple[str, float]] = []
-    options = BuildOptions(level=0)
+    options = BuildOptions(effort=0)
     built = build_engines(bundle, "tensorrt-rtx", None, (PROFILE,), options, progress=lambda *now: shown.append(now))
     assert [engine.graph for engine in built] == ["encoder", "color_map", "denoiser", "level"]
     again = build_engines(bundle, "tensorrt-rtx", None, (PROFILE,), options)
@@ -119,7 +119,7 @@ def test_engines_of_a_bundle_are_kept_keyed_and_found_again(bundle: Bundle) -> N
     assert ("denoiser", 1.0) in shown
     key = json.loads(sidecar(built[2].path).read_text())["key"]
     assert key["onnx_sha256"] == bundle.onnx_sha256("fp16", "denoiser") and key["gpu"] == "any"
-    assert key["profiles"] == [PROFILE] and key["options"] == ["level=0", "workspace=0"]
+    assert key["profiles"] == [PROFILE] and key["options"] == ["effort=0", "workspace=0"]
     found = Bundle.open(bundle.source).engines()  # the bundle still opens, and trusts what was built here
     assert len(found) == 4 and all(engine.trusted for engine in found)
 
@@ -130,7 +130,7 @@ def test_cancelling_stops_the_build_and_leaves_nothing(bundle: Bundle, monkeypat
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        build_engines(bundle, "tensorrt-rtx", None, (PROFILE,), BuildOptions(level=0), progress=press)
+        build_engines(bundle, "tensorrt-rtx", None, (PROFILE,), BuildOptions(effort=0), progress=press)
     assert bundle.engines() == [] and not list(bundle.folder.rglob("*.tmp"))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -144,7 +144,7 @@ def test_what_the_builder_refuses_is_said_in_one_line(tmp_path: Path, rtx: Toolc
         build_engine(rtx, tmp_path / "bad.onnx", [], (), 32, BuildOptions(refit=True))
     graph, profiles = micro_graphs() / "denoiser.onnx", parse_profiles(["64x64:96x64:1920x1088"], 32)
     with pytest.raises(LLDiffusionError, match="could not build"):
-        build_engine(rtx, graph, ports(graph)[0], profiles, 32, BuildOptions(level=0, workspace=1))
+        build_engine(rtx, graph, ports(graph)[0], profiles, 32, BuildOptions(effort=0, workspace=1))
 
 
 def test_a_missing_tensorrt_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,10 +198,10 @@ def test_the_default_profiles_hold_pictures_both_ways_up(height: int, width: int
 
 
 def test_options_name_what_changes_an_engine() -> None:
-    assert BuildOptions().names() == ("level=3", "workspace=0")
-    assert replace(BuildOptions(), refit=True, level=5).names() == ("level=5", "refit=True", "workspace=0")
-    with pytest.raises(LLDiffusionError, match="builder level 6: 0 to 5"):
-        BuildOptions(level=6)
+    assert BuildOptions().names() == ("effort=3", "workspace=0")
+    assert replace(BuildOptions(), refit=True, effort=5).names() == ("effort=5", "refit=True", "workspace=0")
+    with pytest.raises(LLDiffusionError, match=r"builder effort 6: 0 .*to 5"):
+        BuildOptions(effort=6)
 
 
 def test_a_damaged_timing_cache_is_not_used(tmp_path: Path) -> None:

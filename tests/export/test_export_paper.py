@@ -27,7 +27,7 @@ def test_the_denoiser_of_the_paper_becomes_a_float16_engine(tmp_path: Path) -> N
     save(to_half(onnx.load(tmp_path / "denoiser.onnx"), "fp16")[0], graph)
     profiles = parse_profiles(["64x64:608x416:1920x1088"], 32)
     blob, about = build_engine(
-        open_toolchain("tensorrt-rtx"), graph, ports(graph)[0], profiles, 32, BuildOptions(level=0)
+        open_toolchain("tensorrt-rtx"), graph, ports(graph)[0], profiles, 32, BuildOptions(effort=0)
     )
     assert len(blob) > 30e6
     assert set(about["convolutions"]) == {"HALF"} and about["inputs"]["x_t"] == "FLOAT"

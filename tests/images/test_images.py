@@ -284,10 +284,10 @@ def test_warnings_stay_off_the_terminal_and_import_is_quick(tmp_path: Path) -> N
     path = save(tmp_path / "a.png")
     path.write_bytes(path.read_bytes()[:-20])
     code = (
-        "import sys, lldiffusion.images as images\n"
+        "import sys, lldiffusion.images as images, lldiffusion.errors as errors\n"
         "assert 'pyvips' not in sys.modules and 'torch' not in sys.modules\n"
         f"try: images.read_image({str(path)!r})\n"
-        "except images.LLDiffusionError: pass\n"
+        "except errors.LLDiffusionError: pass\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
@@ -306,7 +306,8 @@ def test_a_fork_after_reading_is_an_error_not_a_hang(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png")
     code = f"""
 import os, sys
-from lldiffusion.images import LLDiffusionError, read_image
+from lldiffusion.errors import LLDiffusionError
+from lldiffusion.images import read_image
 read_image({str(path)!r})
 if os.fork() == 0:
     try:

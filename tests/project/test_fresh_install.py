@@ -6,7 +6,6 @@ Installs packages, so it is marked slow; CI runs it.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import venv
@@ -18,19 +17,12 @@ from PIL import Image as Pillow
 from skimage import data
 
 from lldiffusion.engines import Enhancer
+from support.installing import run
 from support.toy import toy_bundle
 
 pytestmark = pytest.mark.slow
 # What the extras for training and export bring, and the runtime must not need.
 ABSENT = ("torch", "onnx", "onnxscript", "scipy", "skimage", "torchmetrics", "accelerate")
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    """Standard output of a command in a clean environment; both outputs are shown when it fails."""
-    keep = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    done = subprocess.run(command, cwd=cwd, env=keep, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

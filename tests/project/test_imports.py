@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ PACKAGE = Path(lldiffusion.__file__).parent
 # A group may import its own rank and lower ones.
 RANKS = {
     **dict.fromkeys(("errors", "versions", "atomic", "tables", "config", "schedule", "lock", "interrupts"), 0),
-    **dict.fromkeys(("hashing", "photometry"), 0),
+    **dict.fromkeys(("photometry", "progress", "hashing"), 0),
     **dict.fromkeys(("images", "bundle"), 1),
     "engines": 2,
     "video": 3,
@@ -46,10 +47,11 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> Iterator[str]:
-    """Absolute dotted names of everything a file imports, wherever in the file the import stands."""
+def imports_of(path: Path, when_loaded: bool = False) -> Iterator[str]:
+    """Absolute dotted names of everything a file imports, wherever the import stands, or only those of its loading."""
     package = module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in run_when_loaded(tree) if when_loaded else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -58,6 +60,27 @@ def imports_of(path: Path) -> Iterator[str]:
                 parent = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parent, base] if base else parent)
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def run_when_loaded(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below `node` that Python runs while it loads the module: no function bodies, nothing for mypy only."""
+    for child in ast.iter_child_nodes(node):
+        mypy_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and not mypy_only:
+            yield child
+            yield from run_when_loaded(child)
+
+
+def loaded_by(path: Path, modules: set[str]) -> set[str]:
+    """The modules of ours that loading a file loads, and the packages around those unless it is in them itself."""
+    own, found = module_name(path), set()
+    for name in imports_of(path, when_loaded=True):
+        target = name if name in modules else name.rpartition(".")[0]
+        found.add(target)
+        while target := target.rpartition(".")[0]:
+            if not own.startswith(f"{target}."):
+                found.add(target)
+    return found & modules - {own}
 
 
 def group_of(name: str) -> str | None:
@@ -85,6 +108,19 @@ def test_imports_point_one_way() -> None:
             if other is not None and RANKS[other] > RANKS[own] and (module_name(path), name) not in DOORS:
                 wrong.append(f"{module_name(path)} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    modules = {module_name(path) for path in sources()}
+    try:
+        list(TopologicalSorter({module_name(path): loaded_by(path, modules) for path in sources()}).static_order())
+    except CycleError as circle:
+        pytest.fail(" <- ".join(circle.args[1]))
+
+
+def test_the_package_never_imports_the_programs_behind_published_numbers() -> None:
+    wrong = [str(path) for path in sources() for name in imports_of(path) if name.split(".")[0] == "benchmarks"]
+    assert not wrong
 
 
 def test_torch_is_named_only_on_the_torch_side() -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import sysconfig
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
 
@@ -15,14 +12,7 @@ import pytest
 
 import lldiffusion
 from lldiffusion.config import PRESETS
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    """Standard output of a command; both of its outputs are shown when it fails."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+from support.installing import install_with_borrowed_dependencies, run
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +59,17 @@ def test_wheel_carries_its_licence_and_version(built: Path) -> None:
 
 def test_wheel_works_elsewhere(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
-    home = tmp_path / "venv"
-    venv.create(home, with_pip=False, symlinks=True)
-    python = home / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel, cwd=tmp_path)
-    # The dependencies are borrowed.  A path in a .pth file is searched, but the .pth files in it are not read,
-    # so this environment's own (editable) lldiffusion stays out of sight.
-    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])", cwd=tmp_path).strip())
-    (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    binaries, site = install_with_borrowed_dependencies(wheel, tmp_path / "venv")
     code = (
         "import lldiffusion, lldiffusion.engines as engines\n"
         "[lldiffusion.load_config(preset) for preset in ('tiny', 'paper', 'paper-v2')]\n"
         "print(lldiffusion.__file__, engines.__file__, sep='\\n')"
     )
-    places = run(python, "-c", code, cwd=tmp_path).split()
+    places = run(binaries / "python", "-c", code, cwd=tmp_path).split()
     assert [place for place in places if not place.startswith(str(site))] == []
-    assert "enhance" in run(home / "bin" / "lldiff", "--help", cwd=tmp_path)
+    assert "enhance" in run(binaries / "lldiff", "--help", cwd=tmp_path)
+
+
+def test_every_page_says_the_same_version(root: Path) -> None:
+    assert f"\nversion: {lldiffusion.__version__}\n" in (root / "CITATION.cff").read_text()
+    assert f"\n## [{lldiffusion.__version__}] - " in (root / "CHANGELOG.md").read_text()

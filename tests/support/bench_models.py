@@ -10,15 +10,21 @@ from pathlib import Path
 from lldiffusion.bundle import Bundle, Manifest, graphs_of
 from lldiffusion.export.graphs import ports
 from lldiffusion.hashing import sha256_of
+from lldiffusion.lock import exclusive
 from lldiffusion.model.checkpoint import save_checkpoint
-from support.exported import micro_config, micro_graphs, micro_model, source_key
+from support.exported import WAIT, micro_config, micro_graphs, micro_model, source_key
 
 
 def micro_source() -> Path:
-    """The folder, made once for each state of the sources; not to be changed."""
+    """The folder, made once for each state of the sources by the first process that asks; not to be changed."""
     folder = Path(tempfile.gettempdir()) / f"lldiffusion-bench-{source_key()}"
-    if folder.is_dir():
-        return folder
+    with exclusive(folder.with_name(f"{folder.name}.made"), wait=WAIT):
+        if not folder.is_dir():
+            _make(folder)
+    return folder
+
+
+def _make(folder: Path) -> None:
     with Bundle.write(folder) as draft, tempfile.TemporaryDirectory() as other:
         save_checkpoint(Path(other) / "micro", micro_config(), micro_model().state_dict())
         for path in [*(Path(other) / "micro").iterdir(), *micro_graphs().glob("*.onnx")]:
@@ -38,4 +44,3 @@ def micro_source() -> Path:
             inputs=inputs,
             outputs=outputs,
         )
-    return folder

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lldiffusion.bench.record import Ceilings, Machine, Measurement, Result, Scaling, Stages
+from lldiffusion.bench.record import BenchResult, Ceilings, Machine, Measurement, Scaling, Stages
 
 SIZES = ((600, 400), (1280, 720), (1920, 1080))
 STEPS = (25, 4, 1)
@@ -22,7 +22,7 @@ BACKENDS = {
 QUALITY = {25: 22.4, 4: 22.1, 1: 20.6}
 
 
-def full_result() -> Result:
+def full_result() -> BenchResult:
     """Two networks, six backends, three sizes and steps, two classical methods, scaling and ceilings."""
     rng = np.random.default_rng(0)
     networks = [
@@ -32,7 +32,7 @@ def full_result() -> Result:
         for size in SIZES[: 3 if model == "tiny" else 1]
         for steps in STEPS
     ]
-    return Result(
+    return BenchResult(
         machine=Machine(
             "Linux x86_64", "A made-up CPU", 2, 8 << 30, conditions={"load": "0.1", "governor": "performance"}
         ),

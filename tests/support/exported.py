@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
-import onnxscript
 import torch
 
 from lldiffusion.atomic import new_path
@@ -18,9 +18,12 @@ from lldiffusion.config import Config, config_from_dict
 from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.export.graphs import write_graphs
 from lldiffusion.export.precision import half_tensor
+from lldiffusion.lock import exclusive
 from lldiffusion.model import LLDiffusion, fold_spectral_norm
 
 UNET = {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention_down": [], "attention_up": []}
+
+WAIT = 600.0  # seconds for what another process is making, at most
 
 
 def micro_config(norm: str = "pixel") -> Config:
@@ -66,7 +69,7 @@ def source_key() -> str:
     """A hash of everything that decides what a traced graph looks like."""
     root = Path(__file__).resolve().parents[2]
     files = [Path(__file__), root / "lldiffusion" / "export" / "graphs.py", root / "lldiffusion" / "config.py"]
-    digest = hashlib.sha256(f"{torch.__version__} {onnxscript.__version__}".encode())
+    digest = hashlib.sha256(f"{torch.__version__} {metadata.version('onnxscript')}".encode())
     for path in [*files, *sorted((root / "lldiffusion" / "model").glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -78,10 +81,11 @@ def micro_graphs(norm: str = "pixel") -> Path:
     Tracing takes longer than all tests that use them, so they are kept until a source they depend on changes.
     """
     folder = Path(tempfile.gettempdir()) / f"lldiffusion-graphs-{source_key()}-{norm}"
-    if not folder.is_dir():
-        with new_path(folder) as temporary:
-            temporary.mkdir()
-            write_graphs(micro_model(norm), temporary, metadata={"weights_sha256": "0" * 64})
+    with exclusive(folder.with_name(f"{folder.name}.made"), wait=WAIT):  # tests run side by side
+        if not folder.is_dir():
+            with new_path(folder) as temporary:
+                temporary.mkdir()
+                write_graphs(micro_model(norm), temporary, metadata={"weights_sha256": "0" * 64})
     return folder
 
 

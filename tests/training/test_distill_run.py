@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ import pytest
 from lldiffusion.cli import run
 from lldiffusion.config import Config, load_config
 from lldiffusion.errors import LLDiffusionError
+from support.interrupts import interrupt_at_step
 from support.pictures import dark, photograph, write_pairs
 
 torch = pytest.importorskip("torch")
@@ -105,17 +102,13 @@ def _toml(config: Config) -> str:
     return "\n".join(lines)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     teacher, student = save_teacher(tmp_path), tmp_path / "student"
     overrides = [f"--set={o}" for o in settings(pairs, "train.enhance_steps=100000", "train.save_every=100000")]
 
-    def interrupt() -> None:
-        while not (tmp_path / "student.run" / "tensorboard").is_dir():
-            time.sleep(0.05)
-        time.sleep(1.0)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
+    interrupt_at_step(3, monkeypatch)
     assert run(["distill", teacher, "-o", str(student), *overrides]) == 130
     assert f"lldiff distill --resume {student}" in capsys.readouterr().err
     [saved] = checkpoints(tmp_path / "student.run" / "distill")

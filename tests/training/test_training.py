@@ -2,11 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 from lldiffusion.cli import run
 from lldiffusion.config import Config, load_config
 from lldiffusion.errors import LLDiffusionError
+from support.interrupts import interrupt_at_step
 from support.pictures import SMALL, write_pairs
 
 torch = pytest.importorskip("torch")
@@ -144,20 +142,16 @@ def test_nan_stops_with_the_last_good_checkpoint(pairs: Path, tmp_path: Path, mo
     assert load_model(checkpoints(tmp_path / "run" / "joint")[-1])
 
 
-def test_ctrl_c_saves_and_says_how_to_resume(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_saves_and_says_how_to_resume(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     overrides = [f"--set={o}" for o in SMALL] + [f'--set=data.pairs=["{pairs}"]', "--set=train.joint_steps=100000"]
     folder = tmp_path / "run"
 
-    def interrupt() -> None:
-        while not (folder / "tensorboard").is_dir():
-            time.sleep(0.05)
-        time.sleep(1.0)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
+    interrupt_at_step(3, monkeypatch)
     assert run(["train", "tiny", "-o", str(folder), "--stage", "joint", *overrides]) == 130
     assert f"--resume {folder} --stage joint" in capsys.readouterr().err
-    assert checkpoints(folder / "joint")
+    assert [saved.name for saved in checkpoints(folder / "joint")] == ["step-0000003"]
 
 
 def test_ema_is_what_it_says() -> None:

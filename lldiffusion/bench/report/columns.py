@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..record import Measurement
-from .comparison import Comparison, Group
+from .comparison import Speedup, Workload
 
-Value = str | float | Comparison | None
+Value = str | float | Speedup | None
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Column:
     head: str
     kind: str
     about: str  # one sentence, shown in the report
-    value: Callable[[Measurement, Group], Value]
+    value: Callable[[Measurement, Workload], Value]
 
 
 def _field(key: str, head: str, kind: str, about: str, name: str | None = None) -> Column:
@@ -34,8 +34,8 @@ def _stage(name: str, head: str, about: str) -> Column:
     return Column(name, head, "milliseconds", about, lambda m, _: getattr(m.stages, name))
 
 
-def _against(backend: str, key: str, head: str, about: str) -> Column:
-    return Column(key, head, "factor", about, lambda m, group: group.compare(m, backend))
+def _speedup(backend: str, key: str, head: str, about: str) -> Column:
+    return Column(key, head, "factor", about, lambda m, load: load.speedup(m, backend))
 
 
 def _first(times: tuple[float, ...]) -> float | None:
@@ -67,13 +67,13 @@ SPEED = (
         "How uncertain the median is, as measuring this same thing twice shows; less is no difference.",
     ),
     _field("images_per_second", "img/s", "number", "Pictures a second at the median time."),
-    _against(
+    _speedup(
         "eager-authors",
         "times_authors",
         "vs authors",
         "Times as fast as the authors' way: PyTorch eager, encoder at every step, float32, stock settings.",
     ),
-    _against(
+    _speedup(
         "eager",
         "times_eager",
         "vs eager",
@@ -89,6 +89,7 @@ QUALITY = (
     _field("brightness_drift", "drift", "levels", "Mean brightness minus that of eager float32, in 8-bit levels."),
     _field("psnr", "PSNR", "decibel", "Against the normal-light picture, protocol 'standard'; higher is better."),
     _field("ssim", "SSIM", "similarity", "Against the normal-light picture, protocol 'standard'; 1 is equal."),
+    _field("lpips", "LPIPS", "similarity", "Against the normal-light picture, AlexNet; lower is better, 0 is equal."),
 )
 
 COST = (

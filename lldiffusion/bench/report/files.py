@@ -8,17 +8,16 @@ from pathlib import Path
 from lldiffusion.atomic import new_path, write_text
 from lldiffusion.errors import LLDiffusionError
 
-from ..record import Result
-from .csv_table import to_csv
-from .markdown import to_markdown
+from ..record import BenchResult
 from .page import to_html
 from .pictures import BeforeAfter
 from .plots import plots
+from .text import to_csv, to_markdown
 
 NAME = "bench"
 
 
-def write_report(result: Result, folder: Path, comparisons: Sequence[BeforeAfter] = ()) -> list[Path]:
+def write_report(result: BenchResult, folder: Path, comparisons: Sequence[BeforeAfter] = ()) -> list[Path]:
     """Write bench.csv, bench.md, bench.html and plots/*.png, each under its name only when it is whole.
 
     Args:

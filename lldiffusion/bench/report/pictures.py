@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -53,11 +52,11 @@ def _compare(name: str, original: Uint8, dark: Uint8, bright: Uint8) -> BeforeAf
     return BeforeAfter(name, (*measured[:2], Version("original", original)), measured[2])
 
 
-def data_uri(pixels: Uint8) -> str:
-    """The picture as an address that holds all of it: WebP, at most WIDEST pixels wide."""
+def webp(pixels: Uint8) -> bytes:
+    """A WebP file of the picture, at most WIDEST pixels wide."""
     import pyvips
 
     image = pyvips.Image.new_from_array(pixels, interpretation="srgb")
     if image.width > WIDEST:
         image = image.thumbnail_image(WIDEST)
-    return "data:image/webp;base64," + base64.b64encode(image.webpsave_buffer(Q=QUALITY)).decode("ascii")
+    return bytes(image.webpsave_buffer(Q=QUALITY))

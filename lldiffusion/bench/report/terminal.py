@@ -9,17 +9,16 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from ..record import Result
-from .grid import Cell, Grid, Head
-from .summary import facts, verdicts
-from .tables import tables
+from ..record import BenchResult
+from .comparison import facts, verdicts
+from .tables import Cell, Grid, Head, tables
 from .units import plain
 
 WIDEST = 30  # letters of the line that names the work, before it is folded
 WORD = 14  # the same of the columns that name a row
 
 
-def show(result: Result, console: Console) -> None:
+def show(result: BenchResult, console: Console) -> None:
     """Print machine, tables and notes; nothing is measured here."""
     for name, value in facts(result):
         console.print(Text.assemble((f"{name} ", "dim"), value))

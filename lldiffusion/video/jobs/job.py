@@ -94,15 +94,15 @@ def run_job(
     LLDiffusionError; both say how to go on where something is finished.
     """
     clock = time.monotonic()
-    for line in [*source.info.warnings(), *output.losses()]:
+    for line in [*source.info.warnings(), *output.stream_notes()]:
         listener.message(line)
     run = _JobRun(job, source, output, journal, listener)
     with run.failures_explained():
         run.enhance()
         source.close()  # what it kept of the other streams is complete
-        losses = output.finish(run.journal.folder, run.journal.segments)
+        notes = output.finish(run.journal.folder, run.journal.segments)
     remove(run.journal.folder)
-    run.summary.notes += source.damage.lines() + ([] if source.info.rereadable else losses)
+    run.summary.notes += source.damage.lines() + notes
     run.summary.seconds = time.monotonic() - clock
     return run.summary
 

@@ -35,8 +35,9 @@ def open_input(name: str, options: dict[str, str], hwaccel: str | None) -> Any:
 def _open_container(av: Any, name: str, options: dict[str, str], hardware: Any) -> Any:
     device, _, address = name.partition(":")
     format_ = options.pop("format", device if device in DEVICES else None)
+    url = name if "://" in name else file_url(Path(name))
     return av.open(
-        sys.stdin.buffer if name == "-" else address if device in DEVICES else name,
+        sys.stdin.buffer if name == "-" else address if device in DEVICES else url,
         format=format_,
         container_options=options,
         metadata_errors="replace",
@@ -52,8 +53,21 @@ def first_video(container: Any, name: str) -> Any:
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             return stream
-    held = ", ".join(f"{stream.type} ({stream.name or 'unknown'})" for stream in container.streams)
+    held = ", ".join(f"{stream.type} ({codec_name(stream) or 'unknown'})" for stream in container.streams)
     raise LLDiffusionError(f"'{name}' holds no video, only {held or 'nothing'}: give a file with a video stream")
+
+
+def file_url(path: Path) -> str:
+    """A file as FFmpeg opens it whatever its name is: "20:57.mp4" alone would be taken for a protocol "20"."""
+    return f"file:{path}"
+
+
+def codec_name(stream: Any) -> str | None:
+    """FFmpeg's name of a stream's codec; None where FFmpeg does not know it."""
+    if stream.type in ("data", "attachment"):
+        name: str | None = stream.name
+        return name
+    return None if stream.codec_context is None else str(stream.codec_context.name)
 
 
 def is_rereadable(name: str) -> bool:

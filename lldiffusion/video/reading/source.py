@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -15,22 +14,13 @@ from ..frame import Frame
 from ..orientation import display_matrix
 from ..planes import Origin, bit_depth, colour_tags, frame_to_rgb
 from ..video_info import VideoInfo, exact_seconds
-from .clock import PresentationClock
+from .clock import DecodedFrame, PresentationClock
 from .damage import DamageReport, LostFrames
+from .deinterlace import deinterlace, field_order
 from .inputs import first_video, is_rereadable, open_input
 from .spool import PacketSpool
 
 _MISSING = 0.5  # seconds that may lack at the end without being called damage
-
-
-@dataclass(frozen=True)
-class DecodedFrame:
-    """A decoded frame and its place in time."""
-
-    frame: Any  # PyAV's
-    pts: int
-    duration: int  # 0: unknown
-    repeated: bool = False  # stands for a frame that was lost
 
 
 class VideoSource:
@@ -40,16 +30,24 @@ class VideoSource:
         name: a file, a URL, `-` for standard input, or `v4l2:/dev/video0` and the like for a camera.
         options: for FFmpeg's reader, e.g. {"video_size": "640x480"}; `format` names the container.
         hwaccel: "cuda", "vaapi", "qsv" ...: decode there where the codec allows it, else on the CPU.
+        fields: keep the fields of interlaced video as they are; otherwise they become whole pictures (bwdif).
         spool: file for the packets of the other streams, where the input cannot be read again.
     Raises LLDiffusionError for what is no video, has no frames, or has colours that are not supported.
     """
 
     def __init__(
-        self, name: str, options: dict[str, str] | None = None, hwaccel: str | None = None, spool: Path | None = None
+        self,
+        name: str,
+        options: dict[str, str] | None = None,
+        hwaccel: str | None = None,
+        *,
+        fields: bool = False,
+        spool: Path | None = None,
     ) -> None:
         self._name = name
         self._options = dict(options or {})
         self._hwaccel = hwaccel
+        self._fields = fields
         self._spool_path = spool
         self.spool: PacketSpool | None = None
         self.damage = DamageReport()
@@ -75,6 +73,7 @@ class VideoSource:
             if end is not None and last.pts * unit >= zero + exact_seconds(end):
                 return
             self.damage.concealed += bool(last.frame.is_corrupt) and not last.repeated
+            self.damage.deinterlaced += last.deinterlaced and not self.info.deinterlaced
             if skip > 0:
                 skip -= 1
                 continue
@@ -95,7 +94,7 @@ class VideoSource:
         others = [stream for stream in self._container.streams if stream.index != self._stream.index]
         if others and self._spool_path is not None and not is_rereadable(self._name):
             self.spool = PacketSpool(others, self._spool_path)
-        self._decoded = self._decode()
+        self._decoded = self._decode_pictures()
 
     def _to_frame(self, decoded: DecodedFrame) -> Frame:
         width, height = decoded.frame.width, decoded.frame.height
@@ -115,7 +114,7 @@ class VideoSource:
         head = self._first
         if first > self.info.start and self.info.rereadable:
             self._container.seek(first, stream=self._stream, backward=True)
-            self._decoded = self._decode()
+            self._decoded = self._decode_pictures()
             landed = next(self._decoded, None)
             if landed is None or landed.pts > first:  # no index, or a wrong one: read from the beginning
                 self._container.close()
@@ -123,6 +122,10 @@ class VideoSource:
                 landed = next(self._decoded, None)
             head = landed or head
         yield from (decoded for decoded in chain([head], self._decoded) if decoded.pts >= first)
+
+    def _decode_pictures(self) -> Iterator[DecodedFrame]:
+        decoded = self._decode()
+        return decoded if self._fields else deinterlace(decoded)
 
     def _decode(self) -> Iterator[DecodedFrame]:
         """Decoded frames, timestamps rising, lost ones stood in for."""
@@ -213,7 +216,8 @@ def _read_info(container: Any, stream: Any, first: DecodedFrame, name: str) -> V
         duration=duration,
         sample_aspect=stream.sample_aspect_ratio or None,
         display_matrix=display_matrix(frame),
-        interlaced=bool(frame.interlaced_frame),
+        field_order=field_order(frame),
+        deinterlaced=first.deinterlaced,
         rereadable=is_rereadable(name),
         rgb=bool(frame.format.is_rgb),
     )

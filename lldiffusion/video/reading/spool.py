@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .inputs import file_url
+
 
 class PacketSpool:
     """Takes the packets of `streams` as they come, and writes them to `path` (NUT) from `begin` on.
@@ -24,7 +26,7 @@ class PacketSpool:
 
         self._path.parent.mkdir(parents=True, exist_ok=True)
         options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
-        self._output = av.open(str(self._path), "w", format="nut", container_options=options)
+        self._output = av.open(file_url(self._path), "w", format="nut", container_options=options)
         self._copies = {s.index: self._output.add_stream_from_template(s, opaque=True) for s in self._streams}
         self._output.start_encoding()
         for packet in self._waiting:

@@ -1,20 +1,21 @@
-"""Putting the whole file together: the new video beside everything else of the input, copied packet by packet."""
+"""Putting the whole file together: the new video beside everything else of the input."""
 
 from __future__ import annotations
 
 import heapq
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from lldiffusion.atomic import new_path
+from lldiffusion.errors import LLDiffusionError
 
-from ..reading.inputs import first_video
+from ..reading.inputs import file_url, first_video, open_input
 from .encoding import Encoding
 from .segment import Segment, packets
+from .streams import OtherStream, TimeRange, add_other_stream, retimed
 
 # What is stated about the old file that would be wrong about the new one.
 _OUTDATED_TAGS = {
@@ -29,68 +30,80 @@ _OUTDATED_PREFIXES = ("bps", "number_of_", "_statistics")  # Matroska's statisti
 _APPLE_PREFIX = "com."  # keys that QuickTime files hold only under their own kind of list
 
 
-@dataclass(frozen=True)
-class TimeRange:
-    """The part of the input that is kept, in seconds of the input's own clock."""
-
-    start: Fraction | None = None  # becomes 0; None: everything keeps its time
-    end: Fraction | None = None
-
-    def keeps(self, packet: Any) -> bool:
-        """Whether a copied packet begins within the range."""
-        time = packet.pts * packet.time_base if packet.pts is not None else None
-        if time is None:
-            return True
-        return not (self.start is not None and time < self.start) and not (self.end is not None and time >= self.end)
-
-    def shift(self, unit: Fraction) -> int:
-        """What to take off a timestamp in units of `unit`."""
-        return 0 if self.start is None else round(self.start / unit)
+class _DamagedStreams(Exception):
+    """A muxer refused packets, and whose they were is not known: it keeps some back before it writes them."""
 
 
 def assemble(
-    target: Path, folder: Path, segments: list[Segment], encoding: Encoding, source: Any, time_range: TimeRange
+    target: Path, folder: Path, segments: list[Segment], encoding: Encoding, source: str | None, time_range: TimeRange
 ) -> list[str]:
-    """Write `target`; returns what could not be kept, one line for each.
+    """Write `target`; returns what turned out to be damaged, one line for each stream.
 
     Args:
-        source: PyAV's container of the input, freshly opened, or None where there is nothing but the video.
+        source: file or URL of the other streams, or None where there is nothing but the video.
         time_range: the part of the other streams that belongs to it.
+    Raises LLDiffusionError when the container does not take the other streams, for they are damaged.
     """
+    for repair in (False, True):
+        new = packets(folder, segments, encoding.time_base)
+        try:
+            with open_input(source, {}, None) if source is not None else nullcontext() as opened:
+                return _write_file(target, new, encoding, opened, time_range, repair)
+        except _DamagedStreams as error:
+            refusal = error
+    raise LLDiffusionError(
+        f"{encoding.container} does not take the other streams of the input, which are damaged ({refusal}): "
+        "choose another container, such as .mkv"
+    )
+
+
+def _write_file(
+    target: Path, new: Iterator[Any], encoding: Encoding, source: Any, time_range: TimeRange, repair: bool
+) -> list[str]:
+    """As `assemble`; with `repair`, sound is decoded and encoded again.  Raises _DamagedStreams."""
     import av
 
-    notes: list[str] = []
-    with (
-        new_path(target) as temporary,
-        av.open(
-            str(temporary), "w", format=encoding.container, container_options=_muxer_options(encoding.container, source)
-        ) as output,
-    ):
-        video, copies, notes = add_streams(output, encoding, source)
-        if source is not None:
-            output.metadata.update(_kept_metadata(source.metadata))
-            output.set_chapters(_chapters(source, time_range))
-        new = _video_packets(packets(folder, segments, encoding.time_base), video, time_range)
-        for packet in heapq.merge(new, _copied_packets(source, copies, time_range), key=_time):
-            output.mux(packet)
-    return notes
+    options = _muxer_options(encoding.container, source)
+    with new_path(target) as temporary:
+        output = av.open(file_url(temporary), "w", format=encoding.container, container_options=options)
+        try:
+            video, others, notes = add_streams(output, encoding, source, time_range, repair)
+            if source is not None:
+                output.metadata.update(_kept_metadata(source.metadata))
+                output.set_chapters(_chapters(source, time_range))
+            output.start_encoding()  # here, so that what a header cannot hold is no damaged packet
+            retimed_video = (retimed(packet, video, time_range) for packet in new)
+            _mux(output, heapq.merge(retimed_video, _other_packets(source, others), key=_time), others)
+        except BaseException:
+            with suppress(Exception):  # the first thing that went wrong is what counts
+                output.close()
+            raise
+        _close(output, others)
+    damaged = [f"{s.name}: {s.damaged} damaged packets are left out" for s in others.values() if s.damaged]
+    return damaged + (notes if repair else [])
 
 
-def unsupported_streams(encoding: Encoding, source: Any) -> list[str]:
-    """What `assemble` will not be able to keep, said before the work begins."""
+def stream_notes(encoding: Encoding, source: Any) -> list[str]:
+    """Which streams of the input `assemble` will convert or leave out, said before the work begins."""
     import av
 
     with av.open(io.BytesIO(), "w", format=encoding.container) as output:
-        return add_streams(output, encoding, source)[2]
+        return add_streams(output, encoding, source, TimeRange())[2]
 
 
-def add_streams(output: Any, encoding: Encoding, source: Any) -> tuple[Any, dict[int, Any], list[str]]:
-    """(new video stream, copies by the index of their source, what cannot be copied), in the input's order."""
+def add_streams(
+    output: Any, encoding: Encoding, source: Any, time_range: TimeRange, repair: bool = False
+) -> tuple[Any, dict[int, OtherStream], list[str]]:
+    """(new video stream, the others by the index of their source, what is not copied), in the input's order.
+
+    Args:
+        repair: decode sound and encode it again, for its packets are damaged.
+    """
     if source is None:
         return encoding.add_stream(output), {}, []
     from av.stream import Discard
 
-    video, copies, notes = None, {}, []
+    video, others, notes = None, {}, []
     enhanced = enhanced_stream(source)
     if enhanced is None:
         video = encoding.add_stream(output)
@@ -100,16 +113,13 @@ def add_streams(output: Any, encoding: Encoding, source: Any) -> tuple[Any, dict
             _copy_description(video, stream)
         elif stream.discard == Discard.all or (stream.type == "data" and "timecode" in stream.metadata):
             continue  # QuickTime's chapter list and timecode track: written anew, from the chapters and the tag
-        elif reason := _reason_to_leave_out(stream, encoding.container):
-            hint = "" if encoding.container == "matroska" else "; Matroska (.mkv) holds most"
-            notes.append(
-                f"{stream.type} stream {stream.index} ({stream.name or 'unknown'}) is left out: {encoding.container} "
-                f"cannot hold it ({reason}){hint}"
-            )
         else:
-            copies[stream.index] = output.add_stream_from_template(stream, opaque=True)
-            _copy_description(copies[stream.index], stream)
-    return video, copies, notes
+            other, note = add_other_stream(output, stream, time_range, repair)
+            notes += [note] if note else []
+            if other is not None:
+                others[stream.index] = other
+                _copy_description(other.output, stream)
+    return video, others, notes
 
 
 def enhanced_stream(source: Any) -> int | None:
@@ -120,17 +130,36 @@ def enhanced_stream(source: Any) -> int | None:
     return first_video(source, source.name).index if real else None
 
 
-def _reason_to_leave_out(stream: Any, container: str) -> str | None:
-    """None where the container takes the stream as it is."""
-    import av
+def _mux(output: Any, merged: Iterator[Any], others: dict[int, OtherStream]) -> None:
+    """Write all packets; damaged ones of the other streams, which a muxer refuses, are counted."""
+    by_output = {stream.output.index: stream for stream in others.values()}
+    for packet in merged:
+        stream = by_output.get(packet.stream.index)
+        try:
+            output.mux(packet)
+        except _refusals() as error:
+            if stream is None and others:
+                raise _DamagedStreams(str(getattr(error, "strerror", error))) from error
+            if stream is None:
+                raise
+            stream.damaged += 1
 
+
+def _close(output: Any, others: dict[int, OtherStream]) -> None:
+    """Write what the muxer keeps back, and the rest of the file."""
     try:
-        with av.open(io.BytesIO(), "w", format=container) as trial:
-            trial.add_stream_from_template(stream, opaque=True)
-            trial.start_encoding()
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        return " ".join((getattr(error, "strerror", None) or str(error)).split())
-    return None
+        output.close()
+    except _refusals() as error:
+        if not others:
+            raise
+        raise _DamagedStreams(str(getattr(error, "strerror", error))) from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What FFmpeg's muxers raise for packets that they cannot write."""
+    from av.error import ArgumentError, InvalidDataError, PatchWelcomeError
+
+    return ArgumentError, InvalidDataError, PatchWelcomeError
 
 
 def _copy_description(new: Any, old: Any) -> None:
@@ -170,36 +199,20 @@ def _chapters(source: Any, time_range: TimeRange) -> list[Any]:
     return kept
 
 
-def _video_packets(new: Iterator[Any], stream: Any, time_range: TimeRange) -> Iterator[Any]:
-    for packet in new:
-        yield _retimed(packet, stream, time_range)
-
-
-def _copied_packets(source: Any, copies: dict[int, Any], time_range: TimeRange) -> Iterator[Any]:
-    """The packets of the copied streams; where reading fails, they end."""
+def _other_packets(source: Any, others: dict[int, OtherStream]) -> Iterator[Any]:
+    """The packets of the other streams; where reading fails, they end."""
     import av
 
-    if not copies:
+    if not others:
         return
     try:
-        for packet in source.demux([source.streams[index] for index in copies]):
-            if packet.size and time_range.keeps(packet):
-                yield _retimed(packet, copies[packet.stream.index], time_range)
+        for packet in source.demux([source.streams[index] for index in others]):
+            if packet.size:
+                yield from others[packet.stream.index].convert(packet)
     except (av.error.FFmpegError, OSError):
-        return  # reported when the video was read
-
-
-def _retimed(packet: Any, stream: Any, time_range: TimeRange) -> Any:
-    """The packet as one of `stream`, at its new time."""
-    shift = time_range.shift(packet.time_base)
-    if packet.dts is None and packet.stream.type != "video":  # a video's the muxer derives: frames are reordered
-        packet.dts = packet.pts
-    if packet.pts is not None:
-        packet.pts -= shift
-    if packet.dts is not None:
-        packet.dts -= shift
-    packet.stream = stream
-    return packet
+        pass  # reported when the video was read
+    for stream in others.values():
+        yield from stream.convert(None)
 
 
 def _time(packet: Any) -> float:

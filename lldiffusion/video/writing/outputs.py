@@ -17,8 +17,9 @@ from ..reading.inputs import open_input
 from ..video_info import VideoInfo, exact_seconds
 from .encoding import Encoding
 from .image_sequence import ImageSegmentWriter, filename_pattern, images_folder, move_images
-from .mux import TimeRange, assemble, unsupported_streams
+from .mux import assemble, stream_notes
 from .segment import Segment, VideoSegmentWriter
+from .streams import TimeRange
 
 SPOOL = "others.nut"  # in a job's folder: the other streams of an input that cannot be read twice
 
@@ -39,14 +40,14 @@ class SegmentWriter(Protocol):
 class VideoOutput(Protocol):
     """`VideoFileOutput` or `ImageSequenceOutput`."""
 
-    def losses(self) -> list[str]:
-        """What of the input cannot be kept, one line each, said before the work begins."""
+    def stream_notes(self) -> list[str]:
+        """What of the input will be converted or left out, one line each, said before the work begins."""
 
     def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:
         """The writer of the segment that follows `segments`."""
 
     def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
-        """Put the whole in its place; returns what of the input could not be kept."""
+        """Put the whole in its place; returns what was found out by then, one line each."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,13 @@ class VideoFileOutput:
     start: float = 0.0  # of the part that is kept, in seconds after the first frame
     end: float | None = None
 
-    def losses(self) -> list[str]:
-        """As `VideoOutput.losses`."""
-        if self.streams is None:
-            return []
-        with open_input(self.streams, {}, None) as other:
-            return unsupported_streams(self.encoding, other)
+    def stream_notes(self) -> list[str]:
+        """As `VideoOutput.stream_notes`."""
+        return [] if self.streams is None else self._notes_of(self.streams)
+
+    def _notes_of(self, streams: str) -> list[str]:
+        with open_input(streams, {}, None) as source:
+            return stream_notes(self.encoding, source)
 
     def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:
         """As `VideoOutput.open_segment`."""
@@ -77,11 +79,11 @@ class VideoFileOutput:
             remove(stale)  # of a run that was killed while it put the file together
         time_range = self._time_range(segments[0])
         spool = folder / SPOOL
-        streams = str(spool) if spool.exists() else self.streams
-        if streams is None:
-            return assemble(self.target, folder, list(segments), self.encoding, None, time_range)
-        with open_input(streams, {}, None) as other:
-            return assemble(self.target, folder, list(segments), self.encoding, other, time_range)
+        streams, notes = self.streams, []
+        if spool.exists():
+            streams = str(spool)
+            notes = self._notes_of(streams)
+        return notes + assemble(self.target, folder, list(segments), self.encoding, streams, time_range)
 
     def _time_range(self, first: Segment) -> TimeRange:
         """The whole keeps its timestamps; a part begins at 0 with its first frame."""
@@ -102,8 +104,8 @@ class ImageSequenceOutput:
         if suffix not in FORMATS:
             raise LLDiffusionError(f"cannot write pictures '{self.target}': accepted are {', '.join(FORMATS)}")
 
-    def losses(self) -> list[str]:
-        """As `VideoOutput.losses`."""
+    def stream_notes(self) -> list[str]:
+        """As `VideoOutput.stream_notes`."""
         return ["pictures have no timestamps and no sound: only the frames are kept"]
 
     def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:

@@ -2,7 +2,7 @@
 
 A segment starts with a key frame and needs nothing of its neighbours, so a job that is killed loses one at most,
 and segments made in two runs make the same file as segments made in one.  They are NUT files, FFmpeg's own container,
-which takes any codec and any time base.
+which takes nearly any codec and any time base.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from lldiffusion.atomic import flush
 from lldiffusion.errors import LLDiffusionError
 
 from ..frame import Frame
-from ..planes import convert_layout, planar_format, rgb_to_frame
+from ..planes import convert_layout, planar_format, rgb_to_frame, with_field_order
+from ..reading.inputs import file_url
 from .encoding import Encoding
 
+_NOT_IN_NUT = ("prores_ks",)  # which QuickTime holds
 _ZERO = 1 << 24  # where a segment's first frame lies in its file: NUT has no negative timestamps, an encoder may
 
 
@@ -48,7 +50,8 @@ class VideoSegmentWriter:
         self._part = folder / f"{name}.part"
         self._encoding = encoding
         options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
-        self._output = av.open(str(self._part), "w", format="nut", container_options=options)
+        container = "mov" if encoding.codec in _NOT_IN_NUT else "nut"
+        self._output = av.open(file_url(self._part), "w", format=container, container_options=options)
         self._stream = encoding.add_stream(self._output)
         self._planar = planar_format(av.VideoFormat(encoding.pixel_format))
         self._frame_times: list[int] = []  # timestamps in the order of the frames
@@ -60,6 +63,8 @@ class VideoSegmentWriter:
         picture = rgb_to_frame(frame.pixels, frame.origin, self._planar, self._encoding.colour)
         if self._planar != self._encoding.pixel_format:
             picture = convert_layout(picture, self._encoding.pixel_format)
+        if self._encoding.field_order:
+            picture = with_field_order(picture, self._encoding.field_order)
         picture.pts = self._time_in_file(frame.pts)
         picture.time_base = self._encoding.time_base
         self._last_duration = picture.duration = frame.origin.duration
@@ -146,7 +151,7 @@ def _read_packets(path: Path, segment: Segment, unit: Fraction) -> Iterator[Any]
 
     count = 0
     if path.is_file() and path.stat().st_size == segment.size:
-        with av.open(str(path), format="nut") as held:
+        with av.open(file_url(path)) as held:
             for packet in held.demux(held.streams.video[0]):
                 if packet.size:
                     count += 1

@@ -56,7 +56,7 @@ def test_an_attached_font_stays(tmp_path: Path) -> None:
 
 
 def test_what_the_container_cannot_hold_is_said_beforehand(tmp_path: Path) -> None:
-    source, target, listener = clips.rich(tmp_path / "in.mkv"), tmp_path / "out.mp4", Listener()
+    source, target, listener = clips.rich(tmp_path / "in.mkv"), tmp_path / "out.ts", Listener()
     pass_through(source, target, **LOSSLESS, listener=listener)
     assert len(listener.said) == 1
     assert "subtitle stream 3 (srt) is left out" in listener.said[0]
