@@ -31,7 +31,7 @@ class FlickerMeter:
 
     @property
     def variance(self) -> float:
-        """Variance of the brightness over the frames: AB(Var) of one clip (see `evaluation.video`)."""
+        """Of the brightness over the frames: AB(Var) of one clip (see `evaluation.video`)."""
         return self._squares / self.frames if self.frames else 0.0
 
     @property

@@ -41,7 +41,7 @@ class FrameState:
         return Guidance(level, self.features)
 
     def to_arrays(self) -> StateArrays:
-        """The state as named arrays."""
+        """As named arrays."""
         arrays: StateArrays = {"luma_grid": self.luma_grid, "size": np.array(self.size, np.int64)}
         arrays |= {"brightness": np.array([self.brightness], np.float64)}
         arrays |= {"time": np.array([self.time], np.float64), "age": np.array([self.age], np.int64)}

@@ -110,7 +110,7 @@ class VideoSegmentWriter:
 
 
 def reorder_depth(packet_times: list[int]) -> int:
-    """How many places packets come before frames that are shown earlier: decoding time is shown time less that."""
+    """By how many places packets come before frames that are shown earlier: decoding time is shown time less that."""
     place = {pts: i for i, pts in enumerate(sorted(packet_times))}
     return max((i - place[pts] for i, pts in enumerate(packet_times)), default=0)
 
