@@ -110,7 +110,7 @@ def from_rgb(
 
 
 def quantise(values: Plane, bits: int) -> Codes:
-    """To the nearest code value, clipped to what `bits` hold."""
+    """The nearest code value, clipped to what `bits` hold."""
     kind = np.uint8 if bits == 8 else np.uint16
     rounded: Codes = np.clip(np.rint(values), 0, 2**bits - 1).astype(kind)
     return rounded

@@ -25,13 +25,15 @@ class FlickerMeter:
         if self.frames:
             self._steps += abs(brightness - self.last)
             self._relative += abs(math.log2(max(brightness, _DARK) / max(self.last, _DARK)))
-        self.frames, self.last, before = self.frames + 1, brightness, self.mean
+        before = self.mean
+        self.frames += 1
+        self.last = brightness
         self.mean += (brightness - before) / self.frames
         self._squares += (brightness - before) * (brightness - self.mean)
 
     @property
     def variance(self) -> float:
-        """Of the brightness over the frames: AB(Var) of one clip (see `evaluation.video`)."""
+        """The variance of the brightness over the frames: AB(Var) of one clip (see `evaluation.video`)."""
         return self._squares / self.frames if self.frames else 0.0
 
     @property

@@ -33,7 +33,7 @@ class FrameState:
     result: Floats | None = None  # what became of it, (H, W, 3) in [-1, 1]: for a warm start
 
     def to_arrays(self) -> StateArrays:
-        """As named arrays."""
+        """The state as named arrays."""
         arrays: StateArrays = {"luma_grid": self.luma_grid, "size": np.array(self.size, np.int64)}
         arrays |= {"brightness": np.array([self.brightness], np.float64)}
         arrays |= {"time": np.array([self.time], np.float64), "age": np.array([self.age], np.int64)}
