@@ -29,6 +29,7 @@ from lldiffusion.evaluation.lpips import lpips_at_hand
 from lldiffusion.evaluation.measure import EvaluationCase, Instruments, Method, measure
 from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
 from lldiffusion.images import read_image, to_uint8
+from lldiffusion.progress import progress_bar
 
 from ..markdown import table_lines
 from ..program import run_program
@@ -99,16 +100,11 @@ class PictureScore:
 
 
 def measure_all(
-    sets: Sequence[DataSet],
-    methods: dict[str, Method],
-    tools: Instruments,
-    sheet: Sheet,
-    say: Callable[[str], None] = lambda text: None,
+    sets: Sequence[DataSet], methods: dict[str, Method], tools: Instruments, sheet: Sheet
 ) -> Iterator[PictureScore]:
     """Every method on every picture; all methods of a picture before the next.  Dark pictures go on the sheet."""
     for data in sets:
-        for number, case in enumerate(data.cases, start=1):
-            say(f"{data.name}, {number} of {len(data.cases)}")
+        for case in data.cases:
             if data.kind == "pictures":
                 sheet.add(to_uint8(read_image(case.source).pixels))
             for name, method in methods.items():
@@ -199,7 +195,7 @@ def main(
         methods: dict[str, Method] = {**CLASSICAL, **opened}
         facts = [*_about(opened), f"LPIPS: {tools.lpips if isinstance(tools.lpips, str) else tools.lpips.definition}"]
         shown = Sheet(across=1 + len(methods))
-        scores = list(measure_all(sets, methods, tools, shown, lambda text: typer.echo(text, err=True)))
+        scores = list(_under_a_bar(measure_all(sets, methods, tools, shown), sets, len(methods)))
         page = to_markdown(sets, list(methods), scores, facts)
         written = [write_result(out / "quality.json", to_dict(sets, list(methods), scores, facts), page)]
         if sheet is not None:
@@ -207,6 +203,15 @@ def main(
             typer.echo(f"columns of {sheet}: {', '.join(('as taken', *methods))}")
     typer.echo(page)
     typer.echo(f"written: {', '.join(map(str, written))}")
+
+
+def _under_a_bar(scores: Iterator[PictureScore], sets: Sequence[DataSet], methods: int) -> Iterator[PictureScore]:
+    """The same scores; a bar tells how far the measuring is."""
+    with progress_bar(note=True) as bar:
+        task = bar.add_task("measuring", total=methods * sum(len(data.cases) for data in sets), note="")
+        for score in scores:
+            yield score
+            bar.update(task, advance=1, note=f"{score.data}, {score.picture}")
 
 
 def _about(opened: dict[str, Enhancer]) -> Iterator[str]:

@@ -101,8 +101,11 @@ class CudaGraphEngine(HalfEngine):
         return None
 
     def _capture(self, low: Floats, steps: tuple[Step, ...], noise: Floats) -> None:
-        self._key, self._graph, self._output = (low.shape, steps), None, None
-        self._low, self._noise = self._tensor(low).clone(), self._tensor(noise).clone()
+        self._key = (low.shape, steps)
+        self._graph = None
+        self._output = None
+        self._low = self._tensor(low).clone()
+        self._noise = self._tensor(noise).clone()
         zeros = self._tensor(np.zeros_like(noise))
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())

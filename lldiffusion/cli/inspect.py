@@ -32,7 +32,7 @@ def inspect(
 
 
 def brief(table: dict[str, Any]) -> dict[str, Any]:
-    """For the screen: of a bundle's parity the worst size of every graph, and how many nodes stay float32 and why."""
+    """The table for the screen: of a bundle's parity the worst size of every graph, and which nodes stay float32."""
     parity = table.get("parity")
     if not parity:
         return table

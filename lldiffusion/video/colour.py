@@ -1,4 +1,4 @@
-"""Between Y'CbCr code values and R'G'B' in [0, 1].
+"""Conversion between Y'CbCr code values and R'G'B' in [0, 1].
 
     Y' = Kr R' + Kg G' + Kb B',   Cb = (B' - Y') / (2 (1 - Kb)),   Cr = (R' - Y') / (2 (1 - Kr))
 
@@ -110,7 +110,7 @@ def from_rgb(
 
 
 def quantise(values: Plane, bits: int) -> Codes:
-    """The nearest code value, clipped to what `bits` hold."""
+    """Round to the nearest code value, clipped to what `bits` hold."""
     kind = np.uint8 if bits == 8 else np.uint16
     rounded: Codes = np.clip(np.rint(values), 0, 2**bits - 1).astype(kind)
     return rounded

@@ -1,4 +1,4 @@
-"""Between FFmpeg's frames and pictures: R'G'B' in [0, 1], with what lies outside of it kept aside."""
+"""Conversion between FFmpeg's frames and pictures: R'G'B' in [0, 1], with what lies outside of it kept aside."""
 
 from __future__ import annotations
 

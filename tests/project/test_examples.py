@@ -67,7 +67,7 @@ def decoded(path: Path) -> tuple[list[np.ndarray], list[float]]:
 
 
 def assert_bright(frames: list[np.ndarray], low: list[np.ndarray]) -> None:
-    """As bright as the model makes the low ones, and with the colours where they belong."""
+    """The pictures are as bright as the model makes the low ones, and with the colours where they belong."""
     with Enhancer.open("tiny") as enhancer:
         wanted = enhancer(low[0])
     assert len(frames) == FRAMES

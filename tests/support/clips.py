@@ -107,7 +107,7 @@ def chapters(path: Path) -> list[tuple[float, float, str]]:
 
 
 def tags(path: Path) -> dict[str, str]:
-    """Of the whole file, in lower case."""
+    """Tags of the whole file, in lower case."""
     with opened(path) as container:
         return {key.lower(): value for key, value in container.metadata.items()}
 
@@ -140,7 +140,7 @@ def decoded(path: Path) -> Iterator[Any]:
 
 
 def turn(path: Path) -> int:
-    """By how many degrees a player turns the video, counter-clockwise."""
+    """How many degrees a player turns the video, counter-clockwise."""
     return int(next(decoded(path)).rotation)
 
 
@@ -199,7 +199,7 @@ def _plain(suffix: str, extra: tuple[str, ...]) -> bytes:
 
 
 def key_frames(path: Path) -> Path:
-    """As `plain`, every frame a key frame."""
+    """The same as `plain`, every frame a key frame."""
     _make(path, "1")
     return path
 

@@ -23,7 +23,7 @@ PLANNED = 64  # steps whose numbers stay on the GPU while no loop is captured
 
 
 class Lru(Generic[T]):
-    """At most `capacity` values; a value that is dropped is closed by `close`."""
+    """A dictionary of at most `capacity` values; a value that is dropped is closed by `close`."""
 
     def __init__(self, capacity: int, close: Callable[[T], None] = lambda value: None) -> None:
         self._capacity = capacity

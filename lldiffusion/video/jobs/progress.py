@@ -33,7 +33,7 @@ class JobSummary:
     notes: list[str] = field(default_factory=list)  # what was damaged, lost or substituted, a line each
 
     def lines(self) -> list[str]:
-        """What to show to people."""
+        """The summary in sentences, for people."""
         rate = self.frames / self.seconds if self.seconds else 0.0
         pace = f"{self.frames} frames in {self.seconds:.1f} s, {rate:.2f} frames/s, slowest stage: {self.slowest_stage}"
         lines = [pace + (f" ({self.earlier_frames} frames of earlier runs kept)" if self.earlier_frames else "")]

@@ -202,7 +202,7 @@ class VideoSource:
 
 
 def _read_info(container: Any, stream: Any, first: DecodedFrame, name: str) -> VideoInfo:
-    """What the stream's header says, and its first frame, which knows more."""
+    """Read the facts of the stream's header and its first frame, which knows more."""
     frame = first.frame
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     duration = float(stream.duration * stream.time_base) if stream.duration else None

@@ -33,7 +33,7 @@ class FlickerMeter:
 
     @property
     def variance(self) -> float:
-        """The variance of the brightness over the frames: AB(Var) of one clip (see `evaluation.video`)."""
+        """Variance of the brightness over the frames: AB(Var) of one clip (see `evaluation.video`)."""
         return self._squares / self.frames if self.frames else 0.0
 
     @property
