@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lldiffusion.errors import LLDiffusionError
 
-from .colour import Codes, Colour, from_rgb, quantise, to_rgb
+from .colour import FULL, Codes, Colour, from_rgb, quantise, to_rgb
 
 _YUV = re.compile(r"^yuva?j?(\d{3})p(\d+)?(le)?$")
 _RGB = re.compile(r"^gbra?p(\d+)?(le)?$")
@@ -64,7 +64,10 @@ def colour_tags(frame: Any) -> Colour:
     """The tags of a PyAV frame; the old yuvj formats are full range by name."""
     full_by_name = frame.format.name.startswith("yuvj")
     return Colour(
-        int(frame.colorspace), 2 if full_by_name else int(frame.color_range), frame.color_trc, frame.color_primaries
+        matrix=int(frame.colorspace),
+        range=FULL if full_by_name else int(frame.color_range),
+        transfer=frame.color_trc,
+        primaries=frame.color_primaries,
     )
 
 

@@ -53,8 +53,8 @@ def first_video(container: Any, name: str) -> Any:
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             return stream
-    held = ", ".join(f"{stream.type} ({codec_name(stream) or 'unknown'})" for stream in container.streams)
-    raise LLDiffusionError(f"'{name}' holds no video, only {held or 'nothing'}: give a file with a video stream")
+    streams = ", ".join(f"{stream.type} ({codec_name(stream) or 'unknown'})" for stream in container.streams)
+    raise LLDiffusionError(f"'{name}' holds no video, only {streams or 'nothing'}: give a file with a video stream")
 
 
 def file_url(path: Path) -> str:

@@ -228,7 +228,7 @@ def output_colour(colour: Colour, rgb: bool, format_: str) -> Colour:
         return colour
     primaries = BT709 if colour.primaries == UNSPECIFIED else colour.primaries
     transfer = 13 if colour.transfer == UNSPECIFIED else colour.transfer  # 13: sRGB, IEC 61966-2-1
-    return Colour(BT709, LIMITED, transfer, primaries)
+    return Colour(matrix=BT709, range=LIMITED, transfer=transfer, primaries=primaries)
 
 
 def _reason_to_refuse(encoding: Encoding) -> str | None:

@@ -124,8 +124,8 @@ def packets(folder: Path, segments: list[Segment], unit: Fraction) -> Iterator[A
     depth = max(segment.reorder_depth for segment in segments)
     earlier: list[int] | None = None
     for number, segment in enumerate(segments):
-        held = list(_read_packets(folder / segment.name, segment, unit))
-        order = sorted(packet.pts for packet in held)
+        in_file = list(_read_packets(folder / segment.name, segment, unit))
+        order = sorted(packet.pts for packet in in_file)
         if earlier is None:
             step = order[1] - order[0] if len(order) > 1 else max(segment.last_duration, 1)
             earlier = [order[0] - step * back for back in range(depth, 0, -1)]
@@ -133,7 +133,7 @@ def packets(folder: Path, segments: list[Segment], unit: Fraction) -> Iterator[A
         following = segment.last_pts + _duration_at_end(segment, order) if is_last else segments[number + 1].first_pts
         ends = dict(zip(order, [*order[1:], following]))
         decoding_times = earlier + order
-        for place, packet in enumerate(held):
+        for place, packet in enumerate(in_file):
             packet.dts, packet.duration = decoding_times[place], ends[packet.pts] - packet.pts
             yield packet
         earlier = decoding_times[len(decoding_times) - depth :] if depth else []
@@ -151,8 +151,8 @@ def _read_packets(path: Path, segment: Segment, unit: Fraction) -> Iterator[Any]
 
     count = 0
     if path.is_file() and path.stat().st_size == segment.size:
-        with av.open(file_url(path)) as held:
-            for packet in held.demux(held.streams.video[0]):
+        with av.open(file_url(path)) as container:
+            for packet in container.demux(container.streams.video[0]):
                 if packet.size:
                     count += 1
                     ticks = packet.pts * packet.time_base / unit  # NUT refines the time base by a whole factor
