@@ -16,7 +16,7 @@ from typing import Any
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.tables import build, merge, override
 
-PRESETS = ("tiny", "fast", "paper", "paper-v2")
+PRESETS = ("tiny", "tiny-lol", "fast", "paper", "paper-v2")
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,10 @@ class ModelConfig:
     tone: str = "none"  # curve applied to y inside the networks: "none", or "log", which spreads the darks
     level: str = "none"  # how y is brightened for the denoiser: "none", or "grid": log-gain by place and brightness,
     # made once from the whole picture (`model.level`)
+    white: float = 0.0  # with a level: brightened value (1: white) that 1 % of a picture may newly reach; the guessed
+    # level is lowered to keep to it, so that lamps do not burn; 0: no limit
+    rest: float = 0.0  # with a level and gain: pixels whose log2 gain is below this fade into y, and so does a picture
+    # whose mean shall change by less than a third of it; 0: never
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     denoiser: UNetConfig = field(default_factory=lambda: UNetConfig(middle_time=False))
     degrader: UNetConfig = field(default_factory=lambda: UNetConfig(channels=32))
@@ -99,6 +103,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         choose(self.tone, ("none", "log"), "tone curve")
         choose(self.level, ("none", "grid"), "level")
+        for name in ("white", "rest"):
+            if getattr(self, name) < 0:
+                raise LLDiffusionError(f"model.{name} is {getattr(self, name)}: 0 (off) or more is needed")
         self.check_grids("denoiser")
 
     def check_grids(self, name: str) -> None:
@@ -349,7 +356,7 @@ def _renewed(table: dict[str, Any]) -> dict[str, Any]:
 def _read(source: str) -> dict[str, Any]:
     if source in PRESETS:
         text = (resources.files("lldiffusion") / "presets" / f"{source}.toml").read_text(encoding="utf-8")
-        return tomllib.loads(text)
+        return _based(tomllib.loads(text))
     path = Path(source)
     if not path.is_file():
         if path.suffix == ".toml" or "/" in source:
@@ -362,5 +369,10 @@ def _read(source: str) -> dict[str, Any]:
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:  # TOML, JSON and UTF-8 errors alike
         raise LLDiffusionError(f"'{source}' is not a readable configuration: {error}") from error
+    return _based(table)
+
+
+def _based(table: dict[str, Any]) -> dict[str, Any]:
+    """`table` laid over the preset that it starts from, if it names one."""
     base = table.pop("preset", None)
     return table if base is None else merge(_read(choose(str(base), PRESETS, "preset")), table)

@@ -89,12 +89,14 @@ class LowLight:
 def at_exposure(stops: float) -> LowLight:
     """The settings for a picture that loses this much light: what goes with darkness goes with it.
 
-    From the 5.6 stops that the ranges were tuned from on they are the defaults; below, white balance, black level and
-    lost highlights shrink in proportion, so that a picture that lost nothing is itself with a little noise.
+    From the 5.6 stops that the ranges were tuned from on they are the defaults; below, black level and lost highlights
+    shrink in proportion, so that a picture that lost nothing is itself with a little noise, and white balance with the
+    third power: a camera balances what it sees.  (In proportion, a network took the colours of bright pictures for casts
+    and gave back two thirds of their saturation.)
     """
     whole, share = LowLight(), min(1.0, stops / LowLight.stops[0])
-    names = ("headroom", "red", "blue", "floor")
-    headroom, red, blue, floor = ((low * share, high * share) for low, high in (getattr(whole, n) for n in names))
+    shares = {"headroom": share, "red": share**3, "blue": share**3, "floor": share}
+    headroom, red, blue, floor = (tuple(end * part for end in getattr(whole, n)) for n, part in shares.items())
     return replace(whole, stops=(stops, stops), headroom=headroom, red=red, blue=blue, floor=floor)
 
 

@@ -40,7 +40,7 @@ def reduce_picture(picture: NDArray[Any]) -> Floats:
 
 
 def _bands(planes: NDArray[Any]) -> list[tuple[int, Floats]]:
-    """For each row of the thumbnail the picture's rows behind it: (the first, the share of each)."""
+    """(the first, the share of each) of the picture's rows behind each row of the thumbnail."""
     found = []
     for shares in area_shares(planes.shape[2], ROWS):
         used = np.flatnonzero(shares)

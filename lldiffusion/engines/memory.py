@@ -17,12 +17,13 @@ class MemoryNeed:
     """What a backend holds at its peak, float32 on a CPU.
 
     Each backend's own stands beside it, fitted from above to peaks of the resident memory, measured for `tiny` from
-    256x256 to 1920x1088 and for `paper` from 64x64 to 608x416; tests/engines/test_memory.py measures again.
+    384x256 to 800x1088 and for `paper` from 64x64 to 608x416; tests/engines/test_memory.py measures again.
     """
 
     stored: float  # times the skip connections and features, which must be stored anyway
     images: float  # arrays of three channels and the image's size
     attention: float = 0.0  # matrices of the finest attention; 0: it never stores one
+    plain: float = 1.0  # share of this that a network of convolutions alone holds: no norm keeps its input
 
 
 def host_memory() -> int:
@@ -51,7 +52,7 @@ def _number(path: Path) -> int | None:
 
 def peak_bytes(model: ModelConfig, pixels: int, need: MemoryNeed) -> float:
     """Estimated peak for an image of so many pixels enhanced whole."""
-    matrix = 4 * (pixels / attention_stride(model) ** 2) ** 2  # float32, one row for each place
+    matrix = 0 if is_local(model) else 4 * (pixels / attention_stride(model) ** 2) ** 2  # float32, a row for each place
     return pixels * bytes_per_pixel(model, need) + need.attention * matrix
 
 
@@ -66,7 +67,7 @@ def bytes_per_pixel(model: ModelConfig, need: MemoryNeed) -> float:
         reach.append(reach[-1] // scale)
     stored += sum(c / r**2 for c, r in zip(model.encoder.ladder, reach[1:], strict=True))
     full = 3 * need.images + 3 * unet.refine  # channels as large as the image
-    return 4 * (stored * need.stored + full)
+    return 4 * (stored * need.stored + full) * (need.plain if is_local(model) else 1)
 
 
 def is_local(model: ModelConfig) -> bool:
@@ -75,7 +76,7 @@ def is_local(model: ModelConfig) -> bool:
 
 
 def attention_stride(model: ModelConfig) -> int:
-    """Pixels a side behind one place of the finest attention; the middle attends in every model."""
+    """Pixels a side behind one place of the finest attention; the middle attends in every model that is not local."""
     unet = model.denoiser
     return unet.patch * 2 ** min([*unet.attention_down, *unet.attention_up, len(unet.multipliers) - 1])
 

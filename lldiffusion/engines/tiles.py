@@ -76,7 +76,7 @@ def count(height: int, width: int, side: int, multiple: int) -> int:
 
 
 def _starts(length: int, side: int, multiple: int) -> list[int]:
-    """As few as cover the length, evenly; neighbours share OVERLAP, or half a tile where that is less."""
+    """Places of as few tiles as cover the length, evenly; neighbours share OVERLAP, or half a tile if that is less."""
     if length <= side:
         return [0]
     overlap = min(OVERLAP, side // 2 // multiple * multiple)
@@ -87,7 +87,7 @@ def _starts(length: int, side: int, multiple: int) -> list[int]:
 
 
 def _weights(starts: list[int], size: int, length: int) -> list[Floats]:
-    """For each tile of an axis its weights (size,): 0 in the margin, rising over the blend, 1 in sum at every pixel."""
+    """The weights (size,) of each tile of an axis: 0 in the margin, rising over the blend, 1 in sum at every pixel."""
     overlap = starts[0] + size - starts[1] if len(starts) > 1 else 0
     margin = min(MARGIN, max(overlap // 4, 0))
     blend = max(min(BLEND, overlap - 2 * margin), 1)

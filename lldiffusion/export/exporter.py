@@ -186,11 +186,11 @@ class _Export:
         if precision == "bf16":
             notes.append("bf16 is judged rounded only: ONNX Runtime has no bfloat16 convolution on a CPU")
         report = Report(
-            tuple(rows),
-            {name: self._thresholds.of(name) for name in PRECISIONS if name in {row.precision for row in rows}},
-            tuple(notes),
-            {file: [asdict(island) for island in islands] for file, islands in kept.items()},
-            {file: nodes for file, nodes in wrong.items() if nodes},
+            rows=tuple(rows),
+            thresholds={name: self._thresholds.of(name) for name in PRECISIONS if name in {r.precision for r in rows}},
+            notes=tuple(notes),
+            islands={file: [asdict(island) for island in islands] for file, islands in kept.items()},
+            wrong_islands={file: nodes for file, nodes in wrong.items() if nodes},
         )
         if not report.passed:
             raise LLDiffusionError(self._failure(report, judge, exact, typed))

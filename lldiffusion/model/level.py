@@ -35,8 +35,11 @@ STEEPEST = 3.0  # largest log2 gain, either way, that the shape adds to the offs
 SHOULDER = 0.6  # brightened values above bend towards twice this
 LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
 DARKEST = 2.0**-10  # mean brightness below which a picture counts as black
+BRIGHT = 0.9  # a channel from here on counts as white already
+BURNT = 64  # pixels of a thumbnail that may become white: 1 %
 ROUNDS = 8  # of the search for the offset; each leaves at most a third of the error
 GUESSES = 3  # networks whose guesses are averaged: one alone is off by a tenth more on scenes it has not seen
+REST = 0.12  # log2: a change of the mean by less is mostly not made
 KNOTS = 10  # of the guess's curve, at means of 2^-9 ... 1
 
 
@@ -77,10 +80,19 @@ def brighten(y: Tensor, level: Tensor, window: Tensor, exposure: Tensor | float 
     y (N, 3, H, W) in [-1, 1]; level (N, 6, 8, 12); window (N, 4): top, left, bottom, right of these pixels as
     fractions of the whole picture; exposure: stops, a number or (N, 1, 1, 1).
     """
+    return lit_by(y, log_gain(y, level, window, exposure))
+
+
+def log_gain(y: Tensor, level: Tensor, window: Tensor, exposure: Tensor | float = 0.0) -> Tensor:
+    """(N, 1, H, W): log2 gain of each pixel's sRGB value; arguments as of `brighten`."""
     with _float32():
-        u = unit(y)
-        gain = torch.exp2(_slice(log_tone(u.mean(dim=1)), level.float(), window.float()) + exposure / DISPLAY_GAMMA)
-        return 2 * shoulder(u * gain) - 1
+        return _slice(log_tone(unit(y).mean(dim=1)), level.float(), window.float()) + exposure / DISPLAY_GAMMA
+
+
+def lit_by(y: Tensor, gain: Tensor) -> Tensor:
+    """y in [-1, 1] times 2^gain, through the shoulder: in [-1, 1.4]."""
+    with _float32():
+        return 2 * shoulder(unit(y) * torch.exp2(gain)) - 1
 
 
 @contextmanager
@@ -122,13 +134,22 @@ def look(thumbnail: Tensor) -> Tensor:
 class LevelHead(nn.Module):
     """thumbnail (N, 3, 64, 96) in [-1, 1] -> level (N, 6, 8, 12), log2 gain of the sRGB value."""
 
-    def __init__(self) -> None:
+    def __init__(self, white: float = 0.0, rest: float = 0.0) -> None:
+        """`white`, `rest`: see `config.ModelConfig`."""
         super().__init__()
+        self.white, self.rest = white, rest
         self.grid = _Shape()
         self.mean = nn.ModuleList([_Guess() for _ in range(GUESSES)])
 
     def forward(self, thumbnail: Tensor) -> Tensor:
-        return self.level(thumbnail, self.guess(thumbnail))
+        """The level of the guess, as much of it as lamps and lit surfaces bear; but never darker than the picture is."""
+        with _float32():
+            shape, lit = self._lit(thumbnail)
+            offset, kept = (_offset(lit, mean) for mean in (self.guess(thumbnail), log_mean(thumbnail)))
+            if self.white:
+                offset = torch.minimum(offset, _bearable(lit, unit(thumbnail), self.white))
+            level = shape + torch.maximum(offset, kept)[:, :, None, None]
+            return level if not self.rest else level * _needed(offset - kept, self.rest)[:, :, None, None]
 
     def guess(self, thumbnail: Tensor) -> Tensor:
         """(N, 1): log2 of the mean sRGB value that the result shall have; fitted by `training.level`.
@@ -142,6 +163,7 @@ class LevelHead(nn.Module):
         mirrored = [small.flip(axes) if axes else small for axes in ([], [2], [3], [2, 3])]
         changes = [guess(seen) for seen in mirrored for guess in self.mean]
         change = torch.stack(changes).mean(dim=0)
+        change = change * change.square() / (change.square() + REST**2)  # small doubts leave the picture as it is
         return (log_mean(small) + change).clamp(math.log2(DARKEST), 0.0)
 
     def shape(self, thumbnail: Tensor) -> Tensor:
@@ -149,20 +171,39 @@ class LevelHead(nn.Module):
         return self.grid(look(thumbnail))
 
     def level(self, thumbnail: Tensor, target: Tensor) -> Tensor:
-        """The shape, moved so that the mean of the brightened thumbnail is 2^target, target (N, 1).
-
-        The mean rises with the offset o at a slope in (0, 1] of logarithms, so that o += target - log2 mean goes there
-        from below; the shoulder alone keeps it from being there at once.
-        """
+        """The shape, moved so that the mean of the brightened thumbnail is 2^target, target (N, 1)."""
         with _float32():
-            shape, u = self.shape(thumbnail), unit(thumbnail)
-            gain = torch.exp2(_slice(log_tone(u.mean(dim=1)), shape, whole(u.shape[0], u)))
-            lit = u * gain  # (N, 3, 64, 96)
-            offset = target - torch.log2(_mean(lit))
-            for _ in range(ROUNDS):
-                reached = shoulder(lit * torch.exp2(offset)[:, :, None, None])
-                offset = offset + target - torch.log2(_mean(reached))
-        return shape + offset[:, :, None, None]
+            shape, lit = self._lit(thumbnail)
+            return shape + _offset(lit, target)[:, :, None, None]
+
+    def _lit(self, thumbnail: Tensor) -> tuple[Tensor, Tensor]:
+        """The shape, and the thumbnail in [0, 1] times its gain: (N, 6, 8, 12), (N, 3, 64, 96)."""
+        shape, u = self.shape(thumbnail), unit(thumbnail)
+        return shape, u * torch.exp2(_slice(log_tone(u.mean(dim=1)), shape, whole(u.shape[0], u)))
+
+
+def _offset(lit: Tensor, target: Tensor) -> Tensor:
+    """(N, 1): the offset o at which the mean of shoulder(lit 2^o) is 2^target.
+
+    The mean rises with o at a slope in (0, 1] of logarithms, so that o += target - log2 mean goes there from below; the
+    shoulder alone keeps it from being there at once.
+    """
+    offset = target - torch.log2(_mean(lit))
+    for _ in range(ROUNDS):
+        offset = offset + target - torch.log2(_mean(shoulder(lit * torch.exp2(offset)[:, :, None, None])))
+    return offset
+
+
+def _needed(change: Tensor, rest: float) -> Tensor:
+    """0 for a picture whose brightness shall stay, 1 from a change of log2 `rest` / 3 on."""
+    return (3 * change / rest).clamp(0, 1)
+
+
+def _bearable(lit: Tensor, u: Tensor, white: float) -> Tensor:
+    """(N, 1): the offset at which BURNT pixels of a thumbnail, not white before, come to `white` in one channel."""
+    brightest = torch.where(u.amax(dim=1) < BRIGHT, lit.amax(dim=1), torch.zeros_like(lit[:, 0])).flatten(1)
+    last = brightest.topk(BURNT, dim=1).values[:, -1:]
+    return math.log2(white) - torch.log2(last.clamp_min(DARKEST))
 
 
 def _mean(u: Tensor) -> Tensor:

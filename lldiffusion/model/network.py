@@ -12,7 +12,7 @@ from lldiffusion.config import Config, UNetConfig
 
 from .color_map import ColorMap
 from .encoder import LatentMapEncoder
-from .level import LevelHead, brighten, log_tone, unit, whole
+from .level import LevelHead, lit_by, log_gain, log_tone, unit, whole
 from .plain import RESIDUAL_START, PlainUNet
 from .refine import Refine
 from .unet import UNet
@@ -58,6 +58,7 @@ class Denoiser(nn.Module):
         super().__init__()
         unet = config.model.denoiser
         self.tone, self.gain, self.level = config.model.tone, unet.gain, config.model.level
+        self.rest = config.model.rest
         seen, said = 9 if self.level == "none" else 12, 6 if self.gain else 3
         self.net = make_unet(unet, seen, said, config.model.encoder.ladder, timed=True)
         self.refine = Refine(unet.refine, unet.activation) if unet.refine else None
@@ -79,14 +80,18 @@ class Denoiser(nn.Module):
         toned = base = tone(y, self.tone)
         seen = [x_t, toned, c]
         if level is not None:
-            base = brighten(y, level, whole(len(y), y) if window is None else window, exposure)
+            lift = log_gain(y, level, whole(len(y), y) if window is None else window, exposure)
+            base = lit_by(y, lift)
             seen.append(base)
         prediction = self.net(torch.cat(seen, dim=1), features, t)
         if not self.gain:
             return prediction
         offset, gain = prediction.chunk(2, dim=1)
         x0 = offset + gain * base  # detail comes straight from y, at full resolution
-        return x0 if self.refine is None else self.refine(x0, base)
+        x0 = x0 if self.refine is None else self.refine(x0, base)
+        if not self.rest or level is None:
+            return x0
+        return y + (lift.abs() / self.rest).clamp_max(1) * (x0 - y)  # what is not lifted stays as it is
 
 
 def _start_as_base(out: nn.Conv2d) -> None:
@@ -109,7 +114,7 @@ class LLDiffusion(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.color_map = ColorMap()
-        self.level = None if config.model.level == "none" else LevelHead()
+        self.level = None if config.model.level == "none" else LevelHead(config.model.white, config.model.rest)
         self.denoiser = Denoiser(config)
         features = config.model.encoder.ladder
         if with_degrader:

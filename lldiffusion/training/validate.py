@@ -76,8 +76,8 @@ def enhance(
     level = window = None
     if model.level is not None:
         small = _planes(reduce_picture(low)).to(device)
-        target = model.level.guess(small) if normal is None else log_mean(_planes(reduce_picture(normal)).to(device))
-        level = model.level.level(small, target)
+        told = None if normal is None else log_mean(_planes(reduce_picture(normal)).to(device))
+        level = model.level(small) if told is None else model.level.level(small, told)
         window = torch.tensor([[0, 0, (height + bottom) / height, (width + right) / width]], device=device)
     process = ForwardProcess(config.diffusion).to(device)
     t = torch.tensor([config.diffusion.timesteps - 1], device=device)

@@ -21,7 +21,7 @@ from lldiffusion.model.level import brighten, whole
 
 @pytest.fixture(scope="module")
 def tiny() -> LLDiffusion:
-    """Without training it returns the brightened picture, nearly; with a grid that differs by place and brightness."""
+    """An untrained model returns the brightened picture, nearly; its grid differs by place and brightness."""
     torch.manual_seed(0)
     model = LLDiffusion(load_config("tiny"), with_degrader=False).eval().requires_grad_(False)
     assert model.level is not None

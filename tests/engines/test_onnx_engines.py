@@ -158,7 +158,7 @@ def test_threads_follow_omp_num_threads(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_onnx_runtime_writes_and_looks_up_nothing(bundle: Bundle, tmp_path: Path) -> None:
-    """From 1.32 on it keeps a device id under the home folder and looks a host up, unless told not to."""
+    """Version 1.32 and later keep a device id under the home folder and look a host up, unless told not to."""
     code = f"""
 import os, sys
 from pathlib import Path

@@ -100,6 +100,26 @@ def test_a_black_picture_stays_finite() -> None:
     assert torch.isfinite(brighten(y, LevelHead()(y), whole(1, y))).all()
 
 
+def test_lamps_do_not_burn_and_nothing_gets_darker() -> None:
+    """A dim room with a lamp: the guess asks for white everywhere, and gets what the lamp bears."""
+    torch.manual_seed(0)
+    y = torch.full((1, 3, 64, 96), 2 * 0.02 - 1)
+    y[:, :, 10:20, 10:30] = 2 * 0.5 - 1  # 3 % of the picture
+    bounded, free = LevelHead(white=1.25), LevelHead()
+    free.load_state_dict(bounded.state_dict())
+    for head in (bounded, free):
+        for guess in head.mean:
+            torch.nn.init.constant_(guess.usual, 4.0)
+    with torch.no_grad():
+        lamp, lit = (brighten(y, head(y), whole(1, y))[:, :, 10:20, 10:30] for head in (bounded, free))
+        assert shoulder(torch.tensor(1.25)) == pytest.approx((lamp.mean().item() + 1) / 2, abs=0.01)
+        assert lit.mean() > lamp.mean() + 0.05
+        for guess in free.mean:
+            torch.nn.init.constant_(guess.usual, -4.0)
+        kept = brighten(y, free(y), whole(1, y))
+    assert _mean(kept).item() == pytest.approx(_mean(y).item(), rel=0.01)
+
+
 def test_an_old_model_is_named() -> None:
     with pytest.raises(LLDiffusionError, match=r"version 0\.1"):
         load_config("tiny", ["model.level=true"])

@@ -23,7 +23,10 @@ TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}  # of graph
 
 
 def disable_telemetry() -> None:
-    """Before onnxruntime is imported: from 1.32 on it writes a device id under the home folder and looks a host up."""
+    """Has to be called before onnxruntime is imported.
+
+    From 1.32 on it writes a device id under the home folder and looks a host up.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
@@ -43,7 +46,7 @@ class OnnxRuntimeEngine(Engine):
     Raises LLDiffusionError when a graph cannot be loaded, or CUDA was asked for and ONNX Runtime falls back to the CPU.
     """
 
-    memory_need = MemoryNeed(stored=2.8, images=36, attention=2.5)
+    memory_need = MemoryNeed(stored=2.8, images=36, attention=2.5, plain=0.55)
 
     def __init__(self, graphs: dict[str, Path], precision: str, device: str = "cpu") -> None:
         self._ort = import_onnxruntime("the onnxruntime backend")

@@ -23,7 +23,7 @@ class OpenVinoEngine(Engine):
     Raises LLDiffusionError when a graph cannot be loaded.
     """
 
-    memory_need = MemoryNeed(stored=5.3, images=50)
+    memory_need = MemoryNeed(stored=5.3, images=50, plain=0.6)
 
     def __init__(self, graphs: dict[str, Path], precision: str) -> None:
         self._openvino = require("openvino", "openvino", "the openvino backend")

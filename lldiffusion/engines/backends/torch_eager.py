@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class TorchEngine(Engine):
     """Runs an `LLDiffusion` model in evaluation mode, in float32, channels last."""
 
-    memory_need = MemoryNeed(stored=3.5, images=40)
+    memory_need = MemoryNeed(stored=3.5, images=40, plain=0.85)
 
     def __init__(self, model: LLDiffusion) -> None:
         self._torch = require("torch", "train", "the PyTorch backend")
