@@ -28,7 +28,7 @@ from .manifest import Manifest, safe_name
 class EngineKey:
     """Everything that decides whether an engine fits: two engines with equal keys are interchangeable."""
 
-    graph: str  # "encoder", "color_map" or "denoiser"
+    graph: str  # "encoder", "color_map", "denoiser" or "level"
     onnx_sha256: str  # of the graph it was built from
     gpu: str  # compute capability, e.g. "8.9"; "any" for engines that are finished on the GPU (TensorRT for RTX)
     flavour: str  # "tensorrt" or "tensorrt-rtx"

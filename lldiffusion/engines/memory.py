@@ -8,6 +8,8 @@ from pathlib import Path
 from lldiffusion.config import ModelConfig
 
 SAFETY = 0.6  # share of the free memory that one image may take
+WHOLE = 4 << 20  # pixels: larger batches of a local model are cut into tiles, which take no longer and far less memory
+TILE = 1024  # side in pixels of those tiles, at most
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,13 @@ def bytes_per_pixel(model: ModelConfig, need: MemoryNeed) -> float:
     for scale in model.encoder.ladder_scales:
         reach.append(reach[-1] // scale)
     stored += sum(c / r**2 for c, r in zip(model.encoder.ladder, reach[1:], strict=True))
-    full = 3 * need.images + 3 * unet.polish  # channels as large as the image
+    full = 3 * need.images + 3 * unet.refine  # channels as large as the image
     return 4 * (stored * need.stored + full)
+
+
+def is_local(model: ModelConfig) -> bool:
+    """Whether nothing but the level looks at the whole image (convolutions alone): tiles then equal the whole."""
+    return model.denoiser.norm == "none" and model.encoder.norm == "none"
 
 
 def attention_stride(model: ModelConfig) -> int:

@@ -34,7 +34,9 @@ class Step:
 
 def plan_steps(config: Config, exposure: float = 0.0) -> tuple[Step, ...]:
     """The steps of a model's own sampling, `exposure` stops brighter where the model has a level."""
-    return exposed(plan(make_schedule(config.diffusion), config.sampling), exposure if config.model.level else None)
+    return exposed(
+        plan(make_schedule(config.diffusion), config.sampling), None if config.model.level == "none" else exposure
+    )
 
 
 def exposed(steps: tuple[Step, ...], exposure: float | None) -> tuple[Step, ...]:

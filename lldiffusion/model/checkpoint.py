@@ -43,6 +43,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LLDiffus
     info = read_info(path)
     model = LLDiffusion(info.config, with_degrader=info.has_degrader)
     weights = _read_weights(info.path / "model.safetensors")
+    weights = {name.replace("denoiser.polish.", "denoiser.refine."): value for name, value in weights.items()}  # 0.1
     _check_names(weights, model.state_dict(), info.path)
     model.load_state_dict({name: value.float() for name, value in weights.items()})
     return model.eval().requires_grad_(False).to(device)

@@ -31,7 +31,7 @@ from lldiffusion.tables import build
 from .accelerated import accelerated
 from .distill import DistillObjective, Recipe
 from .journal import Journal
-from .level import fit_level
+from .level import collect, fit_guess
 from .state import checkpoints
 from .trainer import Trainer
 
@@ -239,11 +239,11 @@ def _first_student(plan: DistillPlan, teacher: LLDiffusion, begun: bool) -> LLDi
     if not described(plan.student):
         return load_model(plan.student or plan.teacher).requires_grad_(True).train()
     student = LLDiffusion(plan.config)
-    if student.encoder.level is not None and not begun:
-        if teacher.encoder.level is not None:
-            student.encoder.level.load_state_dict(teacher.encoder.level.state_dict())
+    if student.level is not None and not begun:
+        if teacher.level is not None:
+            student.level.load_state_dict(teacher.level.state_dict())
         else:
-            fit_level(student.encoder.level, plan.sources, plan.config.data, plan.config.train.seed)
+            fit_guess(student.level, collect(plan.sources, plan.config.data), plan.config.train.seed)
     return student
 
 

@@ -34,7 +34,7 @@ def import_onnxruntime(purpose: str) -> ModuleType:
 
 
 class OnnxRuntimeEngine(Engine):
-    """Runs the three graphs; values are `OrtValue`s that live on the engine's device.
+    """Runs a model's graphs; values are `OrtValue`s that live on the engine's device.
 
     Args:
         graphs: graph name -> ONNX file.
@@ -58,6 +58,9 @@ class OnnxRuntimeEngine(Engine):
         # Conditions are put on the device once per image; the engine does not keep them alive.
         self._placed: weakref.WeakKeyDictionary[Conditions, dict[str, Array]] = weakref.WeakKeyDictionary()
 
+    def level(self, thumbnail: Array) -> Array:
+        return self._run("level", {"thumbnail": self._value("level", "thumbnail", thumbnail)})[0]
+
     def encode(self, low: Array) -> tuple[Array, ...]:
         return tuple(self._run("encoder", {"low": self._value("encoder", "low", low)}))
 
@@ -71,8 +74,9 @@ class OnnxRuntimeEngine(Engine):
         return x_next, x0
 
     def numpy(self, values: Array) -> Floats:
-        host = values if isinstance(values, np.ndarray) else values.numpy()
-        return np.ascontiguousarray(host, dtype=np.float32)
+        if not isinstance(values, np.ndarray):
+            values = (values if isinstance(values, self._ort.OrtValue) else self._borrow(values)).numpy()
+        return np.ascontiguousarray(values, dtype=np.float32)
 
     def info(self) -> dict[str, str]:
         name = "cpu" if self._gpu is None else driver().gpus[self._gpu].name

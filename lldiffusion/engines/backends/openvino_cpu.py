@@ -17,7 +17,7 @@ from .feeds import condition_inputs, step_inputs, threads
 
 
 class OpenVinoEngine(Engine):
-    """Runs the three graphs; values are NumPy arrays.
+    """Runs a model's graphs; values are NumPy arrays.
 
     Arithmetic is float32 whatever the graphs' precision: OpenVINO would choose bfloat16 by itself on some CPUs.
     Raises LLDiffusionError when a graph cannot be loaded.
@@ -36,6 +36,9 @@ class OpenVinoEngine(Engine):
             for graph, model in self._models.items()
         }
         self._local = threading.local()  # an infer request serves one thread
+
+    def level(self, thumbnail: Array) -> Array:
+        return self._run("level", {"thumbnail": thumbnail})[0]
 
     def encode(self, low: Array) -> tuple[Array, ...]:
         return tuple(self._run("encoder", {"low": low}))
