@@ -22,12 +22,15 @@ from statistics import fmean, median
 
 import typer
 
+from lldiffusion.bundle import Bundle
+from lldiffusion.bundle.find import find_model
 from lldiffusion.engines import DEFAULT_MODEL, Enhancer
 from lldiffusion.engines.allocator import keep_freed_memory
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.lpips import lpips_at_hand
 from lldiffusion.evaluation.measure import EvaluationCase, Instruments, Method, measure
 from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
+from lldiffusion.hashing import sha256_of
 from lldiffusion.images import read_image, to_uint8
 from lldiffusion.progress import progress_bar
 
@@ -193,7 +196,10 @@ def main(
         if len(opened) < len(chosen):
             raise LLDiffusionError(f"models {', '.join(chosen)}: two have the same name, and would share a row")
         methods: dict[str, Method] = {**CLASSICAL, **opened}
-        facts = [*_about(opened), f"LPIPS: {tools.lpips if isinstance(tools.lpips, str) else tools.lpips.definition}"]
+        facts = [
+            *_about(chosen, opened),
+            f"LPIPS: {tools.lpips if isinstance(tools.lpips, str) else tools.lpips.definition}",
+        ]
         shown = Sheet(across=1 + len(methods))
         scores = list(_under_a_bar(measure_all(sets, methods, tools, shown), sets, len(methods)))
         page = to_markdown(sets, list(methods), scores, facts)
@@ -214,13 +220,21 @@ def _under_a_bar(scores: Iterator[PictureScore], sets: Sequence[DataSet], method
             bar.update(task, advance=1, note=f"{score.data}, {score.picture}")
 
 
-def _about(opened: dict[str, Enhancer]) -> Iterator[str]:
-    for name, enhancer in opened.items():
+def _about(models: Sequence[str], opened: dict[str, Enhancer]) -> Iterator[str]:
+    for model, (name, enhancer) in zip(models, opened.items(), strict=True):
         found = enhancer.info()
         shown = [
             f"{key} {found[key]}" for key in ("backend", "device", "precision", "steps", "sampler") if key in found
         ]
-        yield f"{name}: {', '.join(shown)}, seed {enhancer.seed}"
+        yield f"{name}: weights sha256 {_weights(model)}, {', '.join(shown)}, seed {enhancer.seed}"
+
+
+def _weights(model: str) -> str:
+    """SHA-256 of a model's weights: names stay while weights change."""
+    place = find_model(model)
+    if (place / "model.safetensors").is_file():
+        return sha256_of(place / "model.safetensors")
+    return Bundle.open(place).manifest.weights_sha256
 
 
 if __name__ == "__main__":
