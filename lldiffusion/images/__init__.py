@@ -1,9 +1,13 @@
 """Reading and writing photographs: PNG, JPEG, WebP and TIFF, 8 and 16 bit, through libvips; BMP through Pillow.
 
-    image     what a picture is in memory; the formats by their suffix
+    image     what a picture is in memory
+    formats   formats by their suffix
     reading   a file to an `Image`
     writing   an `Image` to a file
     metadata  profiles, EXIF, and whether a WebP is lossless
+    colour    a picture's own colours to sRGB, and back
+    icc       profiles that are a matrix and curves
+    coded     colours said by code points and PNG chunks
     bmp       Windows bitmaps
     libvips   the library: started once and silenced, its errors, forks
 
@@ -11,8 +15,9 @@ What comes in, and how it is treated:
 
 - grey becomes three equal channels (and is written back as one channel); a palette is expanded; bilevel becomes 8 bit;
 - EXIF orientation is applied, so pixels are always upright; the tag is 1 in what is written;
-- an RGB or grey ICC profile other than sRGB is *not* converted: its numbers are processed as they are and the profile
-  is written back, so colours keep their meaning;
+- pixels are sRGB: an RGB or grey ICC profile, or PNG's cICP, gAMA and cHRM, are converted in float, and back to the
+  picture's own profile when it is written (BMP, which has none, holds sRGB); what is sRGB already is not touched;
+- PQ and HLG (HDR) are refused;
 - CMYK is converted to sRGB through its own profile, which is then dropped;
 - float (and CIELAB), signed and 32-bit TIFF are refused: they have no agreed white point;
 - of several pages or frames the first is read;
@@ -21,7 +26,8 @@ What comes in, and how it is treated:
 - a damaged or truncated file is an error, never a half-grey picture.
 """
 
-from .image import FORMATS, IMAGE_SUFFIXES, Format, Image, list_images, to_uint8
+from .formats import FORMATS, IMAGE_SUFFIXES, Format
+from .image import Image, list_images, to_uint8
 from .reading import image_size, read_image
 from .writing import through_jpeg, write_image
 

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lldiffusion.errors import LLDiffusionError, printable
 
 from .bmp import is_bmp, read_bmp
-from .image import ACCEPTED, FORMATS, Image
+from .coded import png_header, refuse_hdr
+from .colour import Beyond, can_go_back, is_srgb, profile_problem, to_srgb
+from .formats import ACCEPTED, FORMATS
+from .icc import tags_of
+from .image import Image
 from .libvips import errors_named, libvips, refuse_after_fork
 from .metadata import blob, is_lossless_webp, orientation, upright_exif
 
@@ -32,13 +37,16 @@ def read_image(path: Path) -> Image:
     with errors_named(path, "read"):
         source = _open(path, memory=True)
         format_, icc = FORMATS["." + _loader(source)], blob(source, "icc-profile-data")
+        if format_ == "png":
+            icc = png_header(path).profile or icc
         if source.interpretation == "cmyk":
             source, icc = _cmyk_to_srgb(source, has_profile=icc is not None), None
         values = np.atleast_3d(source.autorot().numpy())  # (H, W, bands)
     bits, colours = DEPTHS[source.format], 3 if source.bands >= 3 else 1
     planes = values.astype(np.float32) / np.float32(2**bits - 1)
+    pixels, icc, beyond, notes = _in_srgb(planes[..., :colours], icc, path)
     return Image(
-        pixels=np.ascontiguousarray(np.broadcast_to(planes[..., :colours], (*planes.shape[:2], 3))),
+        pixels=np.ascontiguousarray(np.broadcast_to(pixels, (*planes.shape[:2], 3))),
         alpha=np.ascontiguousarray(planes[..., colours]) if source.hasalpha() else None,
         bits=bits,
         grey=colours == 1,
@@ -47,7 +55,25 @@ def read_image(path: Path) -> Image:
         format=format_,
         lossless=format_ in ("png", "tiff", "bmp") or (format_ == "webp" and is_lossless_webp(Path(path))),
         density=(float(source.xres), float(source.yres)),
+        beyond=beyond,
+        notes=notes,
     )
+
+
+def _in_srgb(
+    numbers: NDArray[np.float32], icc: bytes | None, path: Path
+) -> tuple[NDArray[np.float32], bytes | None, Beyond | None, tuple[str, ...]]:
+    """(H, W, 1 or 3) under a profile in sRGB; the profile to go back to; what is outside sRGB; what is to be said."""
+    if icc is not None and (problem := profile_problem(icc, grey=numbers.shape[2] == 1)):
+        return numbers, None, None, (f"its colour profile cannot be used ({problem}): taken as sRGB",)
+    if icc is not None and len(code := tags_of(icc).get("cicp", b"")) >= 10:
+        refuse_hdr(code[9], path)
+    if icc is None or is_srgb(icc):
+        return numbers, icc, None, ()
+    pixels, beyond = to_srgb(numbers, icc)
+    if can_go_back(icc):
+        return pixels, icc, beyond, ()
+    return pixels, None, None, ("its colour profile leads one way only: written as sRGB",)
 
 
 def _open(path: Path, memory: bool) -> Any:

@@ -14,7 +14,9 @@ from lldiffusion.errors import LLDiffusionError, printable
 from lldiffusion.photometry import LUMA_BT709
 
 from .bmp import write_bmp
-from .image import FORMATS, Format, Image, to_uint8
+from .colour import from_srgb, is_srgb
+from .formats import FORMATS, Format
+from .image import Image, to_uint8
 from .libvips import errors_named, libvips, refuse_after_fork
 from .metadata import with_metadata
 
@@ -24,6 +26,7 @@ DEFAULT_QUALITY = 95  # of 100
 def write_image(path: Path, image: Image, quality: int | None = None) -> None:
     """Write `image` in the format of the path's suffix, to a temporary file in the same folder that is then renamed.
 
+    Colours go back to the image's own profile, which is written too; a BMP holds sRGB.
     16 bits where the image has them and the format can (PNG, TIFF).  JPEG and BMP have no alpha: what is transparent is
     laid over white.  JPEG is written without chroma subsampling; `quality`, 1 to 100, is of JPEG and WebP (default 95);
     WebP is lossless where the source was, unless a quality is given.
@@ -59,6 +62,8 @@ def _to_libvips(image: Image, format_: Format) -> Any:
     """The vips image to save, with its metadata."""
     bits = image.bits if format_ in ("png", "tiff") else 8
     pixels = image.pixels @ np.array(LUMA_BT709, np.float32)[:, None] if image.grey else image.pixels  # (H, W, 1 or 3)
+    if image.icc is not None and not is_srgb(image.icc) and format_ != "bmp":  # which has no place for a profile
+        pixels = from_srgb(pixels, image.icc, image.beyond)
     if image.alpha is not None and format_ in ("jpeg", "bmp"):
         pixels = pixels * image.alpha[..., None] + (1 - image.alpha[..., None])
     elif image.alpha is not None:
