@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lldiffusion.errors import LLDiffusionError, choose, printable
-from lldiffusion.images import FORMATS, IMAGE_SUFFIXES, read_image
+from lldiffusion.images import FORMATS, IMAGE_SUFFIXES, LOSSY, READ_ONLY, check_format, read_image
 
 NAMED = 5  # files that a sentence names; the rest is counted
-LOSSY = ("jpeg", "webp")  # formats that have a quality
 # The first suffix of each format.
 SUFFIX_OF: dict[str, str] = {format_: suffix for suffix, format_ in reversed(FORMATS.items())}
 
@@ -61,20 +60,21 @@ def _is_file(out: str, format_: str | None) -> bool:
     path, suffix = Path(out), Path(out).suffix.lower()
     if out.endswith("/") or path.is_dir():
         return False
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in FORMATS:
         if format_ is not None and FORMATS[suffix] != format_:
             raise LLDiffusionError(f"-o '{printable(out)}' and --format {format_} say different things: give one")
         return True
     if path.is_file() or re.fullmatch(r"\.[a-z][a-z0-9]{1,4}", suffix):
         raise LLDiffusionError(
-            f"cannot write '{printable(out)}': accepted suffixes are {', '.join(IMAGE_SUFFIXES)}; "
+            f"cannot write '{printable(out)}': accepted suffixes are {', '.join(FORMATS)}; "
             f"a folder of that name is written '{printable(out)}/'"
         )
     return False
 
 
 def _renamed(output: Path, format_: str | None) -> Path:
-    """The output with the usual suffix of a format, unless it has one of that format's."""
+    """The output with the usual suffix of a format, unless it has one of that format's; what is only read gets one."""
+    format_ = format_ or READ_ONLY.get(output.suffix.lower())
     if format_ is None or FORMATS.get(output.suffix.lower()) == format_:
         return output
     return output.with_suffix(SUFFIX_OF[format_])
@@ -150,10 +150,14 @@ def choose_format(given: str | None) -> str | None:
     return FORMATS.get(f".{given.lower()}") or choose(given, SUFFIX_OF, "format")
 
 
-def check_quality(quality: int | None, outputs: list[Path]) -> None:
-    """Raises LLDiffusionError when --quality would change nothing."""
+def check_outputs(quality: int | None, outputs: list[Path]) -> None:
+    """Raises LLDiffusionError when --quality would change nothing, or a format needs a package that is not here."""
+    for format_ in {FORMATS[output.suffix.lower()] for output in outputs}:
+        check_format(format_)
     if quality is not None and outputs and not any(FORMATS[output.suffix.lower()] in LOSSY for output in outputs):
-        raise LLDiffusionError("--quality is for JPEG and WebP, and no output is one: add e.g. --format jpeg")
+        raise LLDiffusionError(
+            "--quality is for JPEG and WebP, AVIF, HEIC and JPEG XL, and no output is one: add e.g. --format jpeg"
+        )
 
 
 @contextmanager

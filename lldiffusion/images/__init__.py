@@ -1,14 +1,14 @@
-"""Reading and writing photographs: PNG, JPEG, WebP and TIFF, 8 and 16 bit, through libvips; BMP through Pillow.
+"""Reading and writing photographs, 8 and 16 bit.  What is kept, converted and dropped: docs/formats.md.
 
     image     what a picture is in memory
     formats   formats by their suffix
-    reading   a file to an `Image`
+    reading   a file to an `Image`, by what opens it: by_libvips, bmp, heic, jxl, raw; decoded is what they hand over
     writing   an `Image` to a file
     metadata  profiles, EXIF, and whether a WebP is lossless
     colour    a picture's own colours to sRGB, and back
     icc       profiles that are a matrix and curves
     coded     colours said by code points and PNG chunks
-    bmp       Windows bitmaps
+    directories   the tags of TIFF files and EXIF blocks
     libvips   the library: started once and silenced, its errors, forks
 
 What comes in, and how it is treated:
@@ -20,22 +20,29 @@ What comes in, and how it is treated:
 - PQ and HLG (HDR) are refused;
 - CMYK is converted to sRGB through its own profile, which is then dropped;
 - float (and CIELAB), signed and 32-bit TIFF are refused: they have no agreed white point;
-- of several pages or frames the first is read;
+- of several pages or frames the first is read, and that is said (`Image.notes`);
+- camera RAW is developed; a mosaic or a thumbnail is never taken for the picture;
+- more than 200 million pixels are refused by the header;
 - EXIF is kept in JPEG, PNG and WebP; TIFF keeps size, depth, alpha, profile and resolution, but not its camera tags;
   BMP has 8 bits and keeps resolution only;
 - a damaged or truncated file is an error, never a half-grey picture.
 """
 
-from .formats import FORMATS, IMAGE_SUFFIXES, Format
+from .formats import FORMATS, IMAGE_SUFFIXES, LOSSY, RAW_SUFFIXES, READ_ONLY, Format, check_format
 from .image import Image, list_images, to_uint8
-from .reading import image_size, read_image
+from .reading import MAX_PIXELS, image_size, read_image
 from .writing import through_jpeg, write_image
 
 __all__ = [
     "FORMATS",
     "IMAGE_SUFFIXES",
+    "LOSSY",
+    "MAX_PIXELS",
+    "RAW_SUFFIXES",
+    "READ_ONLY",
     "Format",
     "Image",
+    "check_format",
     "image_size",
     "list_images",
     "read_image",

@@ -35,6 +35,10 @@ PROFILES = {
     "ProPhoto": make_profile(*PROPHOTO, power(1.8), "ProPhoto"),
     "linear": make_profile(*BT709, power(1.0), "linear"),
 }
+# Bradford, from brucelindbloom.com
+D50_TO_D65 = np.array(
+    ((0.9555766, -0.0230393, 0.0631636), (-0.0282895, 1.0099416, 0.0210077), (0.0122982, -0.0204830, 1.3299098))
+)
 PHOTO = data.astronaut()[60:156, 150:278]  # (96, 128, 3) uint8, sRGB
 
 
@@ -54,6 +58,22 @@ def encoded(name: str, srgb: NDArray[np.uint8]) -> Pixels:
     lab = picture.icc_import(input_profile="srgb", intent="relative")
     lab.set_type(pyvips.GValue.blob_type, "icc-profile-data", PROFILES[name])
     return lab.icc_export(intent="relative", depth=16).numpy().astype(float) / 65535
+
+
+def in_srgb(name: str, numbers: Pixels) -> Pixels:
+    """Numbers of an encoding in 8-bit sRGB steps, by the standards' formulas: LittleCMS is 7 steps off near black."""
+    points, gamma = {"AdobeRGB": (ADOBE, 563 / 256), "Display P3": (P3, 0), "ProPhoto": (PROPHOTO, 1.8)}.get(
+        name, (BT709, 1.0 if name == "linear" else 0)
+    )
+    linear = (
+        numbers**gamma if gamma else np.where(numbers > 0.04045, ((numbers + 0.055) / 1.055) ** 2.4, numbers / 12.92)
+    )
+    columns = [np.array([(x / y, 1, (1 - x - y) / y) for x, y in p]).T for p in (points, BT709)]
+    source, target = (c[:, :3] * np.linalg.solve(c[:, :3], c[:, 3]) for c in columns)  # SMPTE RP 177
+    if name == "ProPhoto":
+        source = D50_TO_D65 @ source
+    light = np.clip(linear @ np.linalg.solve(target, source).T, 0, 1)
+    return 255 * np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
 
 
 def save(path: Path, numbers: Pixels, icc: bytes | None, bits: int) -> Path:
@@ -85,7 +105,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_one_photograph_in_five_encodings_is_enhanced_to_one_picture(tmp_path: Path, model: str) -> None:
-    """Each result, read through its own profile by LittleCMS in libvips, is the sRGB result within 2/255.
+    """Each result, read by its standard's formula, is the sRGB result within 2/255.
 
     Of 8 bits all but a few pixels are: a step of AdobeRGB's green is 5 steps of a red near black.  Black itself is
     left out: the toy divides by it.
@@ -103,7 +123,7 @@ def test_one_photograph_in_five_encodings_is_enhanced_to_one_picture(tmp_path: P
         picture = pyvips.Image.new_from_file(str(tmp_path / "out" / f"{name} {bits}.tif"))
         assert bytes(picture.get("icc-profile-data")) == PROFILES[name]
         assert picture.format == ("uchar" if bits == 8 else "ushort")
-        seen[name, bits] = picture.icc_transform("srgb", embedded=True, intent="relative", depth=8).numpy().astype(int)
+        seen[name, bits] = in_srgb(name, picture.numpy() / (2.0**bits - 1))
     assert seen["sRGB", 16].std() > 20  # a picture, not a flat field
     for (name, bits), pixels in seen.items():
         error = np.abs(pixels - seen["sRGB", 16])
