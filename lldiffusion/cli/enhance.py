@@ -212,8 +212,8 @@ def enhance_file(
     finally:
         bar.remove_task(task)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_image(target, replace(image, pixels=mean), options.quality)
+    dropped = write_image(target, replace(image, pixels=mean), options.quality)
     if options.spread:
         shown = np.repeat(np.clip(spread / SPREAD_WHITE, 0, 1)[..., None], 3, axis=2)
         write_image(spread_path(target), Image(shown, grey=True))
-    return image.notes
+    return image.notes + dropped

@@ -4,7 +4,8 @@
     formats   formats by their suffix
     reading   a file to an `Image`, by what opens it: by_libvips, bmp, heic, jxl, raw; decoded is what they hand over
     writing   an `Image` to a file
-    metadata  profiles, EXIF, and whether a WebP is lossless
+    metadata  what each format keeps of EXIF, XMP, IPTC and text
+    exif      blocks, upright and without their thumbnail, in and out of TIFF
     colour    a picture's own colours to sRGB, and back
     icc       profiles that are a matrix and curves
     coded     colours said by code points and PNG chunks
@@ -23,8 +24,7 @@ What comes in, and how it is treated:
 - of several pages or frames the first is read, and that is said (`Image.notes`);
 - camera RAW is developed; a mosaic or a thumbnail is never taken for the picture;
 - more than 200 million pixels are refused by the header;
-- EXIF is kept in JPEG, PNG and WebP; TIFF keeps size, depth, alpha, profile and resolution, but not its camera tags;
-  BMP has 8 bits and keeps resolution only;
+- EXIF (without its thumbnail), XMP, IPTC and PNG text are kept where the format can, and named where it cannot;
 - a damaged or truncated file is an error, never a half-grey picture.
 """
 

@@ -13,9 +13,10 @@ from lldiffusion.errors import LLDiffusionError, printable
 
 from .coded import coded_profile, png_header
 from .decoded import Decoded, Opened
+from .exif import exif_of_tiff, iptc_of_tiff
 from .formats import ACCEPTED, Format
 from .libvips import errors_named, libvips
-from .metadata import blob, is_lossless_webp, orientation, upright_exif
+from .metadata import blob, is_lossless_webp, orientation, text_of
 
 DEPTHS = {"uchar": 8, "ushort": 16}  # bits a channel, by libvips' names
 # libvips' loaders, and the format of the result.
@@ -56,7 +57,8 @@ def _decode(path: Path, loader: str) -> Decoded:
     with errors_named(path, "read"):
         source = _load_jpeg(path) if LOADERS[loader] == "jpeg" else _load(path, memory=True)
         icc, notes = blob(source, "icc-profile-data"), _notes(source, path, loader)
-        exif, depth = upright_exif(blob(source, "exif-data")), DEPTHS[source.format]
+        exif, depth = blob(source, "exif-data"), DEPTHS[source.format]
+        xmp, iptc, text = blob(source, "xmp-data"), blob(source, "iptc-data"), text_of(source)
         density = (float(source.xres), float(source.yres))
         if loader == "png":
             icc = png_header(path).profile or icc
@@ -71,7 +73,10 @@ def _decode(path: Path, loader: str) -> Decoded:
         values=values,
         format=LOADERS[loader],
         icc=icc,
-        exif=exif,
+        exif=exif_of_tiff(path) if loader == "tiff" else exif,
+        xmp=xmp,
+        iptc=iptc_of_tiff(path) if loader == "tiff" else iptc,
+        text=text,
         white=((1 << bits) - 1) << (16 - bits) if loader == "heif" and depth == 16 else 0,
         lossless=loader in ("png", "tiff", "gif") or (loader == "webp" and is_lossless_webp(path)),
         density=density,

@@ -19,6 +19,9 @@ class Decoded:
     format: Format  # in which it is written by default
     icc: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None  # bare, or in a JPEG's Photoshop block
+    text: tuple[tuple[str, str], ...] = ()
     white: int = 0  # the number of white; 0: the type's largest
     lossless: bool = True
     density: tuple[float, float] | None = None  # pixels per millimetre

@@ -42,6 +42,7 @@ def _decode(picture: Any, path: Path) -> Decoded:
         format="heic",
         icc=icc or None,
         exif=info.get("exif") or None,
+        xmp=info.get("xmp") or None,
         white=((1 << bits) - 1) << (16 - bits) if bits > 8 else 255,
         lossless=False,
         notes=("gain map (HDR) dropped",) if any(GAIN_MAP in name for name in info.get("aux", {})) else (),

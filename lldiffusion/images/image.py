@@ -26,7 +26,10 @@ class Image:
     grey: bool = False  # the source had one colour channel
     icc: bytes | None = None  # the profile that the file has, to which writing converts; None: sRGB
     beyond: Beyond | None = None  # colours of the source outside sRGB
-    exif: bytes | None = None  # its orientation is 1
+    exif: bytes | None = None  # its orientation is 1; it has no thumbnail
+    xmp: bytes | None = None
+    iptc: bytes | None = None  # records, without Photoshop's wrapping
+    text: tuple[tuple[str, str], ...] = ()  # of a PNG: keyword, text
     format: Format = "png"
     lossless: bool = True  # decides how WebP is written
     density: tuple[float, float] | None = None  # pixels per millimetre: the printed size

@@ -66,8 +66,12 @@ def _decode(data: bytes, path: Path) -> Decoded:
     if channels is None or depth not in (1, 2):
         raise LLDiffusionError(f"cannot read '{printable(path)}': {info.mode} samples; convert it to 8 or 16 bits")
     values = np.frombuffer(packed, f"u{depth}").reshape(info.height, info.width, channels)
-    exif = next((bytes(box.data)[4:] for box in boxes if bytes(box.box_type) == b"Exif"), None)
-    return Decoded(values, "jxl", icc=bytes(icc) if icc else None, exif=exif, lossless=False)
+    held = {bytes(box.box_type): bytes(box.data) for box in boxes}
+    exif = held.get(b"Exif", b"")
+    if exif[:2] not in (b"II", b"MM"):  # which the plugin itself writes; rightly, the place of that comes first
+        exif = exif[4 + int.from_bytes(exif[:4], "big") :]
+    profile = bytes(icc) if icc else None
+    return Decoded(values, "jxl", icc=profile, exif=exif or None, xmp=held.get(b"xml "), lossless=False)
 
 
 def write_jxl(path: Path, values: NDArray[np.uint8], quality: int, extras: dict[str, bytes]) -> None:
@@ -76,5 +80,6 @@ def write_jxl(path: Path, values: NDArray[np.uint8], quality: int, extras: dict[
     mode = ("L", "LA", "RGB", "RGBA")[values.shape[2] - 1]
     options: dict[str, Any] = {"lossless": False, "quality": quality, "decoding_speed": 0, "effort": 7}
     encoder = module.Encoder(mode=mode, use_container=bool(extras), num_threads=1, **options)
-    boxes = {"exif": extras.get("exif"), "jumb": None, "xmp": extras.get("xmp"), "compress": False}
+    exif = b"\0\0\0\0" + extras["exif"].removeprefix(b"Exif\0\0") if "exif" in extras else None
+    boxes = {"exif": exif, "jumb": None, "xmp": extras.get("xmp"), "compress": False}
     path.write_bytes(encoder(values.tobytes(), values.shape[1], values.shape[0], jpeg_encode=False, **boxes))

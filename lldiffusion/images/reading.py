@@ -16,13 +16,14 @@ from .coded import refuse_hdr
 from .colour import Beyond, can_go_back, is_srgb, profile_problem, to_srgb
 from .decoded import Decoded, Opened
 from .directories import is_raw
+from .exif import without_thumbnail
 from .formats import RAW_SUFFIXES
 from .heic import open_heic
 from .icc import tags_of
 from .image import Image
 from .jxl import BARE, BOXED, open_jxl
 from .libvips import errors_named, refuse_after_fork
-from .metadata import upright_exif
+from .metadata import fresh_xmp, unwrapped_iptc
 from .raw import open_raw
 
 MAX_PIXELS = 200_000_000  # that are decoded unasked
@@ -88,6 +89,7 @@ def _image(decoded: Decoded, path: Path) -> Image:
     if decoded.white:
         planes = np.minimum(planes, 1)
     pixels, icc, beyond, notes = _in_srgb(planes[..., :colours], decoded.icc, path)
+    xmp, parts = fresh_xmp(decoded.xmp)
     return Image(
         pixels=np.ascontiguousarray(np.broadcast_to(pixels, (*planes.shape[:2], 3))),
         alpha=np.ascontiguousarray(planes[..., colours]) if alpha else None,
@@ -95,11 +97,14 @@ def _image(decoded: Decoded, path: Path) -> Image:
         grey=colours == 1,
         icc=icc,
         beyond=beyond,
-        exif=upright_exif(decoded.exif),
+        exif=without_thumbnail(decoded.exif),
+        xmp=xmp,
+        iptc=unwrapped_iptc(decoded.iptc),
+        text=decoded.text,
         format=decoded.format,
         lossless=decoded.lossless,
         density=decoded.density,
-        notes=decoded.notes + notes,
+        notes=decoded.notes + parts + notes,
     )
 
 

@@ -130,10 +130,10 @@ def test_an_error_of_the_system_fails_alone_too(
 ) -> None:
     import lldiffusion.images as images
 
-    def deny(path: Path) -> Image:
+    def deny(path: Path, max_pixels: int) -> Image:
         if path.name == "a.jpg":
             raise PermissionError(13, "Permission denied", str(path))
-        return read_image(path)
+        return read_image(path, max_pixels)
 
     monkeypatch.setattr(images, "read_image", deny)
     assert run(["enhance", str(folder), "-o", str(tmp_path / "out"), "--model", model]) == 1
