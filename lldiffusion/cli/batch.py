@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lldiffusion.errors import LLDiffusionError, choose, printable
-from lldiffusion.images import FORMATS, IMAGE_SUFFIXES, LOSSY, READ_ONLY, check_format, read_image
+from lldiffusion.images import FORMATS, IMAGE_SUFFIXES, LOSSY, READ_ONLY, check_format, image_format
 
 NAMED = 5  # files that a sentence names; the rest is counted
 # The first suffix of each format.
@@ -133,7 +133,7 @@ def _name_of_result(path: Path) -> Path:
     """The input's name, with a suffix where it has none of a picture's; LLDiffusionError where it is no picture."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Path(path.name)
-    return Path(path.name + SUFFIX_OF[read_image(path).format])
+    return Path(path.name + SUFFIX_OF[image_format(path)])
 
 
 def _left_out(path: Path, root: Path, out: Path | None) -> bool:
@@ -179,7 +179,7 @@ def through_pipes(inputs: list[str], out: str, format_: str | None) -> Iterator[
         if out == "-":
             if sys.stdout.isatty():
                 raise LLDiffusionError("standard output is a terminal: pipe it into a program, or name a file with -o")
-            target = Path(folder) / f"stdout{SUFFIX_OF[format_ or read_image(source).format]}"
+            target = Path(folder) / f"stdout{SUFFIX_OF[format_ or image_format(source)]}"
         elif not _is_file(out, format_):
             raise LLDiffusionError(f"a picture on a pipe has no name: give a file as -o, not '{printable(out)}'")
         yield [str(source)], str(target)

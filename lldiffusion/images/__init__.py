@@ -30,7 +30,7 @@ What comes in, and how it is treated:
 
 from .formats import FORMATS, IMAGE_SUFFIXES, LOSSY, RAW_SUFFIXES, READ_ONLY, Format, check_format
 from .image import Image, list_images, to_uint8
-from .reading import MAX_PIXELS, image_size, read_image
+from .reading import MAX_PIXELS, image_format, image_size, read_image
 from .writing import through_jpeg, write_image
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Format",
     "Image",
     "check_format",
+    "image_format",
     "image_size",
     "list_images",
     "read_image",

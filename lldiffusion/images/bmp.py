@@ -27,7 +27,7 @@ def open_bmp(path: Path) -> Opened:
 
     with _named(path), BmpImagePlugin.BmpImageFile(os.fspath(path)) as picture:
         width, height = picture.size
-    return Opened(width, height, lambda: _decode(path))
+    return Opened(width, height, "bmp", lambda: _decode(path))
 
 
 def _decode(path: Path) -> Decoded:

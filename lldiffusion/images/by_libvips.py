@@ -11,9 +11,10 @@ import numpy as np
 
 from lldiffusion.errors import LLDiffusionError, printable
 
+from . import coded
 from .coded import coded_profile, png_header
 from .decoded import Decoded, Opened
-from .exif import exif_of_tiff, iptc_of_tiff
+from .exif import exif_of_tiff, iptc_of_tiff, says_adobe_rgb
 from .formats import ACCEPTED, Format
 from .libvips import errors_named, libvips
 from .metadata import blob, is_lossless_webp, orientation, text_of
@@ -37,7 +38,7 @@ def open_vips(path: Path) -> Opened:
         raise LLDiffusionError(f"cannot read '{name}': {header.format} samples; convert it to 8 or 16 bits a channel")
     size = (int(header.width), int(header.height))
     width, height = size[::-1] if orientation(header) >= 5 else size
-    return Opened(width, height, lambda: _decode(path, loader))
+    return Opened(width, height, LOADERS[loader], lambda: _decode(path, loader))
 
 
 def _load(path: Path, memory: bool) -> Any:
@@ -64,6 +65,8 @@ def _decode(path: Path, loader: str) -> Decoded:
             icc = png_header(path).profile or icc
         if loader == "heif":
             icc = icc or _nclx_profile(path)
+        if LOADERS[loader] == "jpeg" and icc is None and source.bands == 3 and says_adobe_rgb(exif):
+            icc = coded.ADOBE_RGB
         if source.interpretation == "cmyk":
             profile = {"embedded": True} if icc else {"input_profile": "cmyk"}
             source, icc = source.icc_transform("srgb", depth=depth, **profile), None

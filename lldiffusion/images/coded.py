@@ -30,6 +30,8 @@ PRIMARIES = {
 }
 # Others (the camera curves of BT.709 and BT.2020 among them) are shown as sRGB is.
 TRANSFERS = {4: power(2.2), 5: power(2.8), 8: power(1.0)}
+# Adobe RGB (1998) Color Image Encoding, section 4.3
+ADOBE_RGB = make_profile((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), D65, power(563 / 256), "AdobeRGB")
 HDR = {16: "PQ", 18: "HLG"}
 SRGB_GAMMA = 0.45455  # what PNG writers say beside, or instead of, "sRGB"
 ALIKE, EXACT = 0.005, 0.00005  # how near counts as that: with sRGB's primaries, with others

@@ -39,4 +39,5 @@ class Opened:
 
     width: int  # upright
     height: int
+    format: Format  # in which it is written by default
     decode: Callable[[], Decoded]

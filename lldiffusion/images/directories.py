@@ -12,6 +12,7 @@ UNITS = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}  # bytes that
 EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005  # tags that point to a directory
 SUBFILE, PHOTOMETRIC, DNG_VERSION = 254, 262, 50706
 MOSAIC, LINEAR_RAW = 32803, 34892  # of PHOTOMETRIC
+MAKER_NOTE = 0x927C  # in the EXIF directory: a camera's own, and of a RAW file large
 MOST_ENTRIES = 1000
 
 

@@ -62,14 +62,28 @@ def _blank(block: bytearray, directory: int, order: str) -> None:
         block[start:end] = bytes(max(end - start, 0))
 
 
-def exif_of_tiff(path: Path) -> bytes | None:
-    """What a TIFF file's first directory says of the photograph, as an EXIF block; None where it says nothing."""
+def exif_of_tiff(path: Path, leave: tuple[int, ...] = ()) -> bytes | None:
+    """What a TIFF file's first directory says of the photograph, as an EXIF block; None where it says nothing.
+
+    Tags of the EXIF directory in `leave` are left out.
+    """
     first = first_directory(path)
+    for tag in leave:
+        if first and EXIF in first.below:
+            first.below[EXIF].tags.pop(tag, None)
     about = _about(first) if first else None
     if about is None:
         return None
     head = (b"II*\0" if about.order == "<" else b"MM\0*") + struct.pack(f"{about.order}I", 8)
     return MARK + head + _packed(about, about.order, 8)
+
+
+def says_adobe_rgb(exif: bytes | None) -> bool:
+    """Whether a camera says that its numbers are AdobeRGB's: interoperability index R03 (DCF 2.0, option file)."""
+    first = parse(exif.removeprefix(MARK)) if exif else None
+    below = first.below.get(EXIF) if first else None
+    index = below.below.get(INTEROPERABILITY) if below else None
+    return index is not None and 1 in index.tags and index.tags[1].data[:3] == b"R03"
 
 
 def iptc_of_tiff(path: Path) -> bytes | None:

@@ -25,7 +25,7 @@ def open_heic(path: Path) -> Opened:
     except Exception as error:  # ValueError, EOFError, RuntimeError, as libheif has it
         raise LLDiffusionError(f"cannot read '{printable(path)}': damaged ({printable(str(error).strip())})") from error
     width, height = picture.size
-    return Opened(width, height, lambda: _decode(picture, path))
+    return Opened(width, height, "heic", lambda: _decode(picture, path))
 
 
 def _decode(picture: Any, path: Path) -> Decoded:

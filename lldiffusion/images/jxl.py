@@ -29,7 +29,7 @@ def open_jxl(path: Path) -> Opened:
         width, height = size_of(data)
     except (struct.error, ValueError, IndexError) as error:
         raise LLDiffusionError(f"cannot read '{printable(path)}': damaged at its start") from error
-    return Opened(width, height, lambda: _decode(data, path))
+    return Opened(width, height, "jxl", lambda: _decode(data, path))
 
 
 def size_of(data: bytes) -> tuple[int, int]:

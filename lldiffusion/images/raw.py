@@ -8,6 +8,8 @@ from typing import Any
 from lldiffusion.errors import LLDiffusionError, printable, require
 
 from .decoded import Decoded, Opened
+from .directories import MAKER_NOTE
+from .exif import exif_of_tiff
 
 SIDEWAYS = (5, 6)  # LibRaw's flips that exchange width and height
 
@@ -22,7 +24,7 @@ def open_raw(path: Path) -> Opened:
     except Exception as error:  # rawpy.LibRawError and what Python makes of a damaged file
         raise LLDiffusionError(f"cannot read '{printable(path)}' as RAW: {_said(error)}") from error
     width, height = size[::-1] if picture.sizes.flip in SIDEWAYS else size
-    return Opened(width, height, lambda: _develop(picture, path))
+    return Opened(width, height, "tiff", lambda: _develop(picture, path))
 
 
 def _develop(picture: Any, path: Path) -> Decoded:
@@ -39,7 +41,9 @@ def _develop(picture: Any, path: Path) -> Decoded:
             )
     except Exception as error:
         raise LLDiffusionError(f"cannot read '{printable(path)}' as RAW: {_said(error)}") from error
-    return Decoded(values, "tiff", notes=("developed with the camera's white balance",))
+    exif = exif_of_tiff(path, leave=(MAKER_NOTE,))  # DNG, CR2, NEF and ARW are TIFF files
+    notes = ("developed with the camera's white balance",) + (() if exif else ("EXIF dropped",))
+    return Decoded(values, "tiff", exif=exif, notes=notes)
 
 
 def _said(error: Exception) -> str:

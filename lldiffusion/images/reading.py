@@ -17,7 +17,7 @@ from .colour import Beyond, can_go_back, is_srgb, profile_problem, to_srgb
 from .decoded import Decoded, Opened
 from .directories import is_raw
 from .exif import without_thumbnail
-from .formats import RAW_SUFFIXES
+from .formats import RAW_SUFFIXES, Format
 from .heic import open_heic
 from .icc import tags_of
 from .image import Image
@@ -38,6 +38,11 @@ def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of the upright picture, from the header; raises as `read_image` does."""
     opened = _open(Path(path))
     return opened.width, opened.height
+
+
+def image_format(path: Path) -> Format:
+    """In which format a picture is written by default, from the header; raises as `read_image` does."""
+    return _open(Path(path)).format
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image:

@@ -16,6 +16,7 @@ from skimage import data
 from lldiffusion.cli import run
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import FORMATS, Image, image_size, read_image, to_uint8, write_image
+from lldiffusion.images.coded import ADOBE_RGB
 from lldiffusion.images.icc import SRGB_CURVE, Curve, make_profile
 from support.toy import toy_bundle
 
@@ -112,7 +113,7 @@ def test_pictures_of_the_extras_come_and_go(tmp_path: Path, suffix: str, module:
     exif[0x010F] = "Camera"
     for grey in (False, True):
         pixels = PHOTO if not grey else np.repeat(PHOTO[..., 1:2], 3, axis=2)
-        picture = Image(pixels.astype(np.float32) / 255, grey=grey, exif=exif.tobytes())
+        picture = Image((pixels / 255).astype(np.float32), grey=grey, exif=exif.tobytes())
         write_image(tmp_path / f"a.{suffix}", picture)
         image = read_image(tmp_path / f"a.{suffix}")
         assert image.format == suffix and like(image, pixels) and image_size(tmp_path / f"a.{suffix}") == (128, 96)
@@ -136,6 +137,7 @@ def test_a_raw_file_is_developed_neutrally(tmp_path: Path, model: str) -> None:
     pytest.importorskip("rawpy", reason="RAW needs the extra `raw`")
     image = read_image(dng(tmp_path / "a.dng"))
     assert image.bits == 16 and image.format == "tiff" and image.pixels.shape == (64, 96, 3)
+    assert image.exif is not None and b"Test Camera" in image.exif
     middle = image.pixels[8:-8, 8:-8].mean(axis=(0, 1))
     assert np.ptp(middle) < 0.03 and 0.3 < middle.mean() < 0.95  # the wall is grey
     assert image.pixels[32, 80].mean() > image.pixels[32, 16].mean()
@@ -193,6 +195,18 @@ def test_animations_and_pages_are_said(tmp_path: Path, model: str, capsys: pytes
     said = capsys.readouterr().err
     assert said.count("page 1 of 3; use `lldiff video` for all") == 3 and "d.tif: page 1 of 3" in said
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "b.webp", "c.png", "d.tif"}
+
+
+def test_a_camera_that_says_adobe_rgb_in_exif_is_believed(tmp_path: Path) -> None:
+    """By the interoperability index, as cameras without room for a profile do."""
+    exif = Pillow.Exif()
+    exif.get_ifd(0x8769)[0xA001] = 65535
+    exif.get_ifd(0x8769)[0xA005] = {1: "R03"}
+    Pillow.fromarray(PHOTO).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    Pillow.fromarray(PHOTO).save(tmp_path / "b.jpg", icc_profile=ADOBE_RGB, quality=95)
+    image = read_image(tmp_path / "a.jpg")
+    assert image.icc == ADOBE_RGB
+    np.testing.assert_array_equal(image.pixels, read_image(tmp_path / "b.jpg").pixels)
 
 
 def test_code_points_of_an_avif_say_what_its_numbers_mean(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_exif_goes_through_tiff_as_pillow_and_tifffile_have_it(tmp_path: Path, o
         with tifffile.TiffFile(tmp_path / f"{number}.tif") as file:
             np.testing.assert_array_equal(file.asarray(), values)
             assert len(file.pages) == 1
-            tags = file.pages[0].tags  # type: ignore[union-attr]
+            tags = file.pages[0].tags
             if number == 0:
                 assert tags["Software"].value == "Maker"
             else:
