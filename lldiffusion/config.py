@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lldiffusion.documents import read_json, read_toml
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.tables import build, merge, override
 
@@ -305,9 +306,8 @@ def _read(source: str) -> dict[str, Any]:
             )
         choose(source, PRESETS, "preset (and there is no file of that name)")
     try:
-        text = path.read_text(encoding="utf-8")
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:  # TOML, JSON and UTF-8 errors alike
+        table = read_json(path) if path.suffix == ".json" else read_toml(path)
+    except LLDiffusionError as error:
         raise LLDiffusionError(f"'{source}' is not a readable configuration: {error}") from error
     base = table.pop("preset", None)
     return table if base is None else merge(_read(choose(str(base), PRESETS, "preset")), table)

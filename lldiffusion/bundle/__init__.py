@@ -5,7 +5,7 @@ of TensorRT engines.  A bundle is a download: every file is checked against the 
 """
 
 from .core import Bundle, Draft, finish
-from .engine_cache import EngineKey
+from .engine_key import EngineKey
 from .manifest import GRAPHS, MANIFEST, PRECISIONS, SCHEMA, Manifest
 
 __all__ = ["GRAPHS", "MANIFEST", "PRECISIONS", "SCHEMA", "Bundle", "Draft", "EngineKey", "Manifest", "finish"]

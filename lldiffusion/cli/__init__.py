@@ -25,7 +25,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.errors import LLDiffusionError, printable
 
 # verb: (module, short help), in the order of `lldiff --help`
 VERBS = {
@@ -95,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
         result = command.main(list(arguments) or ["--help"], prog_name="lldiff", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except LLDiffusionError as error:
-        return _fail(f"error: {error}", 2)
+        return _fail(f"error: {_one_line(error)}", 2)
     except TyperException as error:
         return _fail(f"error: {_usage_line(error)}", error.exit_code)
     except OSError as error:  # disk full, permission denied: true of the machine, not of this program
@@ -114,6 +114,11 @@ def _usage_line(error: TyperException) -> str:
     context = getattr(error, "ctx", None)
     hint = f" (see  {context.command_path} --help)" if context else ""
     return " ".join(error.format_message().split()).rstrip(".") + hint
+
+
+def _one_line(error: Exception) -> str:
+    """A message on one line that every terminal can show, whatever names and values it quotes."""
+    return printable(" ".join(line.strip() for line in str(error).splitlines()))
 
 
 def _fail(message: str, code: int) -> int:

@@ -15,14 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lldiffusion.atomic import new_path
+from lldiffusion.bundle.checkpoint_record import FORMAT, read_record
 from lldiffusion.bundle.find import find_model
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.versions import __version__
 
 from .network import LLDiffusion
-
-FORMAT = 1  # of config.json; raised when an older reader would misread a newer file
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,14 @@ def read_info(path: str | Path) -> CheckpointInfo:
     """Read `config.json` of a checkpoint without its weights."""
     folder = find_model(path)
     try:
-        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        version, table = int(record["format"]), record["config"]
+        record = read_record(folder / "config.json")
     except FileNotFoundError as error:
         raise LLDiffusionError(f"'{path}' is not a checkpoint: it has no config.json (see `lldiff convert`)") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise LLDiffusionError(f"'{folder / 'config.json'}' is damaged: {error}") from error
-    if version > FORMAT:
-        raise LLDiffusionError(f"'{path}' has format {version}, this version reads up to {FORMAT}: upgrade lldiffusion")
-    return CheckpointInfo(folder, config_from_dict(table), bool(record.get("degrader")), record.get("notes", {}))
+    if record.format > FORMAT:
+        raise LLDiffusionError(
+            f"'{path}' has format {record.format}, this version reads up to {FORMAT}: upgrade lldiffusion"
+        )
+    return CheckpointInfo(folder, config_from_dict(record.config), record.degrader, record.notes)
 
 
 def save_checkpoint(
