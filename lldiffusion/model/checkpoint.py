@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -106,7 +105,9 @@ def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(str(path))
-    except (SafetensorError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of safetensors, and of torch for types that it does not know
         raise LLDiffusionError(f"'{path}' is missing or damaged: {error}") from error
 
 
