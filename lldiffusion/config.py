@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lldiffusion.bounds import check_bounds
 from lldiffusion.documents import read_json, read_toml
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.tables import build, merge, override
@@ -33,6 +34,7 @@ class EncoderConfig:
     spectral_norm: bool = True  # of the pyramid, head and ladder convolutions
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.norm, ("instance", "none"), "encoder norm")
         if len(self.ladder) != len(self.ladder_scales):
             raise LLDiffusionError("model.encoder: 'ladder' and 'ladder_scales' must have the same length")
@@ -59,6 +61,7 @@ class UNetConfig:
     polish: int = 0  # with gain: channels of a last residual at full resolution, which sees across the patches; 0: none
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.norm, ("group", "pixel"), "U-Net norm")
         choose(self.block_type, ("res", "naf"), "U-Net block")
         if self.attention_pool not in (1, 2):  # the coarsest level of a picture is a multiple of 2, of nothing more
@@ -121,6 +124,7 @@ class DiffusionConfig:
     prediction: str = "eps"  # "eps", "x0" or "v"
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.schedule, ("linear", "cosine"), "noise schedule")
         choose(self.prediction, ("eps", "x0", "v"), "prediction type")
         if self.zero_terminal_snr and self.prediction == "eps":
@@ -139,10 +143,9 @@ class SamplingConfig:
     clip: bool = False  # clip x0 to [-1, 1] at every step
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.sampler, ("ddim", "dpm++", "euler"), "sampler")
         choose(self.spacing, ("leading", "trailing"), "timestep spacing")
-        if self.steps < 1:
-            raise LLDiffusionError(f"sampling.steps is {self.steps}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,7 @@ class DataConfig:
     target_expose: float = 0.0  # random exposure change of half the normal images, +- this many stops (model.level)
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.weights and len(self.weights) != len(self.pairs) + len(self.normal):
             raise LLDiffusionError("data.weights must name one weight for each folder of data.pairs and data.normal")
         if len(self.stops) != 2 or not 0 <= self.stops[0] <= self.stops[1]:
@@ -184,6 +188,9 @@ class LossConfig:
     l1: float = 0.0  # L1 of x0 on [-1, 1]; x0 and v only
     ssim: float = 0.0  # 1 - SSIM of x0; x0 and v only
     brightness: float = 0.0  # L1 between per-image channel means of x0; x0 and v only
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -212,11 +219,9 @@ class TrainConfig:
     compile: bool = False  # torch.compile the training step
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.schedule, ("constant", "cosine", "multistep"), "learning-rate schedule")
         choose(self.precision, ("no", "bf16", "fp16"), "training precision")
-        for name in ("batch", "accumulate", "save_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise LLDiffusionError(f"train.{name} is {getattr(self, name)}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -242,6 +247,7 @@ class ParityConfig:
         for name, value in asdict(self).items():
             if not value > 0:
                 raise LLDiffusionError(f"parity.{name} is {value}: a positive number is needed")
+        check_bounds(self)
 
     def of(self, precision: str) -> Thresholds:
         """The thresholds of "fp32", "fp16" or "bf16"."""
