@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -9,12 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lldiffusion.errors import LLDiffusionError, printable
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a full or failing disk: true of the machine, not of us
+
 
 @contextmanager
 def new_path(target: Path) -> Iterator[Path]:
     """A temporary path beside `target` that becomes it when the block ends well, and vanishes when it does not.
 
     The block makes a file or a folder there.  What stood at `target` is replaced.
+    Raises LLDiffusionError when the disk is full or fails, in the block or when what it wrote is brought to the disk.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(target, "tmp")
@@ -23,8 +29,18 @@ def new_path(target: Path) -> Iterator[Path]:
         flush(temporary)
         _replace(temporary, target)
         _sync(target.parent)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise LLDiffusionError(f"cannot write '{printable(target)}': {no_room(error, target.parent)}") from error
     finally:
         remove(temporary)
+
+
+def no_room(error: OSError, folder: Path) -> str:
+    """What a full or failing disk means, and what to do."""
+    free = shutil.disk_usage(folder).free >> 20
+    return f"{error.strerror} ({free} MiB left in '{printable(folder)}'); make room, or name another output"
 
 
 def write_text(target: Path, text: str) -> None:

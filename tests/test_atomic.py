@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from lldiffusion.atomic import new_path, write_text
+from lldiffusion.errors import LLDiffusionError
 
 
 def names(folder: Path) -> list[str]:
@@ -56,3 +59,26 @@ def test_text_that_does_not_reach_the_disk_is_not_renamed(tmp_path: Path, monkey
 def test_text_is_written_as_given(tmp_path: Path) -> None:
     write_text(tmp_path / "table.csv", "ä\r\nb\n")
     assert (tmp_path / "table.csv").read_bytes() == "ä\r\nb\n".encode()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "old")
+
+    def fill() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    says = r"file': No space left on device \(\d+ MiB left.*make room"
+    with pytest.raises(LLDiffusionError, match=says), new_path(tmp_path / "file") as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        fill()
+    assert (tmp_path / "file").read_text() == "old" and names(tmp_path) == ["file"]
+
+
+def test_a_disk_that_fails_at_the_end_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(LLDiffusionError, match="Input/output error"):
+        write_text(tmp_path / "file", "new")
+    assert names(tmp_path) == []

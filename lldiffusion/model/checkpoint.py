@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -76,9 +79,9 @@ def save_checkpoint(
         "notes": notes or {},
     }
     with new_folder(folder) as temporary:
-        save_file(_contiguous(weights), str(temporary / "model.safetensors"))
+        _write_weights(weights, temporary / "model.safetensors")
         for name, tensors in (extra or {}).items():
-            save_file(_contiguous(tensors), str(temporary / f"{name}.safetensors"))
+            _write_weights(tensors, temporary / f"{name}.safetensors")
         (temporary / "config.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -100,6 +103,15 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _write_weights(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(_contiguous(tensors), str(path))
+    except SafetensorError as error:  # it says what the system said, as text
+        if said := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(said[1]), os.strerror(int(said[1])), str(path)) from error
+        raise
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
