@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +67,12 @@ def save_checkpoint(
     weights: dict[str, Tensor],
     notes: dict[str, Any] | None = None,
     extra: dict[str, dict[str, Tensor]] | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Write a checkpoint to a new folder; `extra` adds further `NAME.safetensors` files (training state)."""
+    """Write a checkpoint to a new folder; `extra` adds further `NAME.safetensors` files (training state).
+
+    `overwrite` replaces, as a whole, a checkpoint that stands there.
+    """
     record = {
         "format": FORMAT,
         "lldiffusion": __version__,
@@ -78,7 +80,8 @@ def save_checkpoint(
         "config": config.to_dict(),
         "notes": notes or {},
     }
-    with new_folder(folder) as temporary:
+    with new_path(Path(folder) if overwrite else check_free(folder)) as temporary:
+        temporary.mkdir()
         _write_weights(weights, temporary / "model.safetensors")
         for name, tensors in (extra or {}).items():
             _write_weights(tensors, temporary / f"{name}.safetensors")
@@ -91,14 +94,6 @@ def check_free(folder: str | Path) -> Path:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise LLDiffusionError(f"'{target}' exists already: remove it or name another folder")
     return target
-
-
-@contextmanager
-def new_folder(folder: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes when it does not."""
-    with new_path(check_free(folder)) as temporary:
-        temporary.mkdir()
-        yield temporary
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
