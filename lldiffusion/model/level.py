@@ -164,7 +164,7 @@ class LevelHead(nn.Module):
         changes = [guess(seen) for seen in mirrored for guess in self.mean]
         change = torch.stack(changes).mean(dim=0)
         change = change * change.square() / (change.square() + REST**2)  # small doubts leave the picture as it is
-        return (log_mean(small) + change).clamp(math.log2(DARKEST), 0)
+        return (log_mean(small) + change).clamp(math.log2(DARKEST), 0.0)
 
     def shape(self, thumbnail: Tensor) -> Tensor:
         """(N, 6, 8, 12): log-gain up to an offset; trained with the denoiser."""
@@ -179,7 +179,7 @@ class LevelHead(nn.Module):
     def _lit(self, thumbnail: Tensor) -> tuple[Tensor, Tensor]:
         """The shape, and the thumbnail in [0, 1] times its gain: (N, 6, 8, 12), (N, 3, 64, 96)."""
         shape, u = self.shape(thumbnail), unit(thumbnail)
-        return shape, u * torch.exp2(_slice(log_tone(u.mean(dim=1)), shape, whole(len(u), u)))
+        return shape, u * torch.exp2(_slice(log_tone(u.mean(dim=1)), shape, whole(u.shape[0], u)))
 
 
 def _offset(lit: Tensor, target: Tensor) -> Tensor:
