@@ -1,6 +1,6 @@
 """Loss curves and speed of a short training run: what a preset's full recipe would cost on this machine.
 
-python -m lldiffusion.benchmarks.curves paper --data PAIRS --steps 200 -o benchmarks/results
+python -m benchmarks.curves paper --data PAIRS --steps 200 -o benchmarks/results
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ from typing import Any
 
 import typer
 
-from lldiffusion.atomic import new_path, write_text
+from lldiffusion.atomic import new_path
+from lldiffusion.bench.report.drawing import COLOURS, draw, legend
 from lldiffusion.config import Config, load_config
 from lldiffusion.data.dataset import find_sources
 from lldiffusion.engines.allocator import keep_freed_memory
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.model import LLDiffusion
 from lldiffusion.training import Stopped
+from lldiffusion.training.accelerated import accelerated
 from lldiffusion.training.journal import Journal
 from lldiffusion.training.trainer import Trainer
 
-from .machine import made_here
 from .program import run_program
-from .report.canvas import Canvas, draw
-from .report.style import COLOURS, SERIES
+from .result_file import write_result
 
-SCHEMA = 1
 SMOOTH = 0.9  # share of the past in the thick line
 NEVER = 10**9  # steps between validations and between checkpoints: only losses and times are wanted
 
@@ -63,12 +62,8 @@ class Recorder(Journal):
 
 def record(config: Config) -> list[Entry]:
     """Train stage 1 for `train.joint_steps` and forget the weights; fewer steps after Ctrl-C."""
-    accelerate = require("accelerate", "train", "training")
-    torch = require("torch", "train", "training")
-    torch.manual_seed(config.train.seed)
     sources, _ = find_sources(config.data)
-    accelerator = accelerate.Accelerator(mixed_precision=config.train.precision)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, accelerated(config, "training") as accelerator:
         journal = Recorder(Path(name))
         model, folder = LLDiffusion(config), Path(name) / "joint"
         try:
@@ -77,7 +72,6 @@ def record(config: Config) -> list[Entry]:
             typer.echo("stopped early: the curve so far is kept", err=True)
         finally:
             journal.close()
-            accelerate.state.AcceleratorState._reset_state()
     return journal.entries
 
 
@@ -98,17 +92,17 @@ def cost(entries: Sequence[Entry], run: Config, recipe: Config) -> dict[str, flo
     return {name: round(value, 4) for name, value in speeds.items()} | {"full_recipe_hours": round(hours, 1)}
 
 
-def paint(canvas: Canvas, entries: Sequence[Entry]) -> None:
+def paint(axes: Any, entries: Sequence[Entry]) -> None:
     """Every loss term: each step thin, its running mean thick."""
-    for colour, name in zip(SERIES, entries[0].terms):
+    for colour, name in zip(COLOURS, entries[0].terms):
         steps, values = [entry.step for entry in entries], [entry.terms[name] for entry in entries]
-        canvas.axes.plot(steps, values, color=COLOURS[colour][0], linewidth=0.5, alpha=0.4)
-        canvas.axes.plot(steps, running_mean(values), color=COLOURS[colour][0], linewidth=1.6, label=name)
-    canvas.axes.set_yscale("log")
-    canvas.axes.yaxis.set_major_formatter("{x:g}")  # matplotlib's own writes powers in TeX, which is switched off
-    canvas.axes.set_xlabel("optimiser step")
-    canvas.axes.set_ylabel("weighted loss")
-    canvas.legend()
+        axes.plot(steps, values, color=colour, linewidth=0.5, alpha=0.4)
+        axes.plot(steps, running_mean(values), color=colour, linewidth=1.6, label=name)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")  # matplotlib's own writes powers in TeX, which is switched off
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel("weighted loss")
+    legend(axes)
 
 
 def running_mean(values: Sequence[float]) -> list[float]:
@@ -124,11 +118,10 @@ def write(out: Path, recipe: Config, run: Config, entries: Sequence[Entry]) -> d
     """Write NAME-curves.json and NAME-curves.png to `out`; returns the summary."""
     found = cost(entries, run, recipe) | {"steps": len(entries), "crops_per_step": crops(run), "crop": run.data.crop}
     found |= {"recipe_crops_per_step": crops(recipe)}
-    document = made_here(SCHEMA) | {"preset": recipe.name, "summary": found}
-    document |= {"entries": [asdict(entry) for entry in entries]}
+    body = {"preset": recipe.name, "summary": found, "entries": [asdict(entry) for entry in entries]}
     about = f"{found['crops_per_step']} crops of {run.data.crop} px a step, {found['seconds_per_step']:.2f} s a step"
-    plot = draw("curves", f"{recipe.name}: losses of stage 1", about, lambda canvas: paint(canvas, entries))
-    write_text(out / f"{recipe.name}-curves.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
+    plot = draw("curves", f"{recipe.name}: losses of stage 1", about, lambda axes: paint(axes, entries))
+    write_result(out / f"{recipe.name}-curves.json", body)
     with new_path(out / f"{recipe.name}-curves.png") as temporary:
         temporary.write_bytes(plot.png)
     return found

@@ -1,6 +1,6 @@
 """What each way of distilling is worth: one teacher, every method alike, students measured at 1, 2 and 4 steps.
 
-    python -m lldiffusion.benchmarks.distillation tiny --data PAIRS -o benchmarks/results
+    python -m benchmarks.distillation tiny --data PAIRS -o benchmarks/results
 
 Every student starts from its teacher's weights and takes equally many optimiser steps; their time differs, since a
 path of the teacher costs denoiser calls, and is in the table.  "regression" has no teacher: what it gains is what
@@ -18,17 +18,16 @@ from typing import Any
 
 import typer
 
-from lldiffusion.atomic import write_text
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.tables import build
 
 from .lab.measures import measure_model
-from .lab.run import NEVER, step_seconds
-from .lab.table import grid, spread
-from .machine import made_here
+from .lab.training import NEVER, step_seconds
+from .markdown import mean_and_spread, table_lines
 from .program import run_program
+from .result_file import read_result, write_result
 
-SCHEMA = 1
 STEPS = (1, 2, 4)  # at which students are measured
 TEACHER_STEPS = (1, 2, 4, 8, 25)
 TEACHER = "teacher"  # its rows in the table
@@ -36,7 +35,7 @@ MEASURES = {"psnr": 2, "gtmean_psnr": 2, "ssim": 3, "brightness_abs": 1}  # digi
 
 
 @dataclass(frozen=True)
-class Result:
+class StudentScore:
     """One model at one number of steps; means over the held-out pairs."""
 
     method: str  # TEACHER for the teacher itself
@@ -51,26 +50,22 @@ class Notebook:
 
     path: Path
     facts: dict[str, Any]  # that decide the results: another call must agree
-    results: list[Result] = field(default_factory=list)
+    results: list[StudentScore] = field(default_factory=list)
     step_seconds: dict[str, float] = field(default_factory=dict)  # by method, a training step's median, last seed
 
     def read(self) -> None:
         """Take over what an earlier call with the same facts measured."""
-        if not self.path.exists():
+        found = read_result(self.path, ("facts", "results", "step_seconds"))
+        if found is None:
             return
-        try:
-            document = json.loads(self.path.read_text(encoding="utf-8"))
-            facts, found = document["facts"], [Result(**result) for result in document["results"]]
-            times = document["step_seconds"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise LLDiffusionError(f"'{self.path}' holds no such results ({error}): move it away") from error
-        if facts != self.facts:
+        if found["facts"] != self.facts:
             raise LLDiffusionError(f"'{self.path}' was measured with other settings: move it away, or give another -o")
-        self.results, self.step_seconds = found, times
+        self.results = [build(StudentScore, entry, "results", f"'{self.path}'") for entry in found["results"]]
+        self.step_seconds = found["step_seconds"]
 
     @property
     def key(self) -> str:
-        """Of the facts: students of other settings have other folders."""
+        """A hash of the facts: students of other settings have other folders."""
         return hashlib.sha256(json.dumps(self.facts).encode()).hexdigest()[:12]
 
     def has(self, method: str, seed: int) -> bool:
@@ -80,10 +75,7 @@ class Notebook:
     def save(self) -> Path:
         """Write the JSON file and the table beside it; returns the latter."""
         body = {"facts": self.facts, "step_seconds": self.step_seconds, "results": [asdict(r) for r in self.results]}
-        write_text(self.path, json.dumps(made_here(SCHEMA) | body, indent=1, allow_nan=False) + "\n")
-        page = self.path.with_suffix(".md")
-        write_text(page, to_markdown(self))
-        return page
+        return write_result(self.path, body, to_markdown(self))
 
 
 def measure_teacher(teacher: str, notebook: Notebook, overrides: list[str]) -> None:
@@ -116,15 +108,15 @@ def measure_student(teacher: str, method: str, seed: int, work: Path, notebook: 
 
 def _measure(
     model: object, config: Config, method: str, seed: int, counts: Sequence[int], overrides: list[str]
-) -> list[Result]:
+) -> list[StudentScore]:
     from lldiffusion.config import change_config
     from lldiffusion.data.dataset import find_sources
 
     held_out, found = find_sources(change_config(config, None, tuple(overrides)).data)[1], []
     for count in counts:
         at = replace(config, sampling=replace(config.sampling, steps=count, spacing="trailing"))
-        means = measure_model(model, at, held_out, "not measured here")
-        found.append(Result(method, seed, count, {name: means[name] for name in MEASURES}))
+        means = measure_model(model, at, held_out, "not measured here", "not measured here")
+        found.append(StudentScore(method, seed, count, {name: means[name] for name in MEASURES}))
     return found
 
 
@@ -136,11 +128,11 @@ def to_markdown(notebook: Notebook) -> str:
         here = [r.means for r in notebook.results if (r.method, r.steps) == (method, count)]
         times = [seconds for name, seconds in notebook.step_seconds.items() if name == method]
         known = {name: [value for m in here if (value := m[name]) is not None] for name in MEASURES}
-        cells = [spread(known[name], digits) for name, digits in MEASURES.items()]
-        rows.append([method, str(count), *cells, spread(times, 2)])
+        cells = [mean_and_spread(known[name], digits) for name, digits in MEASURES.items()]
+        rows.append([method, str(count), *cells, mean_and_spread(times, 2)])
     facts = [f"- {name.replace('_', ' ')}: {value}" for name, value in notebook.facts.items()]
     note = "± is the standard deviation over the seeds of the training; the sampler's seed is 0."
-    return "\n".join(["# Distillation, by method", "", *grid(heads, rows), "", note, "", *facts]) + "\n"
+    return "\n".join(["# Distillation, by method", "", *table_lines(heads, rows), "", note, "", *facts]) + "\n"
 
 
 def main(

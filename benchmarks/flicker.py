@@ -1,6 +1,6 @@
 """How much flicker the smoothed pipeline has of frame-by-frame enhancement, and what it costs in PSNR.
 
-    python -m lldiffusion.benchmarks.flicker CLIP... [--model tiny] [--frames 60] [-o flicker.json]
+    python -m benchmarks.flicker CLIP... [--model tiny] [--frames 60] [-o flicker.json]
 
 Real footage is darkened with the project's simulator: one draw of the camera (exposure, white balance, noise level) for
 the whole clip, fresh noise in every frame; then again with an exposure that wobbles from frame to frame, as cameras'
@@ -13,7 +13,6 @@ a decibel with one camera and clip, so PSNR is compared over several draws, with
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice, product
@@ -26,20 +25,18 @@ import typer
 from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from lldiffusion.atomic import write_text
 from lldiffusion.data.simulate import LowLight, simulate
 from lldiffusion.engines import DEFAULT_MODEL, Enhancer
 from lldiffusion.engines.allocator import keep_freed_memory
-from lldiffusion.engines.video.enhancer import VideoEnhancer
-from lldiffusion.engines.video.frame import Frame
-from lldiffusion.engines.video.source import VideoSource
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.video import ClipScore, measure_video
+from lldiffusion.progress import progress_bar
+from lldiffusion.video import Frame, VideoEnhancer, VideoSource
 
 from .program import run_program
+from .result_file import write_result
 
 Pixels = NDArray[np.float32]  # (H, W, 3) RGB in [0, 1]
 MEMORY = 0.9  # of the wobble from one frame to the next (an AR(1) process): it takes 10 frames to forget
@@ -49,7 +46,7 @@ HEADS = ("change", "flicker", "AB(Var)", "warp 1e-3", "static", "PSNR")  # in 1/
 
 
 @dataclass(frozen=True)
-class Result:
+class ClipResult:
     """One way to enhance one dark clip."""
 
     clip: str
@@ -91,7 +88,7 @@ def enhance(enhancer: Enhancer, frames: list[Frame], low: list[Pixels], options:
 
 def run_clip(
     enhancer: Enhancer, path: Path, count: int, draws: range, ways: dict[str, dict[str, Any]]
-) -> Iterator[Result]:
+) -> Iterator[ClipResult]:
     """Every way on both exposures of one clip, with several cameras."""
     frames = read(path, count)
     original = [frame.pixels for frame in frames]
@@ -99,7 +96,7 @@ def run_clip(
         low = darken(original, draw, wobble)
         for way, options in ways.items():
             clips = {"result": enhance(enhancer, frames, low, options), "reference": iter(original)}
-            yield Result(path.stem, draw, exposure, way, len(frames), measure_video(clips).clips["result"])
+            yield ClipResult(path.stem, draw, exposure, way, len(frames), measure_video(clips).clips["result"])
 
 
 def read(path: Path, count: int) -> list[Frame]:
@@ -111,7 +108,7 @@ def read(path: Path, count: int) -> list[Frame]:
         source.close()
 
 
-def show(results: list[Result], console: Console) -> None:
+def show(results: list[ClipResult], console: Console) -> None:
     """A table of means over the draws for each clip and exposure, and how every way compares with frame by frame."""
     for clip, exposure in dict.fromkeys((result.clip, result.exposure) for result in results):
         here = [result for result in results if (result.clip, result.exposure) == (clip, exposure)]
@@ -134,7 +131,7 @@ def _numbers(scores: list[ClipScore]) -> list[str]:
     return ["-" if None in values[name] else f"{fmean(values[name]) * factors[name]:.2f}" for name in factors]
 
 
-def compare(results: list[Result]) -> list[str]:
+def compare(results: list[ClipResult]) -> list[str]:
     """Means over the clips, against frame by frame."""
     lines = []
     for exposure in WOBBLES:
@@ -152,8 +149,8 @@ def compare(results: list[Result]) -> list[str]:
     return lines
 
 
-def ways_of(results: list[Result]) -> list[str]:
-    """In the order they were run; the first is the one to compare with."""
+def ways_of(results: list[ClipResult]) -> list[str]:
+    """The ways in the order they were run; the first is the one to compare with."""
     return list(dict.fromkeys(result.way for result in results))
 
 
@@ -184,13 +181,13 @@ def main(
     with Enhancer.open(model) as enhancer:
         cameras, total = range(seed, seed + draws), len(clips) * draws * len(WOBBLES) * len(ways)
         runs = (result for clip in clips for result in run_clip(enhancer, clip, frames, cameras, ways))
-        results = list(track(runs, "clips", total, console=Console(stderr=True)))
+        with progress_bar() as bar:
+            results = list(bar.track(runs, total, description="clips"))
         about = enhancer.info()
     show(results, Console())
     typer.echo(f"model {model}: {', '.join(f'{name} {value}' for name, value in list(about.items())[:6])}; seed {seed}")
     if out is not None:
-        document = {"schema": 1, "model": about, "seed": seed, "results": [asdict(result) for result in results]}
-        write_text(out, json.dumps(document, indent=1) + "\n")
+        write_result(out, {"model": about, "seed": seed, "results": [asdict(result) for result in results]})
 
 
 if __name__ == "__main__":

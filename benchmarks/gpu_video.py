@@ -9,37 +9,36 @@ from typing import Any
 
 import numpy as np
 
-from lldiffusion.engines.video.encoding import choose_encoding
-from lldiffusion.engines.video.job import Job, run_job
-from lldiffusion.engines.video.journal import Journal
-from lldiffusion.engines.video.opening import opener
-from lldiffusion.engines.video.outputs import FileOutput
-from lldiffusion.engines.video.pipeline import Progress
-from lldiffusion.engines.video.source import VideoSource
+from lldiffusion.bench.pictures import dark_picture
 from lldiffusion.errors import require
-
-from .pictures import dark_picture
+from lldiffusion.video import VideoSource
+from lldiffusion.video.jobs.job import Job, run_job
+from lldiffusion.video.jobs.journal import JobJournal
+from lldiffusion.video.jobs.open_model import enhancer_factory
+from lldiffusion.video.jobs.pipeline import PipelineProgress
+from lldiffusion.video.writing.encoding import choose_encoding
+from lldiffusion.video.writing.outputs import VideoFileOutput
 
 Table = dict[str, Any]
 SIZE, FRAMES, RATE = (1920, 1080), 120, 30
 SMALL_SIZE, SMALL_FRAMES = (64, 64), 4
 
 
-class Watcher:
+class LastProgress:
     """Keeps the last progress."""
 
     def __init__(self) -> None:
-        self.progress = Progress()
+        self.progress = PipelineProgress()
 
-    def begin(self, total: int | None, done: int) -> None:
+    def started(self, total: int | None, done: int) -> None:
         """Nothing to show."""
 
-    def wrote(self, progress: Progress) -> None:
+    def frame_written(self, progress: PipelineProgress) -> None:
         """One frame more."""
         self.progress = progress
 
-    def say(self, line: str) -> None:
-        """For the log."""
+    def message(self, line: str) -> None:
+        """Print a line of the log."""
         print(f"  {line}", flush=True)
 
 
@@ -76,20 +75,20 @@ def make_clip(folder: Path, size: tuple[int, int], frames: int) -> Path:
 
 def measure(plan: Any, clip: Path, folder: Path, codec: str | None) -> Table:
     """One run, model opened and all."""
-    watcher, target = Watcher(), folder / f"bright-{codec or 'default'}.mp4"
+    listener, target = LastProgress(), folder / f"bright-{codec or 'default'}.mp4"
     about: Table = {"encoder": codec or "default"}
     source = VideoSource(str(clip))
     try:
-        encoding = choose_encoding(source.facts, target, codec, None)
-        output = FileOutput(target, source.facts, encoding, str(clip))
-        job = Job(opener(plan.models[0], {"device": plan.device}, {}))
-        journal = Journal({"clip": str(clip)}, 1, folder=folder / f"{target.name}.parts")
-        summary = run_job(job, source, output, journal, watcher)
+        encoding = choose_encoding(source.info, target, codec, None)
+        output = VideoFileOutput(target, source.info, encoding, str(clip))
+        job = Job(enhancer_factory(plan.models[0], {"device": plan.device}, {}))
+        journal = JobJournal({"clip": str(clip)}, 1, folder=folder / f"{target.name}.parts")
+        summary = run_job(job, source, output, journal, listener)
     except Exception as error:  # an encoder that is not here; the other rows still count
         return about | {"status": "not possible here", "reason": " ".join(str(error).split())[:300]}
     finally:
         source.close()
-    busy = watcher.progress.busy
+    busy = listener.progress.busy
     total = sum(busy.values()) or 1.0
     rate = summary.frames / summary.seconds
     shares = {f"share of {stage}": seconds / total for stage, seconds in busy.items()}

@@ -1,7 +1,7 @@
 """The numbers table of the project's README, from a result file.
 
-python -m lldiffusion.benchmarks.readme_table                 # rewrites what stands between the markers
-python -m lldiffusion.benchmarks.readme_table --check         # exit code 1 when the README says something else
+python -m benchmarks.readme_table                 # rewrites what stands between the markers
+python -m benchmarks.readme_table --check         # exit code 1 when the README says something else
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 import typer
 
 from lldiffusion.atomic import write_text
+from lldiffusion.bench.quality import CLASSICAL
+from lldiffusion.bench.record import BenchResult, Measurement, Scaling, load_result
+from lldiffusion.bench.statistics import differ
 from lldiffusion.errors import LLDiffusionError
 
 from .program import run_program
-from .quality import CLASSICAL
-from .record import Measurement, Result, Scaling, load_result
-from .statistics import differ
 
-BEGIN = "<!-- numbers: begin, made by  python -m lldiffusion.benchmarks.readme_table -->"
+BEGIN = "<!-- numbers: begin, made by  python -m benchmarks.readme_table -->"
 END = "<!-- numbers: end -->"
 ROOT = Path(__file__).resolve().parent.parent
 AUTHORS, EAGER = "eager-authors", "eager"
@@ -30,7 +30,7 @@ HEADS = (
 Work = tuple[str, str, int]  # model, size, steps
 
 
-def table(result: Result) -> str:
+def table(result: BenchResult) -> str:
     """Markdown: a row for each model and size, then quality, scaling and the machine in a sentence each."""
     rows = ["| " + " | ".join(HEADS) + " |", "|---|---|" + "---:|" * (len(HEADS) - 2)]
     rows += [f"| {' | '.join(cells)} |" for cells in _rows(result)]
@@ -39,7 +39,7 @@ def table(result: Result) -> str:
     return "\n".join([*rows, "", *_sentences(result)])
 
 
-def _rows(result: Result) -> Iterator[tuple[str, ...]]:
+def _rows(result: BenchResult) -> Iterator[tuple[str, ...]]:
     for (model, size, steps), rows in works(result).items():
         best = min(rows, key=lambda row: row.p50)
         others = {row.backend: row for row in rows}
@@ -57,7 +57,7 @@ def _rows(result: Result) -> Iterator[tuple[str, ...]]:
         )
 
 
-def works(result: Result) -> dict[Work, list[Measurement]]:
+def works(result: BenchResult) -> dict[Work, list[Measurement]]:
     """Timed networks in batches of one, at the number of steps that was asked for first for each model and size."""
     found: dict[Work, list[Measurement]] = {}
     first: dict[tuple[str, str], int] = {}
@@ -70,18 +70,18 @@ def works(result: Result) -> dict[Work, list[Measurement]]:
 
 
 def _against(best: Measurement, other: Measurement | None) -> str:
-    """How much longer the other takes; "level" within the noise."""
+    """How much longer the other takes; "same" within the noise."""
     if other is None:
         return ""
     if other is best:
         return "itself"
     known = min(len(best.seconds), len(other.seconds)) >= 3
     if known and not differ(best.seconds, other.seconds):
-        return "level"
+        return "same"
     return f"{other.p50 / best.p50:.2f} ×" + "" * known
 
 
-def _cold(result: Result, best: Measurement) -> float | None:
+def _cold(result: BenchResult, best: Measurement) -> float | None:
     return min(best.cold_start) if best.cold_start else None
 
 
@@ -89,13 +89,14 @@ def _seconds(value: float) -> str:
     return f"{1e3 * value:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
-def _sentences(result: Result) -> Iterator[str]:
+def _sentences(result: BenchResult) -> Iterator[str]:
     """One paragraph each."""
     if any(row.derived for rows in works(result).values() for row in rows):
         yield "† put together from timed single steps: the whole call would take too long here.\n"
     quality = list(_quality(result))
     if quality:
-        yield f"On darkened photographs, PSNR / SSIM (`standard`): {'; '.join(quality)}.\n"
+        heads = "PSNR / SSIM / LPIPS" if any(row.lpips is not None for row in result.measurements) else "PSNR / SSIM"
+        yield f"On darkened photographs, {heads} (`standard`): {'; '.join(quality)}.\n"
     grown = [_grown(curve) for curve in result.scaling if curve.against in ("pixels", "batch")]
     if grown:
         yield f"Growth: {'; '.join(grown)}.\n"
@@ -111,14 +112,15 @@ def _sentences(result: Result) -> Iterator[str]:
     yield f"{where}{limits}; {', '.join(names)}; {date}, commit {result.commit or 'unknown'}: `{result.command}`."
 
 
-def _quality(result: Result) -> Iterator[str]:
+def _quality(result: BenchResult) -> Iterator[str]:
     seen: dict[str, Measurement] = {}
     for row in result.measurements:
         if row.psnr is not None and row.ssim is not None:
             name = row.backend if row.backend in CLASSICAL else f"`{row.model}` with {row.steps} steps"
             seen.setdefault(name, row)
     for name, row in seen.items():
-        yield f"{name} {row.psnr:.2f} dB / {row.ssim:.3f}"
+        perceived = "" if row.lpips is None else f" / {row.lpips:.3f}"
+        yield f"{name} {row.psnr:.2f} dB / {row.ssim:.3f}{perceived}"
 
 
 def _grown(curve: Scaling) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .versions import __version__ as __version__
+
 if TYPE_CHECKING:
-    from lldiffusion.benchmarks.run import benchmark as benchmark
+    from lldiffusion.bench.benchmark import benchmark as benchmark
     from lldiffusion.bundle import Bundle as Bundle
     from lldiffusion.config import load_config as load_config
     from lldiffusion.engines import Enhancer as Enhancer
@@ -18,14 +20,14 @@ if TYPE_CHECKING:
     from lldiffusion.export.exporter import export_bundle as export_bundle
     from lldiffusion.model import load_model as load_model
     from lldiffusion.training import train as train
-
-__version__ = "0.1.0"
+    from lldiffusion.video import VideoEnhancer as VideoEnhancer
 
 _HOMES = {
     "Bundle": "lldiffusion.bundle",
     "Enhancer": "lldiffusion.engines",
     "LLDiffusionError": "lldiffusion.errors",
-    "benchmark": "lldiffusion.benchmarks.run",
+    "VideoEnhancer": "lldiffusion.video",
+    "benchmark": "lldiffusion.bench.benchmark",
     "export_bundle": "lldiffusion.export.exporter",
     "load_config": "lldiffusion.config",
     "load_model": "lldiffusion.model",
@@ -36,6 +38,7 @@ __all__ = [
     "Bundle",
     "Enhancer",
     "LLDiffusionError",
+    "VideoEnhancer",
     "__version__",
     "benchmark",
     "export_bundle",

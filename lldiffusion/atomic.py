@@ -17,7 +17,7 @@ def new_path(target: Path) -> Iterator[Path]:
     The block makes a file or a folder there.  What stood at `target` is replaced.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    temporary = _beside(target, "tmp")
     try:
         yield temporary
         flush(temporary)
@@ -33,12 +33,18 @@ def write_text(target: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def _beside(target: Path, suffix: str) -> Path:
+    """A hidden name beside `target` that nobody uses, short enough for file systems that allow 255 bytes."""
+    start = os.fsdecode(os.fsencode(target.name)[:200])
+    return target.parent / f".{start}.{secrets.token_hex(4)}.{suffix}"
+
+
 def _replace(source: Path, target: Path) -> None:
     """Rename over `target`; a folder that stands there is moved aside first, and back if the rename fails."""
     if not target.is_dir() or target.is_symlink():
         os.replace(source, target)
         return
-    aside = target.parent / f".{target.name}.{secrets.token_hex(4)}.old"
+    aside = _beside(target, "old")
     os.replace(target, aside)
     try:
         os.replace(source, target)

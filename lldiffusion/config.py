@@ -195,7 +195,9 @@ class DataConfig:
     rough: float = 0.0  # extra noise of half the low images: standard deviation up to this many 1/255, by photons too
     offset: float = 0.0  # black level of each channel of the low image moved by up to this many 1/255, either way
     saturate: float = 0.0  # half the pictures: chroma of both images times a factor in [1 - saturate, 1 + 2 saturate]
-    recolor: float = 0.0  # share of the simulated samples whose channels are permuted, so that no colour is the usual one
+    recolor: float = (
+        0.0  # share of the simulated samples whose channels are permuted, so that no colour is the usual one
+    )
     target_expose: float = 0.0  # random exposure change of half the normal images, +- this many stops (model.level)
 
     def __post_init__(self) -> None:
@@ -329,9 +331,7 @@ def change_config(config: Config, file: Path | None, overrides: list[str] | tupl
 
 def config_from_dict(table: dict[str, Any]) -> Config:
     """Build a `Config` from nested dictionaries as TOML or JSON give them."""
-    config = build(Config, _renewed(table), "")
-    assert isinstance(config, Config)
-    return config
+    return build(Config, _renewed(table), "")
 
 
 def _renewed(table: dict[str, Any]) -> dict[str, Any]:

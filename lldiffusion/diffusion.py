@@ -1,4 +1,4 @@
-"""The forward process on tensors: noising, targets, and x0 from a prediction (equations in `engines.schedule`)."""
+"""The forward process on tensors: noising, targets, and x0 from a prediction (equations in `schedule`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lldiffusion.config import DiffusionConfig
-from lldiffusion.engines.schedule import make_schedule
+from lldiffusion.schedule import make_schedule
 
 
 class ForwardProcess(nn.Module):

@@ -34,3 +34,17 @@ def choose(given: str, accepted: Iterable[str], what: str) -> str:
     nearest = get_close_matches(given, names, n=1)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
     raise LLDiffusionError(f"unknown {what} '{given}': accepted are {', '.join(names)}{hint}")
+
+
+def printable(text: object) -> str:
+    """One line that every terminal can show: control characters and bytes that are no UTF-8 are escaped.
+
+    For names of files, which may hold anything but "/": a line break becomes "\\n", a Latin-1 e-acute "\\xe9".
+    """
+    return "".join(map(_shown, str(text)))
+
+
+def _shown(character: str) -> str:
+    if 0xDC80 <= ord(character) <= 0xDCFF:  # Python's stand-in for a byte, PEP 383
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")

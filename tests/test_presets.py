@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pictures import write_pairs
 
 from lldiffusion.config import load_config
+from support.pictures import write_pairs
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")

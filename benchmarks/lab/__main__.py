@@ -9,21 +9,20 @@ from pathlib import Path
 
 import typer
 
-from lldiffusion.atomic import write_text
 from lldiffusion.errors import LLDiffusionError
 
 from ..program import run_program
-from .record import Notebook, Run
+from .notebook import Notebook, Run
 from .rows import ORDER, Row, choose_rows
-from .run import Setup, configure, execute, key_of
 from .table import differences, learned, to_markdown
+from .training import Setup, configure, key_of, train_and_measure
 
 STEPS = 250  # of the optimiser: the rows of a short run, twice, are meant to fit MINUTES on two cores
 MINUTES = 20.0
 
 
 @dataclass
-class Session:
+class Laboratory:
     """One call of the laboratory."""
 
     rows: list[Row]
@@ -34,6 +33,7 @@ class Session:
     end: float  # monotonic time after which nothing is begun
     others: list[Row] = field(default_factory=list)  # shown where they were measured alike before
     longest: float = 0.0  # seconds of the slowest run so far
+    _keys: dict[tuple[str, int], str] = field(default_factory=dict)  # of (row, seed): asked for after every run
 
     def go(self) -> list[str]:
         """Train and measure what is missing; returns the rows that there was no time for."""
@@ -54,12 +54,13 @@ class Session:
         return [*self.rows, *self.others]
 
     def _key(self, row: Row, seed: int) -> str:
-        return key_of(configure(row, seed, self.setup))
+        if (row.name, seed) not in self._keys:
+            self._keys[row.name, seed] = key_of(configure(row, seed, self.setup))
+        return self._keys[row.name, seed]
 
     def _one(self, row: Row, seed: int, label: str) -> bool:
         """Whether the run is there, now or already."""
-        config = configure(row, seed, self.setup)
-        key = key_of(config)
+        key = self._key(row, seed)
         if self.notebook.find(row.name, seed, key) is not None:
             typer.echo(f"{label}: done already", err=True)
             return True
@@ -67,7 +68,9 @@ class Session:
         if self.longest and start + self.longest > self.end:
             return False
         typer.echo(label, err=True)
-        self.notebook.add(execute(config, self.work / f"{row.name}-{seed}-{key}", self.setup))
+        self.notebook.add(
+            train_and_measure(configure(row, seed, self.setup), self.work / f"{row.name}-{seed}-{key}", self.setup)
+        )
         self.save([])
         self.longest = max(self.longest, time.monotonic() - start)
         return True
@@ -82,21 +85,20 @@ class Session:
         runs = self.current()
         found = [vars(d) | {"more_than_noise": d.real} for d in differences(self.every, runs)]
         about = [{"name": r.name, "about": r.about, "against": r.against, "changes": r.changes} for r in self.every]
-        self.notebook.save({"facts": self._facts(runs), "rows": about, "differences": found})
-        page = self.notebook.path.with_suffix(".md")
-        write_text(page, to_markdown(self.every, runs, self._facts(runs), left_out))
-        return page
+        facts = self._facts(runs)
+        page = to_markdown(self.every, runs, facts, left_out)
+        return self.notebook.save({"facts": facts, "rows": about, "differences": found}, page)
 
     def _facts(self, runs: list[Run]) -> list[str]:
         images = runs[0].images if runs else 0
-        niqe = self.setup.niqe if isinstance(self.setup.niqe, str) else "measured"
+        niqe, lpips = (tool if isinstance(tool, str) else "measured" for tool in (self.setup.niqe, self.setup.lpips))
         folders = ", ".join(Path(folder).name for folder in self.setup.pairs)
         return [
             f"{self.setup.steps} optimiser steps of stage 1 for every row, seeds {', '.join(map(str, self.seeds))}; "
             "equal steps are not equal work: the time of a step is in the table",
             f"data: {folders}; {images} pairs held out of the first folder, the same for all rows, are measured",
             "one seed of the sampler (0); PSNR and SSIM of 8-bit images under the protocols standard and gtmean",
-            f"NIQE: {niqe}",
+            f"NIQE: {niqe}; LPIPS: {lpips}",
             "a short run tells what helps early; settings that pay late (averaging, large crops) need more steps",
         ]
 
@@ -114,25 +116,26 @@ def main(
 ) -> None:
     """Train every row alike and compare them; finished runs are kept in lab.json and not trained again."""
     from lldiffusion.engines.allocator import keep_freed_memory
+    from lldiffusion.evaluation.lpips import lpips_at_hand
     from lldiffusion.evaluation.niqe import load_niqe
     from lldiffusion.training import Stopped
 
     keep_freed_memory()
-    setup = Setup(tuple(data), steps, validation, load_niqe(niqe_params))
+    setup = Setup(tuple(data), steps, validation, load_niqe(niqe_params), lpips_at_hand())
     chosen, numbers = choose_rows(rows or []), _parse_seeds(seeds)
     notebook = Notebook.open(out / "lab.json")
     others = [row for row in choose_rows(ORDER) if row.name not in {row.name for row in chosen}]
-    session = Session(chosen, numbers, setup, notebook, work, time.monotonic() + 60 * minutes, others)
-    session.current()  # a mistake in the data, or a bad path, should be seen before anything is trained
+    laboratory = Laboratory(chosen, numbers, setup, notebook, work, time.monotonic() + 60 * minutes, others)
+    laboratory.current()  # a mistake in the data, or a bad path, should be seen before anything is trained
     for folder in (out, work):
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        left_out = session.go()
+        left_out = laboratory.go()
     except (Stopped, KeyboardInterrupt) as stop:
         typer.echo("stopped; the same command goes on from here", err=True)
         raise SystemExit(130) from stop
-    page = session.save(left_out)
-    for sentence in learned(session.every, session.current()):
+    page = laboratory.save(left_out)
+    for sentence in learned(laboratory.every, laboratory.current()):
         typer.echo(sentence)
     if left_out:
         typer.echo(f"no time left for {'; '.join(left_out)}: the same command goes on with them", err=True)

@@ -8,24 +8,26 @@ from statistics import median
 
 from lldiffusion.config import Config
 from lldiffusion.data.layouts import Pair
-from lldiffusion.evaluation.measure import Instruments, Job, measure
+from lldiffusion.evaluation.lpips import Lpips
+from lldiffusion.evaluation.measure import EvaluationCase, Instruments, measure
 from lldiffusion.evaluation.niqe import NiqeModel
 from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
-from lldiffusion.evaluation.report import Report
+from lldiffusion.evaluation.report import EvaluationReport
 
 
 def measure_model(
-    model: object, config: Config, pairs: Sequence[Pair], niqe: NiqeModel | str
+    model: object, config: Config, pairs: Sequence[Pair], niqe: NiqeModel | str, lpips: Lpips | str
 ) -> dict[str, float | None]:
-    """Means over the pairs of `record.MEASURES`: 8-bit images, `config`'s own sampler, seed 0, PyTorch on a CPU."""
+    """Means over the pairs of `notebook.MEASURES`: 8-bit images, `config`'s own sampler, seed 0, PyTorch on a CPU."""
     from lldiffusion.engines import Enhancer
     from lldiffusion.engines.backends.torch_eager import TorchEngine
 
     enhancer = Enhancer(TorchEngine(model), config)  # type: ignore[arg-type]
-    jobs = [Job(pair.name, pair.low, pair.normal) for pair in pairs]
-    tools = Instruments((STANDARD, GTMEAN), "not measured here", niqe)
-    report = Report({"kind": "model", "name": config.name}, "", tools, list(measure(jobs, enhancer, tools)), {})
-    places = {"psnr": ("psnr", "standard"), "ssim": ("ssim", "standard")}
+    cases = [EvaluationCase(pair.name, pair.low, pair.normal) for pair in pairs]
+    tools = Instruments((STANDARD, GTMEAN), lpips, niqe)
+    scores = list(measure(cases, enhancer, tools))
+    report = EvaluationReport({"kind": "model", "name": config.name}, "", tools, scores, {})
+    places = {name: (name, "standard") for name in ("psnr", "ssim", "lpips")}
     places |= {"gtmean_psnr": ("psnr", "gtmean"), "gtmean_ssim": ("ssim", "gtmean")}
     found = {name: report.mean(*place) for name, place in places.items()}
     found |= {name: report.mean(name) for name in ("brightness", "brightness_abs", "niqe")}

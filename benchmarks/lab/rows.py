@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from lldiffusion.config import config_from_dict, load_config
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.tables import merge
 
-FOLDER = resources.files("lldiffusion") / "benchmarks" / "lab" / "rows"
+FOLDER = Path(__file__).parent / "rows"
 BASE = "base"  # judged against nothing
 # The order in which they are trained: what matters most first, for there may be no time for all.
 ORDER = (
@@ -76,7 +75,7 @@ def _read(given: str) -> dict[str, Any]:
         if not path.is_file():
             raise LLDiffusionError(f"no row '{given}': give a TOML file or a row's name ({', '.join(ORDER)})")
     else:
-        path = Path(str(FOLDER / f"{choose(given, ORDER, 'row')}.toml"))
+        path = FOLDER / f"{choose(given, ORDER, 'row')}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

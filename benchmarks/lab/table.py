@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 from lldiffusion.errors import require
 
-from .record import Run
+from ..markdown import mean_and_spread, table_lines
+from .notebook import Run
 from .rows import Row
 
 # measure: head of its column, digits, what is better: +1 more, -1 less, 0 neither
@@ -24,6 +25,7 @@ COLUMNS = {
     "ssim": ("SSIM", 3, 1),
     "gtmean_psnr": ("PSNR gtmean, dB", 2, 1),
     "gtmean_ssim": ("SSIM gtmean", 3, 1),
+    "lpips": ("LPIPS", 3, -1),
     "brightness_abs": ("brightness error, /255", 1, -1),
     "niqe": ("NIQE", 2, -1),
 }
@@ -47,7 +49,7 @@ class Difference:
 
 
 def values(runs: Sequence[Run], row: str, measure: str) -> list[float]:
-    """Of all seeds of a row."""
+    """A measure's values of all seeds of a row."""
     found = (run.means.get(measure) for run in runs if run.row == row)
     return [value for value in found if value is not None]
 
@@ -80,7 +82,11 @@ def to_markdown(rows: Sequence[Row], runs: Sequence[Run], facts: Sequence[str], 
     """The table, what was learned, and how it was measured."""
     shown = [measure for measure in COLUMNS if any(values(runs, row.name, measure) for row in rows)]
     heads = ["row", *(COLUMNS[measure][0] for measure in shown), "s/image", "s/training step", "parameters, M"]
-    lines = ["# Quality laboratory", "", *grid(heads, [_cells(row, runs, shown) for row in rows if _of(runs, row)])]
+    lines = [
+        "# Quality laboratory",
+        "",
+        *table_lines(heads, [_cells(row, runs, shown) for row in rows if _of(runs, row)]),
+    ]
     lines += ["", "± is the standard deviation over seeds.", "", "## What was learned", ""]
     lines += [f"- {sentence}" for sentence in learned(rows, runs)]
     lines += ["", "## Rows", "", *(f"- **{row.name}**: {row.about}" for row in rows if _of(runs, row))]
@@ -117,21 +123,7 @@ def _of(runs: Sequence[Run], row: Row) -> list[Run]:
 
 def _cells(row: Row, runs: Sequence[Run], shown: Sequence[str]) -> list[str]:
     mine = _of(runs, row)
-    numbers = [spread(values(runs, row.name, measure), COLUMNS[measure][1]) for measure in shown]
+    numbers = [mean_and_spread(values(runs, row.name, measure), COLUMNS[measure][1]) for measure in shown]
     steps = [run.step_seconds for run in mine if run.step_seconds is not None]
-    times = [spread(values(runs, row.name, "seconds"), 2), spread(steps, 3)]
+    times = [mean_and_spread(values(runs, row.name, "seconds"), 2), mean_and_spread(steps, 3)]
     return [row.name, *numbers, *times, f"{mine[0].parameters / 1e6:.2f}"]
-
-
-def spread(found: Sequence[float], digits: int) -> str:
-    """The mean, and the standard deviation where there is one."""
-    if not found:
-        return "-"
-    spread = f" ± {stdev(found):.{digits}f}" if len(found) > 1 else ""
-    return f"{fmean(found):.{digits}f}{spread}"
-
-
-def grid(heads: list[str], cells: list[list[str]]) -> list[str]:
-    """The lines of a table in Markdown, numbers to the right."""
-    rule = ["---", *["---:"] * (len(heads) - 1)]
-    return [f"| {' | '.join(line)} |" for line in (heads, rule, *cells)]

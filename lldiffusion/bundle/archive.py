@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lldiffusion.atomic import new_path
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.lock import exclusive
 
 from .files import check_folder, walk
-from .lock import only_builder
 from .manifest import LARGEST, MANIFEST, FileRecord, Manifest, parse_manifest
 
 SUFFIX = ".lldiff"
@@ -23,7 +23,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bundle gives the same zip, byte for by
 
 
 def cache_folder() -> Path:
-    """Where unpacked bundles and the local engine key are kept: $LLDIFF_CACHE, or the user's cache folder."""
+    """The folder of unpacked bundles and of the local engine key: $LLDIFF_CACHE, or the user's cache folder."""
     given = os.environ.get("LLDIFF_CACHE")
     base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
     return Path(given) if given else Path(base or Path.home() / ".cache") / "lldiffusion"
@@ -51,7 +51,7 @@ def unpack(path: Path) -> tuple[Path, Manifest]:
             manifest = parse_manifest(text, str(path))
             _check_entries(archive, manifest, path)
             folder = cache_folder() / "bundles" / hashlib.sha256(text).hexdigest()[:32]
-            with only_builder(folder, wait=600):
+            with exclusive(folder, wait=600):
                 if not _already(folder, manifest):
                     _extract(archive, manifest, folder, path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:

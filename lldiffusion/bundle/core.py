@@ -12,11 +12,11 @@ from typing import Any
 from lldiffusion.atomic import new_path, remove
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.lock import exclusive
 
 from .archive import SUFFIX, pack, unpack
 from .engine_cache import EngineFile, EngineKey, list_engines, write_engine
 from .files import ENGINES, check_folder, record, walk
-from .lock import only_builder
 from .manifest import MANIFEST, Manifest, parse_manifest, read_manifest
 from .onnx_external import external_files
 
@@ -66,7 +66,7 @@ class Bundle:
         """
         path = Path(target)
         check_target(path, overwrite)
-        with only_builder(path), new_path(path) as temporary:
+        with exclusive(path), new_path(path) as temporary:
             zipped = path.suffix == SUFFIX
             folder = temporary.with_name(temporary.name + ".d") if zipped else temporary
             try:
@@ -109,7 +109,7 @@ class Bundle:
 
     def add_engine(self, key: EngineKey, blob: bytes | memoryview, about: dict[str, Any] | None = None) -> Path:
         """Keep an engine that was built on this machine beside the graphs (not in the zip); returns its file."""
-        with only_builder(self.folder / ENGINES, wait=60):
+        with exclusive(self.folder / ENGINES, wait=60):
             return write_engine(self.folder, key, blob, about or {})
 
     def _check_external_data(self) -> None:

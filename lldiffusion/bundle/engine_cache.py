@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lldiffusion.atomic import new_path, write_text
+from lldiffusion.hashing import sha256_of
 
 from .archive import cache_folder
-from .files import ENGINES, record
+from .files import ENGINES
 from .manifest import Manifest, safe_name
 
 
@@ -27,7 +28,7 @@ from .manifest import Manifest, safe_name
 class EngineKey:
     """Everything that decides whether an engine fits: two engines with equal keys are interchangeable."""
 
-    graph: str  # "encoder", "color_map" or "denoiser"
+    graph: str  # "encoder", "color_map", "denoiser" or "level"
     onnx_sha256: str  # of the graph it was built from
     gpu: str  # compute capability, e.g. "8.9"; "any" for engines that are finished on the GPU (TensorRT for RTX)
     flavour: str  # "tensorrt" or "tensorrt-rtx"
@@ -89,7 +90,7 @@ def write_engine(folder: Path, key: EngineKey, blob: bytes | memoryview, about: 
     path = folder / key.file()
     with new_path(path) as temporary:
         temporary.write_bytes(blob)
-    body = {"key": key.to_dict(), "sha256": record(path).sha256, "about": about}
+    body = {"key": key.to_dict(), "sha256": sha256_of(path), "about": about}
     write_text(sidecar(path), json.dumps(body | {"signature": _sign(body)}, indent=1) + "\n")
     return path
 
@@ -117,7 +118,7 @@ def _from_cache(path: Path) -> Iterator[EngineFile]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return  # no sidecar, or a damaged one: an engine nobody can vouch for
     built_here = hmac.compare_digest(signature, _sign(body)) and not path.is_symlink()
-    yield EngineFile(path, key, trusted=built_here and record(path).sha256 == body.get("sha256"))
+    yield EngineFile(path, key, trusted=built_here and sha256_of(path) == body.get("sha256"))
 
 
 def _sign(body: dict[str, Any]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.hashing import sha256_of
 
 from .manifest import MANIFEST, FileRecord, Manifest
 
@@ -15,10 +15,8 @@ ENGINES = "engines"  # folder of the engine cache: what is not in the manifest t
 
 
 def record(path: Path) -> FileRecord:
-    """Size and SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileRecord(digest, path.stat().st_size)
+    """Size and SHA-256 of a file."""
+    return FileRecord(sha256_of(path), path.stat().st_size)
 
 
 def walk(folder: Path) -> Iterator[str]:
@@ -57,7 +55,7 @@ def check_file(folder: Path, name: str, wanted: FileRecord) -> None:
         raise LLDiffusionError(
             f"'{folder}': '{name}' is {what} ({size} bytes instead of {wanted.bytes}): copy or export the bundle again"
         )
-    if record(path).sha256 != wanted.sha256:
+    if sha256_of(path) != wanted.sha256:
         raise LLDiffusionError(
             f"'{folder}': '{name}' was changed since the bundle was written (its SHA-256 differs): "
             "copy or export the bundle again"

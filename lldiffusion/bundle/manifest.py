@@ -7,15 +7,21 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lldiffusion import __version__
-from lldiffusion.config import config_from_dict
+from lldiffusion.config import Config, config_from_dict
 from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.versions import __version__
 
-SCHEMA = 2  # raised when an older reader would misread a newer bundle; 2: models with a level, parity in the config
+SCHEMA = 3  # raised when an older reader would misread a newer bundle; 3: the level is a graph of its own
 MANIFEST = "manifest.json"
 LARGEST = 16 << 20  # bytes of a manifest: a real one has a few thousand
-GRAPHS = ("encoder", "color_map", "denoiser")
+GRAPHS = ("encoder", "color_map", "denoiser")  # of every model
+LEVEL = "level"  # one more graph, of models with a level
 PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+def graphs_of(config: Config) -> tuple[str, ...]:
+    """The names of a model's graphs."""
+    return GRAPHS if config.model.level == "none" else (*GRAPHS, LEVEL)
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,10 @@ class Manifest:
 
     def __post_init__(self) -> None:
         choose(self.default_precision, self.graphs, "default precision of a bundle")
+        needed = graphs_of(config_from_dict(self.config))
         for precision, graphs in self.graphs.items():
             choose(precision, PRECISIONS, "precision of a bundle")
-            missing = [graph for graph in GRAPHS if graph not in graphs]
+            missing = [graph for graph in needed if graph not in graphs]
             if missing:
                 raise LLDiffusionError(f"the {precision} graphs of a bundle lack {', '.join(missing)}")
 
@@ -86,7 +93,6 @@ def _build(table: dict[str, Any]) -> Manifest:
     for name in ("config", "graphs", "inputs", "outputs", "files", "tools"):
         if not isinstance(table[name], dict):
             raise TypeError(f"'{name}' is no table")
-    config_from_dict(table["config"])
     known["files"] = {safe_name(name): _record(entry) for name, entry in table["files"].items()}
     manifest = Manifest(**known)
     for file in (*(f for graphs in manifest.graphs.values() for f in graphs.values()), *_engine_files(manifest)):

@@ -81,7 +81,7 @@ def _root(
 
 def build_app() -> typer.Typer:
     """The root application: a placeholder for every verb, none of them imported."""
-    app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None)
+    app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
     app.callback()(_root)
     for verb, (_, help_text) in VERBS.items():
         app.command(verb, help=help_text)(lambda: None)

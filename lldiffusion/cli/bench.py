@@ -12,10 +12,12 @@ from typer.core import TyperGroup
 
 from lldiffusion.errors import LLDiffusionError
 
+from .options import Device, Overwrite
+
 if TYPE_CHECKING:
-    from lldiffusion.benchmarks.compare import Change, Comparison
-    from lldiffusion.benchmarks.record import Measurement, Result
-    from lldiffusion.benchmarks.settings import Settings
+    from lldiffusion.bench.compare import Change, Comparison
+    from lldiffusion.bench.record import BenchResult
+    from lldiffusion.bench.settings import Settings
 
 RESULT = "bench.json"
 
@@ -49,17 +51,17 @@ def run(
     batch: str = typer.Option("1", help="Pictures in a call, comma-separated."),
     budget: float = typer.Option(600, help="Seconds in all, about; what does not fit is left out, and said so."),
     threads: int = typer.Option(0, help="Of every engine [all processors this process may use]."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    device: Device = "auto",
     data: Path | None = typer.Option(None, help="Pairs to judge quality on [four free photographs, darkened]."),
     pictures: int = typer.Option(4, min=0, help="Pairs to judge on, at most; 0: none."),
     scaling: bool = typer.Option(True, help="Also measure how time and memory grow."),
     out: Path = typer.Option(Path("bench"), "-o", "--out", help="Folder for bench.json, tables, plots and the report."),
-    overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace a result in the folder."),
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure time, memory and quality of every backend side by side.  Ctrl-C keeps what was measured."""
     _check_out(out, overwrite)
-    from lldiffusion.benchmarks.pictures import parse_sizes
-    from lldiffusion.benchmarks.settings import Settings
+    from lldiffusion.bench.pictures import parse_sizes
+    from lldiffusion.bench.settings import Settings
 
     settings = Settings(
         models=tuple(models or ["tiny"]),
@@ -91,8 +93,8 @@ def compare(
     threshold: float = typer.Option(0.1, help="Share by which a median must move to count, if noise is below it."),
 ) -> None:
     """Compare two runs; exit code 1 when anything became slower, or its pictures worse, beyond the noise."""
-    from lldiffusion.benchmarks.compare import compare as compare_results
-    from lldiffusion.benchmarks.record import load_result
+    from lldiffusion.bench.compare import compare as compare_results
+    from lldiffusion.bench.record import load_result
 
     comparison = compare_results(load_result(old), load_result(new), threshold)
     _show_comparison(comparison)
@@ -107,7 +109,7 @@ def report(
     pictures: bool = typer.Option(True, help="With before/after pictures of the model in the package."),
 ) -> None:
     """Make the tables, plots and the HTML page again from a result file."""
-    from lldiffusion.benchmarks.record import load_result
+    from lldiffusion.bench.record import load_result
 
     loaded = load_result(result)
     folder = out or (result if result.is_dir() else result.parent)
@@ -128,24 +130,24 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, parts)))
 
 
-def _measure(settings: Settings) -> Result:
-    from lldiffusion.benchmarks.run import benchmark
+def _measure(settings: Settings) -> BenchResult:
+    from lldiffusion.bench.benchmark import benchmark
 
     with _progress() as progress:
         return benchmark(settings, progress)
 
 
-def _show(result: Result) -> None:
+def _show(result: BenchResult) -> None:
     from rich.console import Console
 
-    from lldiffusion.benchmarks.report import show
+    from lldiffusion.bench.report import show
 
     show(result, Console())
 
 
-def _report(result: Result, folder: Path, pictures: bool) -> list[Path]:
+def _report(result: BenchResult, folder: Path, pictures: bool) -> list[Path]:
     """Tables, plots and the page; what is missing for them is said, and costs nothing that was measured."""
-    from lldiffusion.benchmarks.report import compare_pictures, write_report
+    from lldiffusion.bench.report import compare_pictures, write_report
 
     try:
         return write_report(result, folder, _comparisons(compare_pictures) if pictures else ())
@@ -167,6 +169,8 @@ def _show_comparison(comparison: Comparison) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
+    from lldiffusion.bench.report.tables import work_label
+
     table = Table(Column("backend", no_wrap=True), box=None, header_style="bold")
     for head in ("old ms", "new ms", "change", "counts from"):
         table.add_column(head, justify="right", no_wrap=True)
@@ -174,7 +178,7 @@ def _show_comparison(comparison: Comparison) -> None:
     work = None
     for change in comparison.changes:
         row = change.new
-        if work != (work := _work(row)):
+        if work != (work := work_label(row)):
             table.add_row(f"[dim]{escape(work)}[/dim]")
         table.add_row(*_cells(change))
     console = Console()
@@ -183,11 +187,6 @@ def _show_comparison(comparison: Comparison) -> None:
         console.print(f"note: {note}", markup=False)
     worse = len(comparison.regressions)
     console.print(f"{worse} of {len(comparison.changes)} became slower or worse" if worse else "nothing became slower")
-
-
-def _work(row: Measurement) -> str:
-    batch = f", batch {row.batch}" if row.batch > 1 else ""
-    return f"{row.model}, {row.size}{batch}, {row.steps} step{'s' * (row.steps != 1)}"
 
 
 def _cells(change: Change) -> tuple[str, ...]:
@@ -207,16 +206,8 @@ def _cells(change: Change) -> tuple[str, ...]:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
     """A bar over the budget: the time left is known, since the run keeps to it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from lldiffusion.progress import progress_bar
 
-    columns = (
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda text, share: bar.update(task, completed=share, description=text)
+    with progress_bar("percent", note=True, transient=True) as bar:
+        task = bar.add_task("bench", total=1.0, note="")
+        yield lambda text, share: bar.update(task, completed=share, note=text)

@@ -9,6 +9,8 @@ import typer
 
 from lldiffusion.errors import choose
 
+from .options import Profiles
+
 if TYPE_CHECKING:
     from lldiffusion.bundle import Bundle
 
@@ -20,10 +22,8 @@ def build(
     bundle: Path = typer.Argument(..., help="Bundle folder or .lldiff file."),
     engine: str = typer.Option("auto", help="tensorrt, tensorrt-rtx, or auto: the one that is installed."),
     precision: str | None = typer.Option(None, help="fp32, fp16 or bf16 [the bundle's own]."),
-    profile: list[str] = typer.Option(
-        [], help="Picture sizes, smallest:usual:largest, e.g. 64x64:608x416:1920x1088 [512, 720p, 1080p, both ways up]."
-    ),
-    level: int = typer.Option(3, min=0, max=5, help="Builder effort: 0 builds fastest, 5 runs fastest."),
+    profile: Profiles = None,
+    effort: int = typer.Option(3, min=0, max=5, help="Of the builder: 0 builds fastest, 5 runs fastest."),
     workspace: int = typer.Option(0, min=0, help="Scratch memory in MiB, 0 for no limit."),
     refit: bool = typer.Option(False, "--refit", help="New weights need no new build: --like (tensorrt)."),
     like: Path | None = typer.Option(None, help="Give the engines of this bundle the new weights: see --refit."),
@@ -37,24 +37,27 @@ def build(
     from lldiffusion.export.build import default_flavour
     from lldiffusion.export.engine_builder import BuildOptions
 
-    options = BuildOptions(level, workspace, refit, version_compatible, hardware_compatible)
+    options = BuildOptions(
+        effort=effort,
+        workspace=workspace,
+        refit=refit,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+    )
     flavour = default_flavour() if engine == "auto" else engine
     opened = Bundle.open(bundle)
-    arguments = {"precision": precision, "profiles": tuple(profile), "options": options, "force": force}
+    arguments = {"precision": precision, "profiles": tuple(profile or ()), "options": options, "force": force}
     build_with_progress(opened, flavour, like=None if like is None else Bundle.open(like), **arguments)
 
 
 def build_with_progress(bundle: Bundle, flavour: str, **arguments: Any) -> None:
     """Build the engines of a bundle with a bar for each graph; Ctrl-C leaves the finished ones and no half one."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    from lldiffusion.bundle import GRAPHS
+    from lldiffusion.bundle import graphs_of
     from lldiffusion.export.build import build_engines
+    from lldiffusion.progress import progress_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True))
-    tasks = {graph: bar.add_task(f"{flavour} {graph}", total=1.0) for graph in GRAPHS}
+    bar = progress_bar("percent")
+    tasks = {graph: bar.add_task(f"{flavour} {graph}", total=1.0) for graph in graphs_of(bundle.config)}
 
     def progress(graph: str, share: float) -> None:
         bar.start()  # only now: a refusal stays one line

@@ -13,8 +13,10 @@ import typer
 from lldiffusion.atomic import write_text
 from lldiffusion.errors import LLDiffusionError, require
 
+from .options import AsJson
+
 if TYPE_CHECKING:
-    from lldiffusion.data.check import Match, Report
+    from lldiffusion.data.check import DataReport, Match
 
 T = TypeVar("T")
 app = typer.Typer(add_completion=False)
@@ -31,7 +33,8 @@ def check(
     folder: Path = typer.Argument(..., help="Pairs in any known layout, or a folder of single pictures."),
     against: Path | None = typer.Option(None, help="Test data that must share no photograph with FOLDER."),
     max_shift: float = typer.Option(1.0, min=0.0, help="Pixels that the two pictures of a pair may be apart."),
-    json_file: Path | None = typer.Option(None, "--json", help="Write everything that was measured to this file."),
+    out: Path | None = typer.Option(None, "-o", "--out", help="Also write everything that was measured to this JSON."),
+    as_json: AsJson = False,
 ) -> None:
     """Report counts, sizes, brightness, misaligned pairs, duplicates and overlap with test data.
 
@@ -40,12 +43,15 @@ def check(
     require("skimage", "eval", "checking data")
     from lldiffusion.data.check import check_data
 
-    if json_file is not None and not json_file.resolve().parent.is_dir():
-        raise LLDiffusionError(f"cannot write '{json_file}': the folder '{json_file.parent}' does not exist")
+    if out is not None and not out.resolve().parent.is_dir():
+        raise LLDiffusionError(f"cannot write '{out}': there is no folder '{out.parent}'; make it first")
     report = check_data(folder, against, max_shift, _tracker("reading"))
-    if json_file is not None:
-        _write_json(json_file, report)
-    _show(report)
+    if out is not None:
+        write_text(out, _to_json(report) + "\n")
+    if as_json:
+        typer.echo(_to_json(report))
+    else:
+        _show(report)
     _fail_on_faults(report)
 
 
@@ -68,24 +74,20 @@ def simulate(
 
 def _tracker(what: str) -> Callable[[Sequence[T]], Iterable[T]]:
     """A progress bar with the time left, on stderr where that is a terminal, for a loop."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    from lldiffusion.progress import progress_bar
 
     def track(items: Sequence[T]) -> Iterable[T]:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            yield from progress.track(items)
+        with progress_bar(transient=True) as bar:
+            yield from bar.track(items, description=what)
 
     return track
 
 
-def _write_json(path: Path, report: Report) -> None:
-    write_text(path, json.dumps(report.as_dict(), indent=1) + "\n")
+def _to_json(report: DataReport) -> str:
+    return json.dumps(report.as_dict(), indent=1)
 
 
-def _show(report: Report) -> None:
+def _show(report: DataReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -97,7 +99,7 @@ def _show(report: Report) -> None:
         typer.echo(line)
 
 
-def _rows(report: Report) -> list[tuple[str, str]]:
+def _rows(report: DataReport) -> list[tuple[str, str]]:
     import numpy as np
 
     sizes = Counter(f"{s.size[0]}x{s.size[1]}" for s in report.seen).most_common()
@@ -124,7 +126,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     return rows
 
 
-def _lists(report: Report) -> list[str]:
+def _lists(report: DataReport) -> list[str]:
     """The names behind the table's counts."""
     shifts = [f"{s.item.name} ({s.alignment.distance:.1f} px)" for s in report.misaligned if s.alignment]
     scenes = [match for match in report.overlaps if match.likeness == "same scene"]
@@ -146,7 +148,7 @@ def _shorten(names: list[str], separator: str = ", ") -> str:
     return separator.join(names[:_SHOWN]) + more
 
 
-def _fail_on_faults(report: Report) -> None:
+def _fail_on_faults(report: DataReport) -> None:
     faults = []
     if report.problems:
         faults.append(f"missing or damaged:\n  {_shorten(report.problems, separator=chr(10) + '  ')}")

@@ -10,6 +10,8 @@ import typer
 
 from lldiffusion.errors import LLDiffusionError, require
 
+from .options import DryRun, Overrides
+
 if TYPE_CHECKING:
     from lldiffusion.training.distill_run import DistillPlan
 
@@ -28,9 +30,9 @@ def distill(
         None, help="Another network: a preset, a TOML file or a checkpoint folder [the teacher's, with its weights]."
     ),
     config: Path | None = typer.Option(None, help="TOML file laid over the student's configuration."),
-    set_: list[str] = typer.Option([], "--set", help='Override, e.g. train.enhance_steps=500 or data.pairs=["PATH"].'),
+    set_: Overrides = None,
     resume: Path | None = typer.Option(None, help="Continue this student with its own configuration."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved configuration and the data, and stop."),
+    dry_run: DryRun = False,
 ) -> None:
     """Teach a student to do in 1, 2 or 4 steps what its teacher does in many.
 
@@ -47,9 +49,9 @@ def distill(
     recipe = {"steps": steps, "method": method, "teacher_steps": teacher_steps, "truth": truth}
     given = {name: value for name, value in recipe.items() if value is not None}
     if resume is not None:
-        plan = _resumed(resume, given | _named(teacher=teacher, out=out, student=student, config=config), set_)
+        plan = _resumed(resume, given | _named(teacher=teacher, out=out, student=student, config=config), set_ or [])
     else:
-        plan = _new(teacher, out, given, student, config, set_)
+        plan = _new(teacher, out, given, student, config, set_ or [])
     if dry_run:
         _print_plan(plan)
         return

@@ -7,11 +7,13 @@ from dataclasses import asdict
 
 import typer
 
+from .options import AsJson
+
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def doctor(as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table.")) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Check GPU, driver, engines, packages and codecs; exit code 1 when something installed does not work."""
     from lldiffusion.engines.doctor import examine
 

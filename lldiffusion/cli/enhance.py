@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-import glob
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.errors import LLDiffusionError, printable
+
+from .options import (
+    Backend,
+    Device,
+    Exposure,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    Sampler,
+    Seed,
+    Steps,
+    Tile,
+    Verbose,
+    parse_tile,
+)
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from lldiffusion.engines import Enhancer
+
+    from .batch import Batch
 
 app = typer.Typer(add_completion=False)
 
@@ -21,85 +41,88 @@ SPREAD_WHITE = 0.1  # standard deviation, as a share of the range, that is white
 
 @app.command()
 def enhance(
-    inputs: list[str] = typer.Argument(..., metavar="INPUT...", help="Images, folders, or quoted globs."),
-    out: Path = typer.Option(..., "-o", "--out", help="Output folder, or a file when there is one input."),
-    model: str = typer.Option("tiny", help="Checkpoint folder, bundle (folder or .lldiff file) or shipped model."),
-    steps: int | None = typer.Option(None, min=1, help="Denoiser evaluations [the model's own]."),
-    sampler: str | None = typer.Option(None, help="ddim, dpm++ or euler [the model's own]."),
-    seed: int = typer.Option(0, min=0, help="Same seed, same picture."),
-    tile: str = typer.Option("auto", help="auto (when memory would not suffice), none, or a side in pixels."),
-    exposure: float = typer.Option(
-        0.0, min=-5, max=5, help="Brighter (+) or darker (-) than the model would choose, in stops."
+    inputs: list[str] = typer.Argument(..., metavar="INPUT...", help="Images, folders, quoted globs, or - (a pipe)."),
+    out: str = typer.Option(
+        ..., "-o", "--out", help="Output folder; or a file, or - (a pipe), when there is one input."
     ),
+    model: Model = "tiny",
+    steps: Steps = None,
+    sampler: Sampler = None,
+    seed: Seed = 0,
+    tile: Tile = "auto",
+    exposure: Exposure = 0.0,
     match: Path | None = typer.Option(None, help="Make the results as bright, on average, as this picture."),
     samples: int = typer.Option(1, min=1, help="Average this many samples, each from noise of its own."),
     save_spread: bool = typer.Option(
         False, "--save-spread", help="Save NAME.spread.png: where the samples differ (white: 0.1 of the range)."
     ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    backend: str = typer.Option(
-        "auto", help="Of a bundle: auto (the fastest here), tensorrt, tensorrt-rtx, onnxruntime or openvino."
-    ),
-    precision: str = typer.Option("auto", help="Of a bundle's graphs: auto, fp32, fp16 or bf16."),
-    overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace existing outputs."),
+    format_: str | None = typer.Option(None, "--format", help="png, jpeg, webp, tiff or bmp [that of each input]."),
+    quality: int | None = typer.Option(None, min=1, max=100, help="Of JPEG and WebP [95, or lossless as the input]."),
+    device: Device = "auto",
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    skip_existing: bool = typer.Option(False, "--skip-existing", help="Leave out what has an output already."),
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Enhance photographs; format, size, bit depth, ICC profile, EXIF and alpha are kept."""
-    jobs = plan_jobs(inputs, out, overwrite)
-    wishes = _wishes(exposure, match, samples, save_spread)
-    if save_spread:
-        _refuse_existing([spread_path(target) for _, target in jobs], overwrite)
+    """Enhance photographs; format, size, bit depth, ICC profile, EXIF and alpha are kept.
+
+    One file never stops the others.  Exit codes: 0 when all are done, 1 when some could not be enhanced, 2 when the
+    command itself cannot be carried out.
+    """
+    from .batch import choose_format, plan_batch, through_pipes
+
+    chosen = choose_format(format_)
+    engine: dict[str, Any] = {"source": model, "backend": backend, "device": device, "precision": precision}
+    engine |= {"steps": steps, "sampler": sampler, "seed": seed, "tile": parse_tile(tile)}
+    options = _check_options(exposure, match, samples, save_spread, quality)
+    with through_pipes(inputs, out, chosen) as (files, target):
+        batch = plan_batch(files, target, chosen, overwrite, skip_existing)
+        _check_outputs(batch, options, overwrite)
+        failed = _enhance_all(batch, engine, options, quiet, verbose)
+    if not quiet:
+        typer.echo(_summary(batch, failed, out), err=out == "-")
+    if failed:
+        reasons = "".join(f"\n  {reason}" for reason in failed.values())
+        typer.echo(f"error: {len(failed)} of {len(batch.jobs)} not enhanced:{reasons}", err=True)
+        raise typer.Exit(1)
+
+
+def _check_outputs(batch: Batch, options: EnhanceOptions, overwrite: bool) -> None:
+    from .batch import check_quality, refuse_existing
+
+    outputs = [output for _, output in batch.jobs]
+    check_quality(options.quality, outputs)
+    if options.spread:
+        refuse_existing([spread_path(output) for output in outputs], overwrite)
+
+
+def _enhance_all(
+    batch: Batch, engine: dict[str, Any], options: EnhanceOptions, quiet: bool, verbose: bool
+) -> dict[Path, str]:
+    """Open the model, when there is work, and use it; returns what went wrong, by input."""
     from lldiffusion.engines import Enhancer
     from lldiffusion.engines.allocator import keep_freed_memory
 
+    from .batch import name_some
+
+    if batch.passed_over and not quiet:
+        typer.echo(f"passed over, no pictures that are read here: {name_some(batch.passed_over)}", err=True)
+    if not batch.jobs:
+        return {}
     keep_freed_memory()
-    opened = Enhancer.open(
-        model,
-        backend=backend,
-        device=device,
-        precision=precision,
-        steps=steps,
-        sampler=sampler,
-        seed=seed,
-        tile=_tile(tile),
-    )
-    with opened as enhancer:
-        failed = _run(enhancer, jobs, wishes)
-    done = len(jobs) - len(failed)
-    typer.echo(f"{done} enhanced in {out}" if done != 1 else f"enhanced: {next(o for i, o in jobs if i not in failed)}")
-    if failed:
-        raise LLDiffusionError(f"{len(failed)} of {len(jobs)} not enhanced: " + "; ".join(failed.values()))
+    with Enhancer.open(**engine) as enhancer:
+        return _run(enhancer, batch.jobs, options, quiet, verbose)
 
 
-def plan_jobs(inputs: list[str], out: Path, overwrite: bool) -> list[tuple[Path, Path]]:
-    """(input, output) for every image; every problem that can be seen beforehand is named at once."""
-    from lldiffusion.images import IMAGE_SUFFIXES
-
-    single = out.suffix.lower() in IMAGE_SUFFIXES
-    pairs = [(path, out if single else out / name) for text in inputs for path, name in _expand(text)]
-    if single and len(pairs) > 1:
-        raise LLDiffusionError(f"{len(pairs)} inputs and one output file '{out}': name a folder with -o")
-    if not single and out.is_file():
-        raise LLDiffusionError(
-            f"output '{out}' is a file that is no image: name a folder or a {', '.join(IMAGE_SUFFIXES)}"
-        )
-    targets = [target for _, target in pairs]
-    twice = {str(target) for target in targets if targets.count(target) > 1}
-    if twice:
-        raise LLDiffusionError(
-            f"several inputs would be written to {', '.join(sorted(twice))}: enhance them separately"
-        )
-    same = [str(path) for path, target in pairs if target.exists() and target.samefile(path)]
-    if same:
-        raise LLDiffusionError(f"the output would replace the input {', '.join(same[:3])}: name another folder with -o")
-    _refuse_existing(targets, overwrite)
-    return pairs
-
-
-def _refuse_existing(targets: list[Path], overwrite: bool) -> None:
-    there = [str(target) for target in targets if target.exists()]
-    if there and not overwrite:
-        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
-        raise LLDiffusionError(f"already there: {', '.join(there[:3])}{more}; replace with -y, or name another folder")
+def _summary(batch: Batch, failed: dict[Path, str], out: str) -> str:
+    """What was done, left out and gone wrong, in one line."""
+    done = [output for path, output in batch.jobs if path not in failed]
+    target = "standard output" if out == "-" else printable(done[0] if len(done) == 1 else out)
+    counts = {"there already": len(batch.existing), "failed": len(failed), "passed over": len(batch.passed_over)}
+    rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    return (f"enhanced: {target}" if len(done) == 1 else f"{len(done)} enhanced in {target}") + rest
 
 
 def spread_path(target: Path) -> Path:
@@ -107,43 +130,20 @@ def spread_path(target: Path) -> Path:
     return target.with_suffix(".spread.png")
 
 
-def _expand(text: str) -> list[tuple[Path, Path]]:
-    """Images named by one argument, each with its name below the output folder."""
-    from lldiffusion.images import IMAGE_SUFFIXES
-
-    path = Path(text)
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        if not found:
-            raise LLDiffusionError(f"no image in folder '{text}': accepted are {', '.join(IMAGE_SUFFIXES)}")
-        return [(p, p.relative_to(path)) for p in found]
-    if path.exists():
-        return [(path, Path(path.name))]
-    matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-    if not matches:
-        raise LLDiffusionError(f"no image '{text}': give an image, a folder, or a quoted glob that matches")
-    return [(match, Path(match.name)) for match in matches if match.is_file()]
-
-
-def _tile(text: str) -> str | int:
-    if text in ("auto", "none"):
-        return text
-    if text.isdigit():
-        return int(text)
-    raise LLDiffusionError(f"tile '{text}': accepted are auto, none, or a side in pixels such as 512")
-
-
 @dataclass(frozen=True)
-class Wishes:
-    """What is wanted of every picture."""
+class EnhanceOptions:
+    """What is asked of every picture."""
 
     exposure: float = 0.0  # stops
     brightness: float | None = None  # mean sRGB value to match instead, in [0, 1]
     samples: int = 1
     spread: bool = False  # save the standard deviation of the samples
+    quality: int | None = None  # of JPEG and WebP, 1 to 100
 
 
-def _wishes(exposure: float, match: Path | None, samples: int, save_spread: bool) -> Wishes:
+def _check_options(
+    exposure: float, match: Path | None, samples: int, save_spread: bool, quality: int | None
+) -> EnhanceOptions:
     from lldiffusion.images import read_image
 
     if match is not None and exposure:
@@ -151,47 +151,51 @@ def _wishes(exposure: float, match: Path | None, samples: int, save_spread: bool
     if save_spread and samples < 2:
         raise LLDiffusionError(f"--save-spread needs several samples, not {samples}: add e.g. --samples 8")
     brightness = float(read_image(match).pixels.mean()) if match is not None else None
-    return Wishes(exposure, brightness, samples, save_spread)
+    return EnhanceOptions(exposure, brightness, samples, save_spread, quality)
 
 
-def _run(enhancer: Enhancer, jobs: list[tuple[Path, Path]], wishes: Wishes) -> dict[Path, str]:
-    """Enhance every job; returns what went wrong, by input."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _run(
+    enhancer: Enhancer, jobs: list[tuple[Path, Path]], options: EnhanceOptions, quiet: bool, verbose: bool
+) -> dict[Path, str]:
+    """Enhance every job; returns what went wrong, by input: one picture never stops the others."""
+    from lldiffusion.progress import progress_bar
 
     failed: dict[Path, str] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar(shown=not quiet) as bar:
         images = bar.add_task("images", total=len(jobs))
         for source, target in jobs:
+            start = time.perf_counter()
             try:
-                enhance_file(enhancer, source, target, wishes, bar)
+                enhance_file(enhancer, source, target, options, bar)
             except LLDiffusionError as error:
                 failed[source] = str(error)
+            except OSError as error:
+                failed[source] = f"'{printable(error.filename or source)}': {error.strerror}"
+            if verbose and source not in failed:
+                line = f"{printable(source)} -> {printable(target)} ({time.perf_counter() - start:.2f} s)"
+                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
             bar.advance(images)
     return failed
 
 
-def enhance_file(enhancer: Enhancer, source: Path, target: Path, wishes: Wishes, bar: object) -> None:
+def enhance_file(enhancer: Enhancer, source: Path, target: Path, options: EnhanceOptions, bar: Progress) -> None:
     """Read, enhance and write one image, showing its steps on the bar."""
     import numpy as np
-    from rich.progress import Progress
 
-    from lldiffusion.engines.spread import mean_and_spread
+    from lldiffusion.engines.samples import mean_and_deviation
     from lldiffusion.images import Image, read_image, write_image
 
-    assert isinstance(bar, Progress)
-    image, stops = read_image(source), wishes.exposure
+    image, stops = read_image(source), options.exposure
     height, width = image.pixels.shape[:2]
-    if wishes.brightness is not None:
-        stops = enhancer.exposure_to_match(image.pixels, wishes.brightness)
-    task = bar.add_task(source.name, total=enhancer.evaluations(height, width) * wishes.samples)
+    if options.brightness is not None:
+        stops = enhancer.exposure_to_match(image.pixels, options.brightness)
+    task = bar.add_task(printable(source.name), total=enhancer.evaluations(height, width) * options.samples)
     try:
-        mean, spread = mean_and_spread(enhancer, image.pixels, wishes.samples, stops, lambda: bar.advance(task))
+        mean, spread = mean_and_deviation(enhancer, image.pixels, options.samples, stops, lambda: bar.advance(task))
     finally:
         bar.remove_task(task)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_image(target, replace(image, pixels=mean))
-    if wishes.spread:
+    write_image(target, replace(image, pixels=mean), options.quality)
+    if options.spread:
         shown = np.repeat(np.clip(spread / SPREAD_WHITE, 0, 1)[..., None], 3, axis=2)
         write_image(spread_path(target), Image(shown, grey=True))

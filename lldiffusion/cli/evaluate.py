@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +10,11 @@ import typer
 from lldiffusion.errors import LLDiffusionError, require
 
 from .evaluate_video import check_options, evaluate_video
+from .options import Device, Overwrite, Sampler, Steps
 
 if TYPE_CHECKING:
     from lldiffusion.evaluation.lpips import Lpips
-    from lldiffusion.evaluation.measure import Instruments, Job, Method, Score
+    from lldiffusion.evaluation.measure import EvaluationCase, Instruments, Method, Score
 
 app = typer.Typer(add_completion=False)
 
@@ -34,10 +33,10 @@ def evaluate(
     protocol: str = typer.Option(
         "standard,gtmean,lldiffusion", help="Protocols, comma-separated; also lldiffusion-corrected."
     ),
-    steps: int | None = typer.Option(None, min=1, help="Sampling steps [the model's]."),
-    sampler: str | None = typer.Option(None, help="ddim, dpm++ or euler [the model's]."),
+    steps: Steps = None,
+    sampler: Sampler = None,
     seeds: str = typer.Option("0", help="Seeds, comma-separated: several give the spread."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    device: Device = "auto",
     limit: int | None = typer.Option(None, min=1, help="Measure only the first N images or frames."),
     niqe_params: Path | None = typer.Option(None, help="NIQE's model parameters, .mat or .npz [$LLDIFF_NIQE_PARAMS]."),
     lpips_weights: Path | None = typer.Option(
@@ -48,6 +47,7 @@ def evaluate(
     out: Path = typer.Option(
         Path("eval.json"), "-o", "--out", help="JSON to write; a .csv of the same name goes beside it."
     ),
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure PSNR, SSIM, LPIPS, NIQE and brightness error per image and in the mean, and save them.
 
@@ -55,7 +55,7 @@ def evaluate(
     static noise of a clip, and PSNR and SSIM against --reference.
     """
     require("skimage", "eval", "evaluation")
-    _check_out(out)
+    _check_out(out, overwrite)
     of_images = {"--data": data, "--model": model, "--results": results, "--baseline": baseline, "--steps": steps}
     of_images |= {"--sampler": sampler, "--niqe-params": niqe_params, "--lpips-weights": lpips_weights}
     check_options(video, of_images, {"--reference": reference, "--low": low}, data)
@@ -77,11 +77,11 @@ def evaluate(
 def _report(measured: tuple[dict[str, Any], list[Score]], data: Path, instruments: Instruments, out: Path) -> None:
     from rich.console import Console
 
-    from lldiffusion.evaluation.report import Report
+    from lldiffusion.evaluation.report import EvaluationReport
     from lldiffusion.evaluation.show import show
 
     about, scores = measured
-    report = Report(about, str(data), instruments, scores)
+    report = EvaluationReport(about, str(data), instruments, scores)
     saved = report.save(out)
     show(report, Console())
     typer.echo(f"saved: {', '.join(map(str, saved))}")
@@ -99,14 +99,16 @@ def _check_options(
         raise LLDiffusionError(f"{', '.join(useless)} only apply to a model, not to {named[0]}")
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, overwrite: bool) -> None:
     if out.suffix.lower() != ".json" or out.is_dir():
         raise LLDiffusionError(f"--out '{out}': the report is JSON, name a file that ends in .json")
+    if out.exists() and not overwrite:
+        raise LLDiffusionError(f"'{out}' exists already: name another file with -o, or replace it with -y")
 
 
 def _prepare(
     data: Path, limit: int | None, protocol: str, niqe_params: Path | None, lpips_weights: Path | None
-) -> tuple[list[Job], Instruments]:
+) -> tuple[list[EvaluationCase], Instruments]:
     """What is measured and with what."""
     from lldiffusion.evaluation.measure import Instruments
     from lldiffusion.evaluation.niqe import load_niqe
@@ -118,7 +120,7 @@ def _prepare(
     return jobs, Instruments(protocols, _lpips(lpips_weights, jobs), niqe)
 
 
-def _lpips(weights: Path | None, jobs: list[Job]) -> Lpips | str:
+def _lpips(weights: Path | None, jobs: list[EvaluationCase]) -> Lpips | str:
     """The metric, where there is something to compare with: torchvision's weights are not fetched for nothing."""
     from lldiffusion.evaluation.lpips import load_lpips
 
@@ -137,13 +139,13 @@ def _parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def _find_jobs(data: Path, niqe: bool) -> list[Job]:
+def _find_jobs(data: Path, niqe: bool) -> list[EvaluationCase]:
     """The test pairs of a data set, or the images of a folder without normal-light ones."""
     from lldiffusion.data.layouts import find_pairs, find_unpaired, validate_pairs
-    from lldiffusion.evaluation.measure import Job
+    from lldiffusion.evaluation.measure import EvaluationCase
 
     try:
-        return [Job(pair.name, pair.low, pair.normal) for pair in validate_pairs(find_pairs(data, "test"))]
+        return [EvaluationCase(pair.name, pair.low, pair.normal) for pair in validate_pairs(find_pairs(data, "test"))]
     except LLDiffusionError as error:
         if not _is_unpaired(data):
             raise
@@ -151,7 +153,9 @@ def _find_jobs(data: Path, niqe: bool) -> list[Job]:
             raise LLDiffusionError(
                 f"nothing to measure: NIQE has no parameters (--niqe-params), and {error}"
             ) from error
-    return [Job(path.relative_to(data).with_suffix("").as_posix(), path, None) for path in find_unpaired(data)]
+    return [
+        EvaluationCase(path.relative_to(data).with_suffix("").as_posix(), path, None) for path in find_unpaired(data)
+    ]
 
 
 def _is_unpaired(data: Path) -> bool:
@@ -163,7 +167,7 @@ def _is_unpaired(data: Path) -> bool:
 
 
 def _measure_fixed(
-    jobs: list[Job], instruments: Instruments, results: Path | None, baseline: str | None
+    jobs: list[EvaluationCase], instruments: Instruments, results: Path | None, baseline: str | None
 ) -> tuple[dict[str, Any], list[Score]]:
     """Another method's files, or a method without a network: one run, no seed."""
     from lldiffusion.evaluation.baselines import get_baseline
@@ -179,7 +183,7 @@ def _measure_fixed(
 
 
 def _measure_model(
-    jobs: list[Job], instruments: Instruments, model: str | None, seeds: list[int], options: tuple[Any, ...]
+    jobs: list[EvaluationCase], instruments: Instruments, model: str | None, seeds: list[int], options: tuple[Any, ...]
 ) -> tuple[dict[str, Any], list[Score]]:
     from lldiffusion.engines import DEFAULT_MODEL, Enhancer
     from lldiffusion.engines.allocator import keep_freed_memory
@@ -195,50 +199,26 @@ def _measure_model(
 
 
 def _weights_hash(source: str) -> str:
-    import hashlib
+    from lldiffusion.bundle.find import find_model
+    from lldiffusion.hashing import sha256_of
 
-    from lldiffusion.engines.locate import find_model
-
-    with (find_model(source) / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(find_model(source) / "model.safetensors")
 
 
-def _collect(jobs: list[Job], runs: list[tuple[int, Method]], instruments: Instruments) -> list[Score]:
+def _collect(jobs: list[EvaluationCase], runs: list[tuple[int, Method]], instruments: Instruments) -> list[Score]:
     """Measure every job with every run under a progress bar; Ctrl-C says how far it came."""
     from lldiffusion.evaluation.measure import measure
+    from lldiffusion.progress import progress_bar
 
     scores: list[Score] = []
-    with _progress(len(jobs) * len(runs)) as advance:
+    with progress_bar() as bar:
+        task = bar.add_task("measuring images", total=len(jobs) * len(runs))
         try:
             for seed, method in runs:
                 for score in measure(jobs, method, instruments, seed):
                     scores.append(score)
-                    advance()
+                    bar.advance(task)
         except KeyboardInterrupt as stop:
             done = f"{len(scores)} of {len(jobs) * len(runs)} images"
             raise KeyboardInterrupt(f"stopped after {done}: nothing was saved; --limit N measures fewer") from stop
     return scores
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("measuring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images, left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lldiffusion.engines.video.source import VideoSource
+    from lldiffusion.video import VideoSource
 
 
 def evaluate_video(files: dict[str, Path], limit: int | None, out: Path) -> None:
@@ -27,13 +27,15 @@ def evaluate_video(files: dict[str, Path], limit: int | None, out: Path) -> None
 
     from lldiffusion.evaluation.video import measure_video
     from lldiffusion.evaluation.video_report import VideoReport, show_video
+    from lldiffusion.progress import progress_bar
 
     with ExitStack() as stack:
         clips = {name: _frames(_open(path, stack), limit) for name, path in files.items()}
         out.parent.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
         try:
-            with _progress() as advance:
-                score = measure_video(clips, advance)
+            with progress_bar() as bar:
+                task = bar.add_task("measuring frames", total=None)
+                score = measure_video(clips, lambda: bar.advance(task))
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("stopped: nothing was saved; --limit N measures fewer frames") from stop
     report = VideoReport({name: str(path) for name, path in files.items()}, score)
@@ -60,7 +62,7 @@ def check_options(video: Path | None, others: dict[str, Any], of_video: dict[str
 
 
 def _open(path: Path, stack: ExitStack) -> VideoSource:
-    from lldiffusion.engines.video.source import VideoSource
+    from lldiffusion.video import VideoSource
 
     source = VideoSource(str(path))
     stack.callback(source.close)
@@ -69,14 +71,3 @@ def _open(path: Path, stack: ExitStack) -> VideoSource:
 
 def _frames(source: VideoSource, limit: int | None) -> Iterator[NDArray[np.float32]]:
     return (frame.pixels for frame in islice(source.frames(), limit))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("measuring"), TextColumn("{task.completed} frames"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda: bar.advance(task)

@@ -9,6 +9,8 @@ import typer
 
 from lldiffusion.errors import LLDiffusionError, choose, require
 
+from .options import Overwrite, Profiles
+
 if TYPE_CHECKING:
     from lldiffusion.config import ParityConfig
     from lldiffusion.export.exporter import Exported, Settings
@@ -27,10 +29,7 @@ def export(
     bf16: bool = typer.Option(False, "--bf16", help="Add bfloat16 graphs, for GPUs."),
     fp32: bool = typer.Option(False, "--fp32", help="Float32 graphs only [the default]."),
     no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a half-precision bundle."),
-    profile: list[str] = typer.Option(
-        [],
-        help="Picture sizes, smallest:usual:largest, e.g. 64x64:608x416:1920x1088 [512, 720p, 1080p, both ways up].",
-    ),
+    profile: Profiles = None,
     engine: str = typer.Option("none", help="Build engines too: none, tensorrt or tensorrt-rtx."),
     opset: int = typer.Option(21, help="Of the ONNX files, 18 to 22."),
     verify: bool = typer.Option(True, help="Compare every graph and the whole loop with the model first."),
@@ -38,7 +37,7 @@ def export(
     budget: float = typer.Option(20.0, min=1, help="Seconds that comparing may take, about."),
     config: Path | None = typer.Option(None, help="TOML file whose [parity] changes what is demanded of the graphs."),
     set_: list[str] = typer.Option([], "--set", help="Change one of them, e.g. parity.fp16_psnr=50."),
-    overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace an existing bundle."),
+    overwrite: Overwrite = False,
 ) -> None:
     """Export a model to ONNX graphs that run without PyTorch, and prove that they answer like it."""
     choose(engine, ENGINES, "engine")
@@ -49,14 +48,23 @@ def export(
     from lldiffusion.export.exporter import Settings, check_export, read_thresholds
 
     thresholds = read_thresholds(model, config, set_)
-    settings = Settings(precision, not no_fp32, opset, tuple(profile), verify, bisect, budget, overwrite)
+    settings = Settings(
+        precision=precision,
+        keep_fp32=not no_fp32,
+        opset=opset,
+        profiles=tuple(profile or ()),
+        verify=verify,
+        bisect=bisect,
+        budget=budget,
+        overwrite=overwrite,
+    )
     check_export(model, out, settings)
     exported = _export(model, out, settings, thresholds)
     if exported.report is not None:
         show_report(exported.report)
     typer.echo(f"bundle: {out} ({', '.join(settings.precisions)}{'' if verify else ', not verified'})")
     if engine != "none":
-        _engines(out, engine, tuple(profile))
+        _engines(out, engine, settings.profiles)
     typer.echo(f"use it: lldiff enhance PHOTO -o OUT --model {out}")
 
 
@@ -68,13 +76,10 @@ def _precision(fp16: bool, bf16: bool, fp32: bool) -> str:
 
 
 def _export(model: str, out: Path, settings: Settings, thresholds: ParityConfig) -> Exported:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from lldiffusion.export.exporter import export_bundle
+    from lldiffusion.progress import progress_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("reading the model", total=None)
 
         def progress(what: str, done: int, total: int) -> None:

@@ -10,23 +10,29 @@ from typing import Any
 
 import typer
 
+from .options import AsJson
+
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def inspect(
-    path: Path = typer.Argument(..., help="Bundle (folder or .lldiff), checkpoint folder, .onnx or .engine file."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
+    path: Path = typer.Argument(
+        ..., help="Bundle (folder or .lldiff), checkpoint folder, shipped model, .onnx or .engine file."
+    ),
+    as_json: AsJson = False,
 ) -> None:
     """Describe a file or folder of lldiff; opening a bundle checks every hash and runs nothing in it."""
+    from lldiffusion.bundle.find import SHIPPED, find_model
     from lldiffusion.engines.describe import describe
 
-    table = describe(path)
+    shipped = not path.exists() and str(path) in SHIPPED
+    table = describe(find_model(path) if shipped else path)
     typer.echo(json.dumps(table, indent=1) if as_json else "\n".join(lines(brief(table))))
 
 
 def brief(table: dict[str, Any]) -> dict[str, Any]:
-    """For the screen: of a bundle's parity the worst size of every graph, and how many nodes stay float32 and why."""
+    """The table for the screen: of a bundle's parity the worst size of every graph, and which nodes stay float32."""
     parity = table.get("parity")
     if not parity:
         return table

@@ -10,6 +10,8 @@ import typer
 
 from lldiffusion.errors import LLDiffusionError, require
 
+from .options import DryRun, Overrides
+
 if TYPE_CHECKING:
     from lldiffusion.training import Plan
 
@@ -21,10 +23,10 @@ def train(
     config: str | None = typer.Argument(None, help="A preset (tiny, fast, paper, paper-v2) or a TOML file."),
     out: Path | None = typer.Option(None, "-o", "--out", help="Folder of the run [runs/NAME]."),
     stage: str = typer.Option("all", help="joint, enhance or all (both in order)."),
-    set_: list[str] = typer.Option([], "--set", help='Override, e.g. train.lr=2e-4 or data.pairs=["PATH"].'),
+    set_: Overrides = None,
     resume: Path | None = typer.Option(None, help="Continue this run with its own configuration."),
     init: str | None = typer.Option(None, help="Start from these weights (checkpoint folder)."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved configuration and the data, and stop."),
+    dry_run: DryRun = False,
 ) -> None:
     """Train both stages of LLDiffusion on pairs of low- and normal-light images.
 
@@ -35,7 +37,7 @@ def train(
     from lldiffusion.training import Stopped, execute
 
     keep_freed_memory()
-    plan = _plan(config, out, stage, set_, resume, init)
+    plan = _plan(config, out, stage, set_ or [], resume, init)
     if dry_run:
         _print_plan(plan)
         return

@@ -16,12 +16,14 @@ import typer
 
 from lldiffusion.errors import LLDiffusionError, choose
 
+from .options import Backend, Device, Exposure, Model, Overwrite, Precision, Sampler, Seed, Steps, Tile, parse_tile
+
 if TYPE_CHECKING:
-    from lldiffusion.engines.video.job import Source
-    from lldiffusion.engines.video.journal import Journal
-    from lldiffusion.engines.video.outputs import Output
-    from lldiffusion.engines.video.pipeline import Progress
-    from lldiffusion.engines.video.watch import Summary
+    from lldiffusion.video.jobs.job import FrameSource, Job
+    from lldiffusion.video.jobs.journal import JobJournal
+    from lldiffusion.video.jobs.pipeline import PipelineProgress
+    from lldiffusion.video.jobs.progress import JobSummary
+    from lldiffusion.video.writing.outputs import VideoOutput
 
 app = typer.Typer(add_completion=False)
 
@@ -34,13 +36,11 @@ def video(
     target: str = typer.Argument(
         ..., metavar="OUT", help="Video file (.mp4, .mov, .mkv, .webm, .ts), pictures (frames/%06d.png), or -."
     ),
-    model: str = typer.Option("tiny", help="Checkpoint folder, bundle (folder or .lldiff file) or shipped model."),
-    steps: int | None = typer.Option(None, min=1, help="Denoiser evaluations a frame [the model's own]."),
-    sampler: str | None = typer.Option(None, help="ddim, dpm++ or euler [the model's own]."),
-    seed: int = typer.Option(0, min=0, help="Same seed, same video."),
-    exposure: float = typer.Option(
-        0.0, min=-5, max=5, help="Brighter (+) or darker (-) than the model would choose, in stops."
-    ),
+    model: Model = "tiny",
+    steps: Steps = None,
+    sampler: Sampler = None,
+    seed: Seed = 0,
+    exposure: Exposure = 0.0,
     smoothing: float = typer.Option(0.5, min=0, help="How slowly brightness follows the scene, in seconds."),
     refresh: int = typer.Option(1, min=1, help="Look at the light anew on every k-th frame only."),
     warm_start: float = typer.Option(
@@ -55,33 +55,34 @@ def video(
     resume: bool = typer.Option(False, "--resume", help="Go on where an earlier run ended, however it ended."),
     preview: bool = typer.Option(False, "--preview", help="Keep OUT.preview.jpg: before and after, every 10 s."),
     piece: float = typer.Option(5.0, min=0.1, help="Seconds of video that a crash may cost."),
-    tile: str = typer.Option("auto", help="auto (when memory would not suffice), none, or a side in pixels."),
+    tile: Tile = "auto",
     fps: float | None = typer.Option(None, min=0.01, max=1000, help="Of pictures as input: how many a second [25]."),
     raw: str | None = typer.Option(None, help="Of raw video on standard input: 640x480,yuv420p,25."),
     pipe: str = typer.Option("y4m", help="Of standard output: y4m or rawvideo."),
     hwaccel: str | None = typer.Option(None, help="Decode on this hardware where it can: cuda, qsv, vaapi ..."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    backend: str = typer.Option(
-        "auto", help="Of a bundle: auto (the fastest here), tensorrt, tensorrt-rtx, onnxruntime or openvino."
-    ),
-    precision: str = typer.Option("auto", help="Of a bundle's graphs: auto, fp32, fp16 or bf16."),
-    overwrite: bool = typer.Option(False, "-y", "--overwrite", help="Replace an existing output or unfinished job."),
+    deinterlace: str = typer.Option("auto", help="Of interlaced video: auto (to whole pictures) or off (fields stay)."),
+    device: Device = "auto",
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Enhance a video; sound, subtitles, chapters, timestamps, colours and bit depth are kept."""
-    wishes = Wishes(
-        source,
-        target,
-        model,
-        {"steps": steps, "sampler": sampler, "seed": seed, "exposure": exposure}
-        | {"device": device, "backend": backend, "precision": precision},
-        {"smoothing": smoothing, "refresh": refresh, "warm_start": warm_start},
-        {"fps": fps, "raw": raw, "hwaccel": hwaccel},
-        {"codec": codec, "crf": crf},
-        {"start": seconds(start), "end": None if end is None else seconds(end), "piece": piece},
-        _tile(tile),
+    engine = {"steps": steps, "sampler": sampler, "seed": seed, "exposure": exposure}
+    options = VideoOptions(
+        source=source,
+        target=target,
+        model=model,
+        engine=engine | {"device": device, "backend": backend, "precision": precision},
+        stability={"smoothing": smoothing, "refresh": refresh, "warm_start": warm_start},
+        reading={"fps": fps, "raw": raw, "hwaccel": hwaccel, "deinterlace": deinterlace},
+        writing={"codec": codec, "crf": crf},
+        start=seconds(start),
+        end=None if end is None else seconds(end),
+        piece=piece,
+        tile=parse_tile(tile),
     )
-    wishes.check()
-    summary = _to_pipe(wishes, pipe) if target == "-" else _to_disk(wishes, preview, resume, overwrite)
+    options.check()
+    summary = _to_pipe(options, pipe) if target == "-" else _to_disk(options, preview, resume, overwrite)
     for line in [*summary.notes, *summary.lines()]:
         typer.echo(line, err=target == "-")
     if target != "-":
@@ -89,45 +90,52 @@ def video(
 
 
 @dataclass(frozen=True)
-class Wishes:
+class VideoOptions:
     """What the command line asks for, by what it concerns."""
 
     source: str
     target: str
     model: str
-    engine: dict[str, Any]  # options of Enhancer.open
-    steady: dict[str, Any]  # of VideoEnhancer
+    engine: dict[str, Any]  # of Enhancer.open
+    stability: dict[str, Any]  # of VideoEnhancer
     reading: dict[str, Any]
     writing: dict[str, Any]
-    part: dict[str, Any]  # start, end and piece, in seconds
+    start: float  # seconds
+    end: float | None
+    piece: float  # seconds
     tile: str | int
 
     def check(self) -> None:
         """Raises LLDiffusionError for an empty part of the video, and for options that say nothing here."""
-        from lldiffusion.engines.video.stills import is_stills
+        from lldiffusion.video.reading.image_sequence import is_image_sequence
 
-        start, end = self.part["start"], self.part["end"]
-        if end is not None and end <= start:
-            raise LLDiffusionError(f"--end {end:g} is not after --start {start:g}: nothing would be left")
+        if self.end is not None and self.end <= self.start:
+            raise LLDiffusionError(f"--end {self.end:g} is not after --start {self.start:g}: nothing would be left")
+        choose(self.reading["deinterlace"], ("auto", "off"), "way to deinterlace")
         if self.reading["raw"] is not None and self.source != "-":
             raise LLDiffusionError("--raw describes standard input: give - as IN")
-        if self.reading["fps"] is not None and not is_stills(self.source):
+        if self.reading["fps"] is not None and not is_image_sequence(self.source):
             raise LLDiffusionError("--fps is for pictures as IN: a video has its own frame rate")
 
-    def asked(self) -> dict[str, Any]:
+    def job(self, **more: Any) -> Job:
+        """The part of the source to enhance, and with what."""
+        from lldiffusion.video.jobs.job import Job
+        from lldiffusion.video.jobs.open_model import enhancer_factory
+
+        open_enhancer = enhancer_factory(self.model, self.engine, self.stability)
+        return Job(open_enhancer, start=self.start, end=self.end, segment_seconds=self.piece, tile=self.tile, **more)
+
+    def request(self) -> dict[str, Any]:
         """Everything that decides the result, for a job that is resumed."""
-        from lldiffusion.engines.video.opening import fingerprint
+        from lldiffusion.video.jobs.open_model import model_fingerprint
 
         path = Path(self.source)
-        state = path.stat() if path.is_file() else None
-        held: dict[str, Any] = {
-            "tile": self.tile,
-            "IN": self.source,
-            "model": self.model,
-            "the model's weights": fingerprint(self.model),
-        }
-        held["IN's size and date"] = [state.st_size, state.st_mtime_ns] if state else None
-        return held | self.engine | self.steady | self.reading | self.writing | self.part
+        file = path.stat() if path.is_file() else None
+        part = {"start": self.start, "end": self.end, "piece": self.piece, "tile": self.tile}
+        named: dict[str, Any] = {"IN": self.source, "model": self.model}
+        named["IN's size and date"] = [file.st_size, file.st_mtime_ns] if file else None
+        named["the model's weights"] = model_fingerprint(self.model)
+        return named | part | self.engine | self.stability | self.reading | self.writing
 
 
 def seconds(text: str) -> float:
@@ -142,138 +150,129 @@ def seconds(text: str) -> float:
     return sum(number * 60**place for place, number in enumerate(reversed(numbers)))
 
 
-def _tile(text: str) -> str | int:
-    if text in ("auto", "none") or not text.isdigit():
-        return choose(text, ("auto", "none"), "tile (a side in pixels will do as well)")
-    return int(text)
-
-
-def _to_disk(wishes: Wishes, preview: bool, resume: bool, overwrite: bool) -> Summary:
+def _to_disk(options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> JobSummary:
     """A video file or pictures, as a job that can be resumed."""
-    from lldiffusion.bundle.lock import only_builder
-    from lldiffusion.engines.video.job import Job, run_job
-    from lldiffusion.engines.video.opening import opener
-    from lldiffusion.engines.video.outputs import check_target, parts_folder
+    from lldiffusion.lock import exclusive
+    from lldiffusion.video.jobs.job import run_job
+    from lldiffusion.video.writing.outputs import check_target, parts_folder
 
-    folder = parts_folder(wishes.target)
-    if resume and not folder.exists() and Path(wishes.target).exists():
-        raise LLDiffusionError(f"nothing to resume: '{wishes.target}' is finished")
-    check_target(wishes.target, wishes.source, overwrite)
-    with only_builder(folder), _source(wishes) as source:
-        journal = _journal(wishes, folder, resume, overwrite, source.facts.again)
-        output = _output(wishes, source, journal.threads)
-        job = Job(
-            opener(wishes.model, wishes.engine, wishes.steady),
-            **wishes.part,
-            tile=wishes.tile,
-            preview=folder.with_name(f"{folder.stem}.preview.jpg") if preview else None,
-        )
-        with Bar() as bar:
+    folder = parts_folder(options.target)
+    if resume and not folder.exists() and Path(options.target).exists():
+        raise LLDiffusionError(f"nothing to resume: '{options.target}' is finished")
+    check_target(options.target, options.source, overwrite)
+    with exclusive(folder), _open_source(options) as source:
+        journal = _open_journal(options, folder, resume, overwrite, source.info.rereadable)
+        output = _choose_output(options, source, journal.encoder_threads)
+        job = options.job(preview=folder.with_name(f"{folder.stem}.preview.jpg") if preview else None)
+        with ProgressBar() as bar:
             return run_job(job, source, output, journal, bar)
 
 
-def _journal(wishes: Wishes, folder: Path, resume: bool, overwrite: bool, again: bool) -> Journal:
-    from lldiffusion.engines.video.journal import Journal
+def _open_journal(options: VideoOptions, folder: Path, resume: bool, overwrite: bool, rereadable: bool) -> JobJournal:
+    from lldiffusion.video.jobs.journal import JobJournal
 
-    asked = wishes.asked()
+    request = options.request()
     if resume:
-        if not again:
-            raise LLDiffusionError(f"cannot resume from '{wishes.source}': it cannot be read a second time")
-        journal = Journal.open(folder)
-        journal.check(asked)
+        if not rereadable:
+            raise LLDiffusionError(f"cannot resume from '{options.source}': it cannot be read a second time")
+        journal = JobJournal.open(folder)
+        journal.check_request(request)
         return journal
-    if folder.is_dir() and not overwrite and (held := Journal.open(folder)).segments:
+    if folder.is_dir() and not overwrite and (unfinished := JobJournal.open(folder)).segments:
         raise LLDiffusionError(
-            f"an unfinished job for '{wishes.target}' holds {held.frames} frames: go on with --resume, or start again "
-            "with -y"
+            f"an unfinished job for '{options.target}' holds {unfinished.frames} frames: go on with --resume, or start "
+            "again with -y"
         )
-    return Journal(asked, os.cpu_count() or 1, folder=folder)
+    return JobJournal(request, os.cpu_count() or 1, folder=folder)
 
 
-def _output(wishes: Wishes, source: Source, threads: int) -> Output:
-    from lldiffusion.engines.video.encoding import choose_encoding
-    from lldiffusion.engines.video.outputs import FileOutput, FolderOutput
-    from lldiffusion.engines.video.stills import is_stills
+def _choose_output(options: VideoOptions, source: FrameSource, threads: int) -> VideoOutput:
+    from lldiffusion.video.reading.image_sequence import is_image_sequence
+    from lldiffusion.video.writing.encoding import choose_encoding
+    from lldiffusion.video.writing.outputs import ImageSequenceOutput, VideoFileOutput
 
-    if is_stills(wishes.target):
-        if wishes.writing["codec"] or wishes.writing["crf"] is not None:
+    info, target = source.info, Path(options.target)
+    if is_image_sequence(options.target):
+        if options.writing["codec"] or options.writing["crf"] is not None:
             raise LLDiffusionError("--codec and --crf are for video files: leave them out for pictures")
-        return FolderOutput(wishes.target, source.facts)
-    encoding = choose_encoding(source.facts, Path(wishes.target), **wishes.writing, threads=threads)
-    streams = wishes.source if source.facts.again and not is_stills(wishes.source) else None
-    return FileOutput(Path(wishes.target), source.facts, encoding, streams, wishes.part["start"], wishes.part["end"])
+        return ImageSequenceOutput(options.target, info)
+    encoding = choose_encoding(info, target, **options.writing, threads=threads)
+    streams = options.source if info.rereadable and not is_image_sequence(options.source) else None
+    return VideoFileOutput(target, info, encoding, streams, start=options.start, end=options.end)
 
 
-def _to_pipe(wishes: Wishes, kind: str) -> Summary:
+def _to_pipe(options: VideoOptions, kind: str) -> JobSummary:
     """Y4M or raw frames on standard output, as they come."""
-    from lldiffusion.engines.video.job import Job, run_stream
-    from lldiffusion.engines.video.opening import opener
-    from lldiffusion.engines.video.pipes import PipeWriter
+    from lldiffusion.video.jobs.job import run_stream
+    from lldiffusion.video.writing.pipes import PipeWriter
 
     if sys.stdout.isatty():
         raise LLDiffusionError("standard output is a terminal: pipe it into a program or a file, or name an output")
-    with _source(wishes) as source:
-        writer = PipeWriter(source.facts, kind)
-        job = Job(opener(wishes.model, wishes.engine, wishes.steady), **wishes.part, tile=wishes.tile)
-        with Bar() as bar:
-            summary = run_stream(job, source, writer.add, bar)
+    with _open_source(options) as source:
+        writer = PipeWriter(source.info, kind)
+        with ProgressBar() as bar:
+            summary = run_stream(options.job(), source, writer.add, bar)
         writer.close()
     return summary
 
 
 @contextmanager
-def _source(wishes: Wishes) -> Iterator[Source]:
-    """The input, opened; what is odd about it is said."""
+def _open_source(options: VideoOptions) -> Iterator[FrameSource]:
+    """The input, opened."""
     from lldiffusion.engines.allocator import keep_freed_memory
-    from lldiffusion.engines.video.outputs import SPOOL, parts_folder
-    from lldiffusion.engines.video.pipes import raw_options
-    from lldiffusion.engines.video.source import VideoSource
-    from lldiffusion.engines.video.stills import StillsSource, is_stills
+    from lldiffusion.video import VideoSource
+    from lldiffusion.video.reading.image_sequence import ImageSequenceSource, is_image_sequence
+    from lldiffusion.video.writing.outputs import SPOOL, parts_folder
+    from lldiffusion.video.writing.pipes import raw_options
 
     keep_freed_memory()
-    fps, raw, hwaccel = (wishes.reading[name] for name in ("fps", "raw", "hwaccel"))
-    source: VideoSource | StillsSource
-    if is_stills(wishes.source):
-        source = StillsSource(wishes.source, Fraction(fps or 25).limit_denominator(100_000))
+    source: VideoSource | ImageSequenceSource
+    if is_image_sequence(options.source):
+        source = ImageSequenceSource(options.source, Fraction(options.reading["fps"] or 25).limit_denominator(100_000))
     else:
-        spool = None if wishes.target == "-" or is_stills(wishes.target) else parts_folder(wishes.target) / SPOOL
-        source = VideoSource(wishes.source, raw_options(raw) if raw else None, hwaccel, spool)
+        to_file = options.target != "-" and not is_image_sequence(options.target)
+        source = VideoSource(
+            options.source,
+            raw_options(options.reading["raw"]) if options.reading["raw"] else None,
+            options.reading["hwaccel"],
+            fields=options.reading["deinterlace"] == "off",
+            spool=parts_folder(options.target) / SPOOL if to_file else None,
+        )
     try:
         yield source
     finally:
         source.close()
 
 
-class Bar:
-    """The job's progress on the terminal: frames, speed, what it waits for, how long it will take."""
+class ProgressBar:
+    """The job's progress on the terminal: frames, speed, the slowest stage, how long it will take."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from lldiffusion.progress import progress_bar
 
-        columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-        self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-        self._began = time.monotonic()
+        self._bar = progress_bar(note=True)
+        self._started = time.monotonic()
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def begin(self, total: int | None, done: int) -> None:
-        """As `job.Watcher.begin`."""
-        self._done, self._began = done, time.monotonic()
+    def started(self, total: int | None, done: int) -> None:
+        """As `ProgressListener.started`."""
+        self._done = done
+        self._started = time.monotonic()
         self._task = self._bar.add_task("frames", total=total, completed=done, note="")
 
-    def wrote(self, progress: Progress) -> None:
-        """As `job.Watcher.wrote`."""
+    def frame_written(self, progress: PipelineProgress) -> None:
+        """As `ProgressListener.frame_written`."""
         frames = progress.written + 1
-        rate = frames / max(time.monotonic() - self._began, 1e-9)
+        rate = frames / max(time.monotonic() - self._started, 1e-9)
         note = f"{rate:.2f} frames/s, waits for {progress.slowest}"
         self._bar.update(self._task, completed=self._done + frames, note=note)
 
-    def say(self, line: str) -> None:
-        """As `job.Watcher.say`."""
+    def message(self, line: str) -> None:
+        """As `ProgressListener.message`."""
         self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)

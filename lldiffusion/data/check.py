@@ -57,7 +57,7 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """The result of `check_data`."""
 
     root: Path
@@ -109,7 +109,7 @@ def _row(seen: Seen) -> dict[str, Any]:
     return row
 
 
-def check_data(root: Path, against: Path | None = None, max_shift: float = 1.0, track: Track = iter) -> Report:
+def check_data(root: Path, against: Path | None = None, max_shift: float = 1.0, track: Track = iter) -> DataReport:
     """Read every picture under `root` (pairs in any layout, or single pictures) and report.
 
     `against`: another data set, usually the test set, that must share no photograph with this one: normal pictures
@@ -126,7 +126,7 @@ def check_data(root: Path, against: Path | None = None, max_shift: float = 1.0, 
         overlaps = sorted(find_matches(seen, tested), key=lambda match: (match.likeness, match.name, match.other))
     duplicates = [match for match in find_matches(seen, seen) if match.likeness == "identical"]
     paired = bool(items) and "low" in items[0].files
-    return Report(root, paired, seen, problems + damaged, duplicates, against, overlaps, max_shift)
+    return DataReport(root, paired, seen, problems + damaged, duplicates, against, overlaps, max_shift)
 
 
 def find_items(root: Path) -> tuple[list[Item], list[str]]:

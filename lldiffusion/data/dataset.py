@@ -19,14 +19,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lldiffusion.config import DataConfig
+from lldiffusion.engines.level import reduce_picture
 from lldiffusion.images import read_image, to_uint8
 
 from .augment import Changes, draw_changes
 from .illumination import draw_light
-from .layouts import Pair
 from .simulate import at_exposure, simulate
 from .sources import Source, find_sources
-from .thumbnail import reduce_picture
 
 __all__ = ["PairCrops", "Source", "find_sources", "load_pixels"]
 Pixels = NDArray[np.float32]

@@ -105,9 +105,7 @@ def _check(holds: bool, name: str, value: object, accepted: str) -> None:
         raise LLDiffusionError(f"low-light setting {name} = {value}: expected {accepted}")
 
 
-def simulate(
-    pixels: Pixels, rng: Generator, settings: LowLight = LowLight(), light: Pixels | None = None
-) -> Pixels:
+def simulate(pixels: Pixels, rng: Generator, settings: LowLight = LowLight(), light: Pixels | None = None) -> Pixels:
     """A low-light version of a normal-light picture, quantised to 8 bits.
 
     `light`: (H, W) gains in linear light of an uneven illumination (`data.illumination`), on top of the exposure.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lldiffusion.errors import LLDiffusionError
 
-from .lpips_weights import Weights, find_weights, is_named, read_weights
+from .lpips_weights import VARIABLE, Weights, find_weights, is_at_hand, is_named, read_weights
 from .metrics import Pixels
 
 Planes = NDArray[np.float32]  # (H, W, C): the channels last, so that a window's rows are contiguous
@@ -39,7 +39,7 @@ class Lpips:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Lpips:
-        """With the weights in `path`, or where `find_weights` finds them; raises LLDiffusionError saying what to do."""
+        """Read the weights in `path`, or where `find_weights` finds them; raises LLDiffusionError saying what to do."""
         return cls(read_weights(find_weights(path)))
 
     @property
@@ -80,6 +80,11 @@ def load_lpips(path: Path | None) -> Lpips | str:
         if is_named(path):
             raise
         return str(error)
+
+
+def lpips_at_hand() -> Lpips | str:
+    """The same as `load_lpips(None)`, but nothing is fetched: for programs whose numbers do not depend on it."""
+    return load_lpips(None) if is_at_hand() else f"no weights at hand: name a file in ${VARIABLE}"
 
 
 def convolve(x: Planes, kernel: Planes, stride: int, padding: int) -> Planes:

@@ -62,6 +62,11 @@ def is_named(path: Path | None) -> bool:
     return path is not None or bool(os.environ.get(VARIABLE))
 
 
+def is_at_hand() -> bool:
+    """Whether weights are named by the variable, or torchvision's are in the hub cache: nothing need be fetched."""
+    return is_named(None) or (importlib.util.find_spec("torch") is not None and _cached_file().is_file())
+
+
 def find_weights(path: Path | None) -> Path:
     """`path`, else the file in $LLDIFF_LPIPS_WEIGHTS, else torchvision's; raises LLDiffusionError if there is none."""
     if path is None and not os.environ.get(VARIABLE):
@@ -162,9 +167,7 @@ def _torchvision_file() -> Path:
             f'or  pip install "lldiffusion[train]"  for those at {URL}'
         )
     _heads_file("LPIPS's heads are missing")  # before 244 MB are fetched
-    from torch import hub
-
-    path = Path(hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+    path = _cached_file()
     if not path.is_file():
         _fetch(path)
     if not _sha256(path).startswith(DIGEST):
@@ -172,6 +175,12 @@ def _torchvision_file() -> Path:
             f"'{path}' is damaged (its SHA-256 does not begin with {DIGEST}): delete it and try again"
         )
     return path
+
+
+def _cached_file() -> Path:
+    from torch import hub
+
+    return Path(hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
 
 
 def _fetch(path: Path) -> None:

@@ -19,7 +19,7 @@ Method = Callable[[Pixels], Pixels]  # (H, W, 3) float32 in [0, 1] to the same s
 
 
 @dataclass(frozen=True)
-class Job:
+class EvaluationCase:
     """One image: what the method gets and, where there is one, what its result is compared with."""
 
     name: str
@@ -48,7 +48,7 @@ class Score:
     protocols: dict[str, dict[str, float]]  # protocol -> psnr (dB), ssim, lpips
 
 
-def measure(jobs: Iterable[Job], method: Method, instruments: Instruments, seed: int = 0) -> Iterator[Score]:
+def measure(jobs: Iterable[EvaluationCase], method: Method, instruments: Instruments, seed: int = 0) -> Iterator[Score]:
     """Yield the score of every job in order; an error names the image."""
     for job in jobs:
         try:
@@ -57,7 +57,7 @@ def measure(jobs: Iterable[Job], method: Method, instruments: Instruments, seed:
             raise LLDiffusionError(f"image '{job.name}': {error}") from error
 
 
-def _measure_one(job: Job, method: Method, instruments: Instruments, seed: int) -> Score:
+def _measure_one(job: EvaluationCase, method: Method, instruments: Instruments, seed: int) -> Score:
     pixels = read_image(job.source).pixels
     start = time.perf_counter()
     result = method(pixels)
@@ -71,7 +71,7 @@ def _measure_one(job: Job, method: Method, instruments: Instruments, seed: int) 
     return Score(job.name, seed, seconds, niqe, brightness_error(to_uint8(result), to_uint8(target)), scores)
 
 
-def match_results(jobs: list[Job], folder: Path) -> list[Job]:
+def match_results(jobs: list[EvaluationCase], folder: Path) -> list[EvaluationCase]:
     """The same jobs with another method's result as source, found in `folder` by the stem of the image's file name.
 
     Raises LLDiffusionError naming every image without a result, with two, or with one of another size.
@@ -82,12 +82,12 @@ def match_results(jobs: list[Job], folder: Path) -> list[Job]:
     found = {job.name: next((results[stem] for stem in _stems(job) if stem in results), []) for job in jobs}
     _refuse(f"'{folder}' has no result for", [name for name, paths in found.items() if not paths])
     _refuse(f"'{folder}' has several results for", [name for name, paths in found.items() if len(paths) > 1])
-    matched = [Job(job.name, found[job.name][0], job.target) for job in jobs]
+    matched = [EvaluationCase(job.name, found[job.name][0], job.target) for job in jobs]
     _refuse("results differ in size from their targets:", [size for job in matched for size in _mismatch(job)])
     return matched
 
 
-def _stems(job: Job) -> list[str]:
+def _stems(job: EvaluationCase) -> list[str]:
     """What a result may be called: like the low image, the normal one, or what they have in common (00001)."""
     return [job.source.stem, *([job.target.stem] if job.target else []), PurePosixPath(job.name).name]
 
@@ -97,7 +97,7 @@ def _refuse(what: str, names: list[str]) -> None:
         raise LLDiffusionError(f"{what} {', '.join(names)} ({len(names)} in all); results are matched by file stem")
 
 
-def _mismatch(job: Job) -> list[str]:
+def _mismatch(job: EvaluationCase) -> list[str]:
     if job.target is None:
         return []
     given, wanted = image_size(job.source), image_size(job.target)

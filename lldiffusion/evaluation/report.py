@@ -32,7 +32,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """Everything needed to print an evaluation, save it and repeat it."""
 
     method: dict[str, Any]  # kind (model, results, baseline), name, and for models weights, sampler, steps, ...

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .report import Mean, Report
+from .report import EvaluationReport, Mean
 from .table import ABSENT, METRICS, Row, load_table, rank
 
 SHOWN = 40  # images listed on the terminal; the CSV has them all
@@ -15,7 +15,7 @@ DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3, "niqe": 2, "brightness": 1, "brightn
 LOL_TEST = 15  # pairs in LOL-v1's test set, which the published rows are about
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: EvaluationReport, console: Console) -> None:
     """Print everything about a report; nothing is measured here."""
     method = {name: value for name, value in report.method.items() if name != "name"}
     console.print(
@@ -34,7 +34,7 @@ def show(report: Report, console: Console) -> None:
     console.print(", ".join(f"{n} {v}" for n, v in report.versions.items()), style="dim", highlight=False)
 
 
-def _show_images(report: Report, console: Console) -> None:
+def _show_images(report: EvaluationReport, console: Console) -> None:
     groups = _groups(report)
     title = "Images" + (", mean over seeds" if len(report.seeds) > 1 else "")
     table = Table("image", title=title, pad_edge=False)  # three protocols fit into 80 columns
@@ -50,7 +50,7 @@ def _show_images(report: Report, console: Console) -> None:
         console.print(f"... and {len(names) - SHOWN} more images, in the CSV")
 
 
-def _groups(report: Report) -> dict[str, list[tuple[str, str | None]]]:
+def _groups(report: EvaluationReport) -> dict[str, list[tuple[str, str | None]]]:
     """Head of each column of the table and the numbers in its cells: one for each protocol, NIQE and brightness."""
     groups: dict[str, list[tuple[str, str | None]]] = {}
     for metric, protocol in report.columns():
@@ -62,23 +62,23 @@ def _groups(report: Report) -> dict[str, list[tuple[str, str | None]]]:
     }
 
 
-def _cells(report: Report, columns: list[tuple[str, str | None]]) -> str:
+def _cells(report: EvaluationReport, columns: list[tuple[str, str | None]]) -> str:
     return " ".join(_cell(report.mean(*column), column[0]) for column in columns)
 
 
-def _of_image(report: Report, name: str) -> Report:
+def _of_image(report: EvaluationReport, name: str) -> EvaluationReport:
     scores = [score for score in report.scores if score.name == name]
-    return Report(report.method, report.data, report.instruments, scores, {})
+    return EvaluationReport(report.method, report.data, report.instruments, scores, {})
 
 
-def _show_protocols(report: Report, console: Console) -> None:
+def _show_protocols(report: EvaluationReport, console: Console) -> None:
     for protocol in report.instruments.protocols:
         console.print(f"[bold]{protocol.name}[/bold]: {protocol.definition}", highlight=False)
     if not isinstance(report.instruments.lpips, str):
         console.print(f"[bold]LPIPS[/bold]: {report.instruments.lpips.definition}", highlight=False)
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(report: EvaluationReport) -> list[str]:
     paired = any(score.protocols for score in report.scores)
     lines = [] if paired else ["PSNR, SSIM, LPIPS, brightness: not measured (no normal-light images)"]
     tools = {"LPIPS": report.instruments.lpips if paired else None, "NIQE": report.instruments.niqe}
@@ -95,7 +95,7 @@ def _notes(report: Report) -> list[str]:
     return lines
 
 
-def _show_published(report: Report, console: Console) -> None:
+def _show_published(report: EvaluationReport, console: Console) -> None:
     published = load_table()
     table = Table("method", title=published.title)
     for head in ("PSNR", "SSIM", "LPIPS"):
@@ -113,7 +113,7 @@ def _show_published(report: Report, console: Console) -> None:
         console.print(f"This run measured {report.images} images, not LOL-v1's {LOL_TEST}: for orientation only.")
 
 
-def _own_rows(report: Report) -> list[Row]:
+def _own_rows(report: EvaluationReport) -> list[Row]:
     rows = []
     for protocol in report.instruments.protocols:
         psnr, ssim, lpips = (_value(report.mean(metric, protocol.name)) for metric in METRICS)

@@ -27,9 +27,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lldiffusion.engines.video.flicker import FlickerMeter
-from lldiffusion.engines.video.flow import Flow, motion, reliable, toned, warp
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.video.stability.flicker import FlickerMeter
+from lldiffusion.video.stability.flow import Flow, consistent, optical_flow, tone_mapped_luma, warp
 
 from .metrics import luminance
 from .protocols import STANDARD
@@ -113,7 +113,7 @@ def measure_video(clips: dict[str, Iterator[Pixels]], advance: Callable[[], None
     guide = "reference" if "reference" in clips else "result"
     grey = None
     for frames in together(clips):
-        before, grey = grey, toned(frames[guide])
+        before, grey = grey, tone_mapped_luma(frames[guide])
         seen = None if before is None else _visible(before, grey)
         for name, pixels in frames.items():
             _gather(gathered[name], pixels, seen)
@@ -150,8 +150,8 @@ def together(clips: dict[str, Iterator[Pixels]]) -> Iterator[dict[str, Pixels]]:
 
 def _visible(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> tuple[Flow, NDArray[np.bool_]]:
     """The flow to the next frame, and where what it fetches is the same thing."""
-    there = motion(before, now)
-    return there, reliable(there, motion(now, before)) & ~boundaries(there)
+    there = optical_flow(before, now)
+    return there, consistent(there, optical_flow(now, before)) & ~boundaries(there)
 
 
 def boundaries(flow: Flow) -> NDArray[np.bool_]:

@@ -14,11 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lldiffusion import __version__
 from lldiffusion.atomic import new_path
+from lldiffusion.bundle.find import find_model
 from lldiffusion.config import Config, config_from_dict
-from lldiffusion.engines.locate import find_model
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.versions import __version__
 
 from .network import LLDiffusion
 

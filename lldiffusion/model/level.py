@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lldiffusion.engines.sampler import DISPLAY_GAMMA
+from lldiffusion.photometry import DISPLAY_GAMMA
 
 from .color_map import ColorMap
 

@@ -27,9 +27,10 @@ from torch import Tensor, nn
 
 from lldiffusion.config import Config
 from lldiffusion.engines.sampler import ddim, to_x0
-from lldiffusion.engines.schedule import Schedule, make_schedule, timesteps
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.model import LLDiffusion
+from lldiffusion.schedule import Schedule, make_schedule, timesteps
+
 from .losses import Objective, View, conditions
 
 METHODS = ("trajectory", "progressive", "regression")

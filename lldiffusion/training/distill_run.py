@@ -5,32 +5,38 @@ STUDENT is the finished checkpoint; until then, and for `--resume`, everything l
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from lldiffusion.atomic import new_path, write_text
 from lldiffusion.bundle import MANIFEST
+from lldiffusion.bundle.find import find_model
 from lldiffusion.config import Config, DiffusionConfig, change_config, load_config
 from lldiffusion.data.dataset import Source, find_sources
 from lldiffusion.data.layouts import Pair
-from lldiffusion.engines.locate import find_model
-from lldiffusion.engines.schedule import make_schedule
-from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.errors import LLDiffusionError
+from lldiffusion.hashing import sha256_of
 from lldiffusion.model import LLDiffusion, load_model
 from lldiffusion.model.checkpoint import check_free, read_info, save_checkpoint
+from lldiffusion.schedule import make_schedule
+from lldiffusion.tables import build
 
+from .accelerated import accelerated
 from .distill import DistillObjective, Recipe
 from .journal import Journal
 from .level import collect, fit_guess
 from .state import checkpoints
 from .trainer import Trainer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 FINAL_SHARE = 0.25  # of the samples, beside their even share, at T-1: every student's first step
 SUFFIX = ".run"  # of the folder beside STUDENT
@@ -100,9 +106,10 @@ def plan_resumed(out: Path, overrides: Sequence[str] = ()) -> DistillPlan:
         raise LLDiffusionError(f"'{out}' cannot be resumed: there is no '{path}'; name the student that was begun")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        recipe, teacher, student = Recipe(**record["recipe"]), record["teacher"], record["student"]
+        recipe = build(Recipe, record["recipe"], "recipe", f"'{path}'")
+        teacher, student = record["teacher"], record["student"]
         known = record["teacher_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, LLDiffusionError) as error:
         raise LLDiffusionError(f"'{path}' is damaged ({error}): remove '{path.parent}' and start again") from error
     config = load_config(path.parent / "config.json", tuple(overrides))
     _check(config, read_teacher(teacher), recipe, teacher)
@@ -127,8 +134,7 @@ def weights_hash(checkpoint: str) -> str:
     path = find_model(checkpoint) / "model.safetensors"
     if not path.is_file():
         raise LLDiffusionError(f"'{checkpoint}' is not a checkpoint: it has no model.safetensors")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _student_config(
@@ -185,22 +191,15 @@ def distill(plan: DistillPlan) -> Path:
 
     Raises trainer.Stopped when interrupted (state saved) and LLDiffusionError when the loss is no longer finite.
     """
-    accelerate = require("accelerate", "train", "distillation")
-    torch.manual_seed(plan.config.train.seed)
-    accelerator = accelerate.Accelerator(mixed_precision=plan.config.train.precision)
-    plan.run.mkdir(parents=True, exist_ok=True)
-    if accelerator.is_main_process:
-        _record(plan)
-    journal = Journal(plan.run, accelerator.is_main_process)
-    try:
-        last = _train(plan, accelerator, journal)
+    with accelerated(plan.config, "distillation") as accelerator:
+        plan.run.mkdir(parents=True, exist_ok=True)
         if accelerator.is_main_process:
-            _finish(plan, last)
-        return plan.out
-    finally:
-        journal.close()
-        accelerator.end_training()
-        accelerate.state.AcceleratorState._reset_state()  # the next run in this process may want another precision
+            _record(plan)
+        with closing(Journal(plan.run, accelerator.is_main_process)) as journal:
+            last = _train(plan, accelerator, journal)
+            if accelerator.is_main_process:
+                _finish(plan, last)
+            return plan.out
 
 
 def _record(plan: DistillPlan) -> None:
@@ -209,13 +208,21 @@ def _record(plan: DistillPlan) -> None:
     write_text(plan.run / RECORD, json.dumps(about | {"recipe": asdict(plan.recipe)}, indent=1) + "\n")
 
 
-def _train(plan: DistillPlan, accelerator: object, journal: Journal) -> Path:
+def _train(plan: DistillPlan, accelerator: Accelerator, journal: Journal) -> Path:
     folder = plan.run / "distill"
     teacher = load_model(plan.teacher)
     student = _first_student(plan, teacher, begun=bool(checkpoints(folder)))
     objective = partial(_objective, plan, teacher if plan.recipe.taught else None)
     trainer = Trainer(
-        *(plan.config, "distill", student, plan.sources, plan.held_out, folder, accelerator, journal), objective
+        plan.config,
+        "distill",
+        student,
+        sources=plan.sources,
+        held_out=plan.held_out,
+        folder=folder,
+        accelerator=accelerator,
+        journal=journal,
+        make_objective=objective,
     )
     trainer.resume()
     return trainer.run() if trainer.step < trainer.total else checkpoints(folder)[-1]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lldiffusion.progress import progress_bar
 
 if TYPE_CHECKING:
     from .validate import Validation
@@ -30,13 +31,7 @@ class Journal:
     def stage(self, name: str, start: int, total: int) -> Iterator[None]:
         """Show the progress bar of one stage."""
         self.name, self._score = name, ""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console) as self._bar:
+        with progress_bar(note=True, console=self.console) as self._bar:
             self._task = self._bar.add_task(f"stage {name}", total=total, completed=start, note="")
             yield
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lldiffusion.config import DataConfig
 from lldiffusion.data.dataset import Source, load_bytes
 from lldiffusion.data.layouts import Pair
-from lldiffusion.data.thumbnail import reduce_picture
+from lldiffusion.engines.level import reduce_picture
 from lldiffusion.model.level import LevelHead, knots_of, log_mean
 
 STEPS = 4000  # of each network

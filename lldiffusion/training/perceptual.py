@@ -31,7 +31,9 @@ class PerceptualLoss(nn.Module):
         """`weights`: a file with VGG16's convolutions in their order, whatever their names."""
         super().__init__()
         channels = [3, *(c for row in LAYERS for c in row)]
-        self.convs = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:], strict=False)])
+        self.convs = nn.ModuleList(
+            [nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:], strict=False)]
+        )
         _fill(cast("list[nn.Conv2d]", list(self.convs)), Path(weights))
         for name, values in (("mean", MEAN), ("spread", SPREAD)):
             self.register_buffer(name, torch.tensor(values)[None, :, None, None], persistent=False)

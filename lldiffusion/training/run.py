@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from lldiffusion.atomic import write_text
 from lldiffusion.config import Config, load_config
 from lldiffusion.data.dataset import Source, find_sources
 from lldiffusion.data.layouts import Pair
-from lldiffusion.errors import LLDiffusionError, choose, require
+from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.model import LLDiffusion, load_model
 from lldiffusion.model.checkpoint import read_info, save_checkpoint
 
+from .accelerated import accelerated
 from .journal import Journal
 from .level import collect, fit_guess, guess_error
 from .state import checkpoints
 from .trainer import STAGES, Trainer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -77,26 +81,19 @@ def execute(plan: Plan) -> Path:
 
     Raises trainer.Stopped when interrupted (state saved) and LLDiffusionError when the loss is no longer finite.
     """
-    accelerate = require("accelerate", "train", "training")
-    torch.manual_seed(plan.config.train.seed)
-    accelerator = accelerate.Accelerator(mixed_precision=plan.config.train.precision)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    if accelerator.is_main_process:
-        write_text(plan.folder / "config.json", json.dumps(plan.config.to_dict(), indent=1) + "\n")
-    journal = Journal(plan.folder, accelerator.is_main_process)
-    try:
-        last = plan.start
-        for stage in plan.stages:
-            last = str(_train_stage(plan, stage, last, accelerator, journal))
-        assert last is not None
-        return _finish(plan, Path(last)) if accelerator.is_main_process else plan.folder / "model"
-    finally:
-        journal.close()
-        accelerator.end_training()
-        accelerate.state.AcceleratorState._reset_state()  # the next run in this process may want another precision
+    with accelerated(plan.config, "training") as accelerator:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        if accelerator.is_main_process:
+            write_text(plan.folder / "config.json", json.dumps(plan.config.to_dict(), indent=1) + "\n")
+        with closing(Journal(plan.folder, accelerator.is_main_process)) as journal:
+            last = plan.start
+            for stage in plan.stages:
+                last = str(_train_stage(plan, stage, last, accelerator, journal))
+            assert last is not None
+            return _finish(plan, Path(last)) if accelerator.is_main_process else plan.folder / "model"
 
 
-def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: object, journal: Journal) -> Path:
+def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: Accelerator, journal: Journal) -> Path:
     folder = plan.folder / stage
     if stage == "enhance" and start is None:
         begun = bool(checkpoints(folder))  # a run of stage 2 alone goes on from itself
@@ -107,7 +104,16 @@ def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: object,
         fit_guess(model.level, seen, plan.config.train.seed)
         error = guess_error(model.level, seen.low, seen.normal)
         journal.say(f"brightness guessed to {error:.1f}/255 on the training images")
-    trainer = Trainer(plan.config, stage, model, plan.sources, plan.held_out, folder, accelerator, journal)
+    trainer = Trainer(
+        plan.config,
+        stage,
+        model,
+        sources=plan.sources,
+        held_out=plan.held_out,
+        folder=folder,
+        accelerator=accelerator,
+        journal=journal,
+    )
     trainer.resume()
     return trainer.run() if trainer.step < trainer.total else _last(folder)
 

@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
@@ -22,6 +20,7 @@ from lldiffusion.data.dataset import PairCrops, Source
 from lldiffusion.data.layouts import Pair
 from lldiffusion.diffusion import draw_timesteps
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.interrupts import Interrupts
 from lldiffusion.model import LLDiffusion
 
 from .ema import EMA
@@ -30,6 +29,9 @@ from .losses import Objective
 from .rate import learning_rate
 from .state import checkpoints, load_state, save_state
 from .validate import validate
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 STAGES = ("joint", "enhance")
 PLACES = (*STAGES, "distill")  # a stage's place in this list goes into its random numbers
@@ -82,14 +84,21 @@ class Trainer:
         journal: Journal,
         make_objective: Callable[[LLDiffusion, Config, str], Objective] = Objective,
     ) -> None:
-        self.config, self.stage, self.folder, self.held_out = config, stage, folder, held_out
-        self.accelerator, self.journal = accelerator, journal
+        self.config = config
+        self.stage = stage
+        self.sources = sources
+        self.held_out = held_out
+        self.folder = folder
+        self.accelerator = accelerator
+        self.journal = journal
         self.total = config.train.joint_steps if stage == "joint" else config.train.enhance_steps
         self.objective = make_objective(model, config, stage).to(accelerator.device)
         self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(self.objective.model, config.train.ema)
-        self.sources = sources
-        self.step, self.best, self._stopping = 0, -math.inf, False
+        self.step = 0
+        self.best = -math.inf  # PSNR of the validations so far, in dB
+        # the first Ctrl-C or SIGTERM asks for a stop after the current step, the next one stops at once
+        self._interrupts = Interrupts(signals=(signal.SIGINT, signal.SIGTERM))
         self._prepare()
 
     def _prepare(self) -> None:
@@ -109,7 +118,7 @@ class Trainer:
 
     def run(self) -> Path:
         """Train to the end of the stage; returns the folder of its last checkpoint."""
-        with _Interrupts(self), self.journal.stage(self.stage, self.step, self.total):
+        with self._interrupts, self.journal.stage(self.stage, self.step, self.total):
             self._since = time.perf_counter()
             for batches in self._batches():
                 self._advance(batches)
@@ -168,8 +177,8 @@ class Trainer:
     def _should_stop(self) -> bool:
         """Whether any process was asked to stop: all must leave after the same step."""
         if self.accelerator.num_processes == 1:
-            return self._stopping
-        asked = torch.tensor(float(self._stopping), device=self.accelerator.device)
+            return self._interrupts.asked.is_set()
+        asked = torch.tensor(float(self._interrupts.asked.is_set()), device=self.accelerator.device)
         return bool(self.accelerator.reduce(asked, "sum") > 0)
 
     def _noise(self, normal: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -214,24 +223,3 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
     """Ctrl-C reaches the whole process group; a loader that died of it would take the saving trainer with it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-class _Interrupts:
-    """The first Ctrl-C or SIGTERM asks for a stop after the current step; a second Ctrl-C stops at once."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.before: dict[int, Any] = {}
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.trainer._stopping:
-            raise KeyboardInterrupt
-        self.trainer._stopping = True
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.before[number] = signal.signal(number, self._ask)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)

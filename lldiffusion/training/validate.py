@@ -17,8 +17,8 @@ from torch import Tensor
 from lldiffusion.config import Config
 from lldiffusion.data.dataset import load_bytes
 from lldiffusion.data.layouts import Pair
-from lldiffusion.data.thumbnail import reduce_picture
 from lldiffusion.diffusion import ForwardProcess
+from lldiffusion.engines.level import reduce_picture
 from lldiffusion.model import LLDiffusion
 from lldiffusion.model.level import log_mean
 
@@ -50,7 +50,9 @@ def validate(model: LLDiffusion, config: Config, pairs: list[Pair]) -> Validatio
             rows.append(np.concatenate([side[::2, ::2] for side in (low, guessed, normal)], axis=1))
     width = min(row.shape[1] for row in rows)
     folders = [pair.low.parent.parent.name for pair in pairs]
-    groups = {name: _mean([s for s, f in zip(scores, folders, strict=True) if f == name]) for name in sorted({*folders})}
+    groups = {
+        name: _mean([s for s, f in zip(scores, folders, strict=True) if f == name]) for name in sorted({*folders})
+    }
     guessed_mean, told_mean = _mean(scores)
     grid = np.concatenate([row[:, :width] for row in rows])
     return Validation(guessed_mean, float(np.mean(errors)), grid, told_mean, groups)

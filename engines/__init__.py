@@ -1,5 +1,0 @@
-"""The runtime: NumPy and an engine (PyTorch is imported only by the eager reference, when it is opened)."""
-
-from .enhancer import DEFAULT_MODEL, Enhancer
-
-__all__ = ["DEFAULT_MODEL", "Enhancer"]

@@ -1,1 +1,0 @@
-"""From a checkpoint to a bundle: ONNX graphs, their precision, engines, and the proof that they agree."""

@@ -1,0 +1,1 @@
+"""What `lldiff bench` measures: engines beside the eager model and the machine's limits."""

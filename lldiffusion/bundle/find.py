@@ -1,0 +1,54 @@
+"""Finding a model: by path, or by the name of one that comes with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from lldiffusion.errors import LLDiffusionError
+
+from .manifest import MANIFEST
+
+SHIPPED = ("tiny",)  # models that come with the package, by name
+
+
+def find_model(source: str | Path) -> Path:
+    """A folder or `.lldiff` file given by path, or the folder of a shipped model given by name.
+
+    Raises LLDiffusionError when there is no such thing.
+    """
+    path = Path(source)
+    if path.is_file() and path.suffix != ".lldiff":
+        raise LLDiffusionError(
+            f"model '{source}' is a file that is no bundle: give a checkpoint folder, a bundle folder or a .lldiff "
+            "file (the authors' .pth files: lldiff convert)"
+        )
+    if path.exists():
+        _refuse_run(path)
+        return path
+    if str(source) in SHIPPED:
+        return Path(str(resources.files("lldiffusion") / "weights" / str(source)))
+    raise LLDiffusionError(
+        f"model '{source}' does not exist: give a checkpoint folder, a bundle (folder or .lldiff file) "
+        f"or a shipped model ({', '.join(SHIPPED)})"
+    )
+
+
+def _refuse_run(path: Path) -> None:
+    """A training run looks like a checkpoint (it has a configuration too): name the model that it made."""
+    model = path / "model"
+    if not (path / "model.safetensors").exists() and is_checkpoint(model):
+        raise LLDiffusionError(f"'{path}' is a training run: did you mean its model, '{model}'?")
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path that exists is a bundle: a `.lldiff` file, or a folder with a manifest."""
+    return path.is_file() or (path / MANIFEST).is_file()
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder holds a configuration and weights.
+
+    Models in the package are both: PyTorch trains on, exports and (on a GPU) runs what the graphs read.
+    """
+    return (path / "config.json").is_file()

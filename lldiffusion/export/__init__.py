@@ -1,0 +1,1 @@
+"""A bundle made from a checkpoint: ONNX graphs, their precision, engines, and the proof that they agree."""

@@ -1,0 +1,132 @@
+"""Graphs without weights: what makes a checkpoint of the package run where there is no PyTorch.
+
+A checkpoint folder becomes a bundle too: its graphs (`encoder.onnx` and so on) and a manifest beside its
+`model.safetensors`, from which the graphs read their weights as ONNX external data (the tensors of a safetensors file
+lie in it as they are), float16 cast to float32 when a graph is loaded.  So the weights are stored once.
+
+    python -m lldiffusion.export.thin CHECKPOINT
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lldiffusion.bundle import MANIFEST, Bundle, Draft, Manifest, finish, graphs_of
+from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
+from lldiffusion.errors import LLDiffusionError
+from lldiffusion.hashing import sha256_of
+from lldiffusion.model import fold_spectral_norm, load_model
+
+from .exporter import tool_versions
+from .graphs import ports, write_graphs
+from .parity import Judge
+
+if TYPE_CHECKING:
+    import onnx
+
+WEIGHTS = "model.safetensors"
+SMALL = 256  # bytes: constants up to here stay in the graph
+COMPUTED = 16 << 10  # bytes: and up to here those that are no weights (of the grid of a thumbnail)
+FLOAT, FLOAT16 = 1, 10  # onnx.TensorProto.DataType
+
+
+def add_graphs(checkpoint: Path) -> Manifest:
+    """Write thin graphs and a manifest into a checkpoint folder, replacing those it has.
+
+    Raises LLDiffusionError when a weight of a graph is not in the file as it is, or a graph answers otherwise than
+    the model.
+    """
+    model = fold_spectral_norm(load_model(checkpoint))
+    with tempfile.TemporaryDirectory(dir=checkpoint, prefix=".thin-") as name:
+        for graph, path in write_graphs(model, Path(name)).items():
+            thin = _thinned(path, checkpoint / WEIGHTS)
+            (Path(name) / f"{graph}.thin").write_bytes(thin.SerializeToString())
+        graphs = graphs_of(model.config)
+        for graph in graphs:
+            (Path(name) / f"{graph}.thin").replace(checkpoint / f"{graph}.onnx")
+    described = {f"{graph}.onnx": ports(checkpoint / f"{graph}.onnx") for graph in graphs}
+    manifest = Manifest(
+        name=model.config.name,
+        weights_sha256=sha256_of(checkpoint / WEIGHTS),
+        config=model.config.to_dict(),
+        size_multiple=model.config.model.size_multiple,
+        default_precision="fp32",
+        graphs={"fp32": {graph: f"{graph}.onnx" for graph in graphs}},
+        inputs={file: inputs for file, (inputs, _) in described.items()},
+        outputs={file: outputs for file, (_, outputs) in described.items()},
+        tools=tool_versions(),
+    )
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
+    finish(Draft(checkpoint, manifest))
+    engine = OnnxRuntimeEngine(Bundle.open(checkpoint).graphs("fp32"), "fp32")
+    if failed := [row for row in Judge(model, [(64, 96), (192, 160)]).rows(engine, "fp32") if not row.passed]:
+        raise LLDiffusionError(f"the {failed[0].graph} of '{checkpoint}' answers otherwise than the model: {failed[0]}")
+    return manifest
+
+
+def _thinned(path: Path, weights: Path) -> onnx.ModelProto:
+    """A float32 graph whose weights are read from the safetensors file `weights`."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model, stored = onnx.load(path), _stored(weights)
+    casts = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.nbytes <= SMALL:
+            continue
+        if values.tobytes() not in stored:
+            if values.nbytes <= COMPUTED and not _is_weight(tensor.name):
+                continue
+            raise LLDiffusionError(f"'{path.name}': '{tensor.name}' {values.shape} is not in '{weights}' as it is")
+        half, place = stored[values.tobytes()]
+        name = tensor.name
+        tensor.Clear()
+        tensor.name, tensor.data_type = (f"{name}_stored", FLOAT16) if half else (name, FLOAT)
+        tensor.dims.extend(values.shape)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in ({"location": weights.name} | place).items():
+            tensor.external_data.add(key=key, value=value)
+        if half:
+            casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"cast_{name}", to=FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    del model.graph.value_info[:]  # shapes and types are inferred again by whoever loads it
+    return model
+
+
+def _is_weight(name: str) -> bool:
+    """Whether the tracer named an initializer after a parameter of the model."""
+    return name.rpartition(".")[2] in ("weight", "bias")
+
+
+def _stored(weights: Path) -> dict[bytes, tuple[bool, dict[str, str]]]:
+    """float32 bytes of every tensor of a safetensors file -> (stored as float16, where it lies)."""
+    with weights.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(start - 8))
+        data = file.read()
+    found = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        first, last = entry["data_offsets"]
+        half = entry["dtype"] == "F16"
+        values = np.frombuffer(data[first:last], np.float16 if half else np.float32)
+        place = {"offset": str(start + first), "length": str(last - first)}
+        found[values.astype(np.float32).tobytes()] = half, place
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        print(f"{add_graphs(Path(sys.argv[1])).name}: graphs and manifest written to {sys.argv[1]}")
+    except (LLDiffusionError, IndexError) as error:
+        sys.exit(f"error: {error}; usage: python -m lldiffusion.export.thin CHECKPOINT")

@@ -1,0 +1,167 @@
+"""Between FFmpeg's frames and pictures: R'G'B' in [0, 1], with what lies outside of it kept aside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lldiffusion.errors import LLDiffusionError
+
+from .colour import FULL, Codes, Colour, from_rgb, quantise, to_rgb
+
+_YUV = re.compile(r"^yuva?j?(\d{3})p(\d+)?(le)?$")
+_RGB = re.compile(r"^gbra?p(\d+)?(le)?$")
+_GREY = re.compile(r"^gray(\d+)?(le)?$")
+OUTSIDE = 1 / 8192  # unit of what lies outside [0, 1]; the code values of 12 bits are twice as far apart
+_VISIBLE = 1 / 2048  # what lies outside by less is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What writing a frame needs to know of how it was read."""
+
+    colour: Colour = field(default_factory=Colour)
+    duration: int = 0  # in units of the frame's time_base; 0: unknown
+    outside: NDArray[np.int16] | None = None  # (H, W, 3) in units of OUTSIDE: super-white and the like, added again
+    repeated: bool = False  # stands for a frame that could not be decoded
+
+
+def frame_to_rgb(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.int16] | None]:
+    """Pixels (H, W, 3) in [0, 1] of a PyAV frame, and what was cut off to get there.
+
+    A picture's Y'CbCr may lie outside the R'G'B' cube (broadcast super-white; edges of subsampled chroma).  The model
+    wants [0, 1]; adding the rest back afterwards keeps such video as it was where the model changes nothing.
+    """
+    rgb = _planes_to_rgb(to_planar(frame), colour_tags(frame))
+    pixels = np.clip(rgb, 0, 1)
+    rgb -= pixels
+    if max(rgb.max(), -rgb.min()) <= _VISIBLE:
+        return pixels, None
+    rgb *= np.float32(1 / OUTSIDE)
+    return pixels, np.rint(rgb, out=rgb).astype(np.int16)
+
+
+def rgb_to_frame(pixels: NDArray[np.float32], origin: Origin, format_name: str, colour: Colour) -> Any:
+    """A PyAV frame of `format_name` (planar Y'CbCr, R'G'B' or grey) with the code values of `pixels`."""
+    import av
+
+    rgb = pixels if origin.outside is None else pixels + origin.outside * np.float32(OUTSIDE)
+    frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], format_name)
+    for plane, codes in zip(frame.planes, _rgb_to_planes(rgb, frame.format, colour)):
+        _samples(plane, codes.dtype)[...] = codes
+    frame.color_range, frame.colorspace = colour.range, colour.matrix
+    frame.color_trc, frame.color_primaries = colour.transfer, colour.primaries
+    return frame
+
+
+def colour_tags(frame: Any) -> Colour:
+    """The tags of a PyAV frame; the old yuvj formats are full range by name."""
+    full_by_name = frame.format.name.startswith("yuvj")
+    return Colour(
+        matrix=int(frame.colorspace),
+        range=FULL if full_by_name else int(frame.color_range),
+        transfer=frame.color_trc,
+        primaries=frame.color_primaries,
+    )
+
+
+def bit_depth(format_name: str) -> int:
+    """Bits a component of a pixel format."""
+    import av
+
+    return max(int(component.bits) for component in av.VideoFormat(format_name).components)
+
+
+def to_planar(frame: Any) -> Any:
+    """The same samples in a format that `frame_to_rgb` reads: nv12 becomes yuv420p, bgr24 gbrp, p010 yuv420p10."""
+    if any(known.match(frame.format.name) for known in (_YUV, _RGB, _GREY)):
+        return frame
+    return convert_layout(frame, planar_format(frame.format))
+
+
+def convert_layout(frame: Any, format_name: str) -> Any:
+    """The same samples in another order.
+
+    In one thread: with more, swscale of FFmpeg 8.1 now and then gets p010 wrong (4 of 3000 times).
+    """
+    span = int(frame.color_range) or 1
+    return frame.reformat(format=format_name, src_color_range=span, dst_color_range=span, threads=1)
+
+
+def with_field_order(frame: Any, order: str) -> Any:
+    """The frame, marked as interlaced with its "top" or "bottom" field first."""
+    return next(filtered(frame, "setfield", {"top": "tff", "bottom": "bff"}[order]))
+
+
+def filtered(frame: Any, name: str, options: str) -> Iterator[Any]:
+    """What one of FFmpeg's filters makes of a PyAV frame: one frame, or none."""
+    import av
+    from av.error import BlockingIOError as NotYet
+    from av.error import EOFError as Ended
+
+    graph = av.filter.Graph()
+    size = {"width": frame.width, "height": frame.height}
+    source = graph.add_buffer(**size, format=frame.format.name, time_base=Fraction(1, 1000))
+    step, sink = graph.add(name, options), graph.add("buffersink")
+    source.link_to(step)
+    step.link_to(sink)
+    graph.configure()
+    for given in (frame, None):
+        graph.push(given)
+        try:
+            yield graph.pull()
+            return
+        except (NotYet, Ended):
+            pass
+
+
+def planar_format(format_: Any) -> str:
+    """Name of the planar format with the same subsampling and depth as a packed or semi-planar PyAV format."""
+    name = str(format_.name)
+    if any(known.match(name) for known in (_YUV, _RGB, _GREY)):
+        return re.sub("^gbrap", "gbrp", re.sub("^yuv[aj]+", "yuv", name))
+    bits = max((int(component.bits) for component in format_.components), default=0)
+    deep = "" if bits <= 8 else f"{bits}le"
+    if bits == 0 or bits > 16 or "bayer" in name or "xyz" in name or name.startswith("ya"):
+        raise LLDiffusionError(f"pixel format {name} is not supported: convert the video to yuv420p or rgb24 first")
+    if format_.is_rgb or name == "pal8":
+        return f"gbrp{deep}"
+    if name.startswith(("gray", "mono")):
+        return "gray" + deep
+    across, down = format_.chroma_width(16), format_.chroma_height(16)
+    return f"yuv{ {(8, 8): '420', (8, 16): '422', (16, 16): '444', (16, 8): '440'}[across, down] }p{deep}"
+
+
+def _planes_to_rgb(frame: Any, colour: Colour) -> NDArray[np.float32]:
+    bits = int(frame.format.components[0].bits)
+    kind = np.uint8 if bits == 8 else np.uint16
+    planes = [_samples(plane, np.dtype(kind)) for plane in frame.planes[:3]]
+    if _RGB.match(frame.format.name):
+        green, blue, red = planes
+        return (np.stack([red, green, blue]).astype(np.float32) / np.float32(2**bits - 1)).transpose(1, 2, 0)
+    if _GREY.match(frame.format.name):
+        neutral: Codes = np.full((1, 1), 2 ** (bits - 1), kind)
+        return to_rgb(planes[0], neutral, neutral, bits, colour)
+    return to_rgb(planes[0], planes[1], planes[2], bits, colour)
+
+
+def _rgb_to_planes(rgb: NDArray[np.float32], format_: Any, colour: Colour) -> tuple[Codes, ...]:
+    bits, name = int(format_.components[0].bits), format_.name
+    if _RGB.match(name):
+        return tuple(quantise(rgb[..., c] * np.float32(2**bits - 1), bits) for c in (1, 2, 0))
+    if _GREY.match(name):
+        return from_rgb(rgb, (1, 1), bits, colour)[:1]
+    height, width = rgb.shape[:2]
+    return from_rgb(rgb, (format_.chroma_height(height), format_.chroma_width(width)), bits, colour)
+
+
+def _samples(plane: Any, kind: np.dtype[Any]) -> Any:
+    """A plane as (height, width), without the padding of its lines; writing to it writes to the frame."""
+    lines = np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)
+    return lines[: plane.height, : plane.width]

@@ -1,0 +1,57 @@
+"""What is known of a video before its frames are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .colour import Colour
+
+
+def exact_seconds(seconds: float) -> Fraction:
+    """A time as a person wrote it: 0.4 is two fifths, not the binary fraction a little above it."""
+    return Fraction(str(seconds))
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """The picture's size, format and timing; what the output takes over."""
+
+    name: str  # as the user named it
+    width: int
+    height: int
+    pixel_format: str  # FFmpeg's name
+    bits: int  # a component
+    colour: Colour
+    time_base: Fraction  # seconds; the unit of every timestamp
+    frame_rate: Fraction  # frames a second, on average
+    start: int = 0  # timestamp of the first frame
+    frames: int | None = None  # about how many there are, where that is known
+    duration: float | None = None  # seconds, where that is known
+    sample_aspect: Fraction | None = None  # width to height of a pixel, where it is given
+    display_matrix: tuple[int, ...] | None = None  # how a player shall turn and mirror the picture, see `orientation`
+    field_order: str = ""  # of an interlaced picture: which field is shown first, "top" or "bottom"
+    deinterlaced: bool = False  # its fields became whole pictures when it was read
+    rereadable: bool = True  # whether it can be read a second time: a file can, a camera or a pipe cannot
+    rgb: bool = False  # pixels are stored as R'G'B'
+
+    def warnings(self) -> list[str]:
+        """What will not be kept or handled well, one line each."""
+        lines = []
+        if self.deinterlaced:
+            lines.append(f"'{self.name}' is interlaced: fields become whole pictures (--deinterlace off keeps them)")
+        if self.field_order:
+            lines.append(f"'{self.name}' is interlaced and enhanced as it is: moving edges may look worse")
+        if self.has_alpha:
+            lines.append(f"'{self.name}' has an alpha channel, which is not kept")
+        return lines
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the pixel format has an alpha channel."""
+        return self.pixel_format.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya"))
+
+    @property
+    def frame_duration(self) -> float:
+        """Seconds, on average."""
+        return float(1 / self.frame_rate)

@@ -1,0 +1,142 @@
+"""Where a job's segments go: into a video file, or into a folder of pictures."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lldiffusion.atomic import remove
+from lldiffusion.errors import LLDiffusionError
+from lldiffusion.images import FORMATS, list_images
+
+from ..frame import Frame
+from ..reading.image_sequence import is_image_sequence
+from ..reading.inputs import open_input
+from ..video_info import VideoInfo, exact_seconds
+from .encoding import Encoding
+from .image_sequence import ImageSegmentWriter, filename_pattern, images_folder, move_images
+from .mux import assemble, stream_notes
+from .segment import Segment, VideoSegmentWriter
+from .streams import TimeRange
+
+SPOOL = "others.nut"  # in a job's folder: the other streams of an input that cannot be read twice
+
+
+class SegmentWriter(Protocol):
+    """Some seconds of output on their way to the disk: `VideoSegmentWriter` or `ImageSegmentWriter`."""
+
+    def add(self, frame: Frame) -> None:
+        """Write a frame."""
+
+    def close(self) -> Segment:
+        """Finish the segment."""
+
+    def abandon(self) -> None:
+        """Drop it."""
+
+
+class VideoOutput(Protocol):
+    """`VideoFileOutput` or `ImageSequenceOutput`."""
+
+    def stream_notes(self) -> list[str]:
+        """What of the input will be converted or left out, one line each, said before the work begins."""
+
+    def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:
+        """The writer of the segment that follows `segments`."""
+
+    def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
+        """Put the whole in its place; returns what was found out by then, one line each."""
+
+
+@dataclass(frozen=True)
+class VideoFileOutput:
+    """A video file: the new video beside everything else of the input."""
+
+    target: Path
+    info: VideoInfo
+    encoding: Encoding
+    streams: str | None = None  # where the input's other streams are read; None: there are none
+    start: float = 0.0  # of the part that is kept, in seconds after the first frame
+    end: float | None = None
+
+    def stream_notes(self) -> list[str]:
+        """As `VideoOutput.stream_notes`."""
+        return [] if self.streams is None else self._notes_of(self.streams)
+
+    def _notes_of(self, streams: str) -> list[str]:
+        with open_input(streams, {}, None) as source:
+            return stream_notes(self.encoding, source)
+
+    def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:
+        """As `VideoOutput.open_segment`."""
+        return VideoSegmentWriter(folder, f"segment-{len(segments):05d}.nut", self.encoding)
+
+    def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
+        """As `VideoOutput.finish`."""
+        for stale in self.target.parent.glob(f".{glob.escape(self.target.name)}.*.tmp"):
+            remove(stale)  # of a run that was killed while it put the file together
+        time_range = self._time_range(segments[0])
+        spool = folder / SPOOL
+        streams, notes = self.streams, []
+        if spool.exists():
+            streams = str(spool)
+            notes = self._notes_of(streams)
+        return notes + assemble(self.target, folder, list(segments), self.encoding, streams, time_range)
+
+    def _time_range(self, first: Segment) -> TimeRange:
+        """The whole keeps its timestamps; a part begins at 0 with its first frame."""
+        unit = self.info.time_base
+        end = None if self.end is None else self.info.start * unit + exact_seconds(self.end)
+        return TimeRange(first.first_pts * unit if self.start > 0 else None, end)
+
+
+@dataclass(frozen=True)
+class ImageSequenceOutput:
+    """Numbered pictures; `target` is a folder or a pattern such as frames/%06d.png."""
+
+    target: str
+    info: VideoInfo
+
+    def __post_init__(self) -> None:
+        suffix = Path(filename_pattern(self.target)).suffix.lower()
+        if suffix not in FORMATS:
+            raise LLDiffusionError(f"cannot write pictures '{self.target}': accepted are {', '.join(FORMATS)}")
+
+    def stream_notes(self) -> list[str]:
+        """As `VideoOutput.stream_notes`."""
+        return ["pictures have no timestamps and no sound: only the frames are kept"]
+
+    def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:
+        """As `VideoOutput.open_segment`."""
+        number = sum(segment.frames for segment in segments)
+        return ImageSegmentWriter(folder, f"segment-{len(segments):05d}", self.target, self.info, number)
+
+    def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
+        """As `VideoOutput.finish`."""
+        move_images(self.target, folder, list(segments))
+        return []
+
+
+def check_target(target: str, source: str, overwrite: bool) -> None:
+    """Refuse what must not be written.  Raises LLDiffusionError saying what to do."""
+    path = Path(target)
+    pictures = is_image_sequence(target)
+    home = images_folder(target) if pictures else path.parent
+    if not (home.is_dir() or (pictures and home.parent.is_dir())):
+        missing = home.parent if pictures else home
+        raise LLDiffusionError(f"cannot write '{target}': the folder '{missing}' does not exist; make it first")
+    if pictures and home.is_dir() and Path(source).is_dir() and home.samefile(source):
+        raise LLDiffusionError(f"the output would replace the input '{source}': name another folder")
+    if path.is_file() and Path(source).exists() and path.samefile(source):
+        raise LLDiffusionError(f"the output would replace the input '{source}': name another file")
+    existing = list_images(home) if pictures and home.is_dir() else [path] if path.exists() and not pictures else []
+    if existing and not overwrite:
+        raise LLDiffusionError(f"already there: '{existing[0]}'; replace it with -y, or name another output")
+
+
+def parts_folder(target: str) -> Path:
+    """Where the segments of `target` lie until the whole is there: beside it."""
+    path = images_folder(target) if is_image_sequence(target) else Path(target)
+    return path.with_name(f"{path.name}.parts")

@@ -1,0 +1,222 @@
+"""`lldiff video` as a user meets it, with a small model."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lldiffusion.cli import run
+from lldiffusion.cli.video import seconds
+from lldiffusion.config import load_config
+from lldiffusion.errors import LLDiffusionError
+from support import clips
+from support.browser import browsing
+from support.pictures import SMALL
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("av")
+
+from lldiffusion.model import LLDiffusion, save_checkpoint  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    config = load_config("tiny", [*SMALL, "sampling.steps=1"])
+    folder = tmp_path_factory.mktemp("model") / "small"
+    save_checkpoint(folder, config, LLDiffusion(config).state_dict())
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clips.plain(tmp_path_factory.mktemp("clip") / "in.mp4")
+
+
+def test_a_clip_with_sound(model: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "out.mp4"
+    assert run(["video", str(clip), str(target), "--model", model, "--preview", "--piece", "0.5"]) == 0
+    out, _ = capsys.readouterr()
+    assert re.search(r"^25 frames in [\d.]+ s, [\d.]+ frames/s, slowest stage: \w+$", out, re.MULTILINE)
+    assert "flicker" in out
+    assert out.endswith(f"enhanced: {target}\n")
+    assert clips.times(target) == clips.times(clip)
+    assert clips.packets(target, "a:0") == clips.packets(clip, "a:0")
+    assert clips.stream(target)["pix_fmt"] == "yuv420p"
+    assert not np.array_equal(clips.samples(target, "yuv420p"), clips.samples(clip, "yuv420p"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "out.mp4.preview.jpg"]
+    data = target.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat"), "a browser could not start before the end"
+
+
+def test_the_same_command_gives_the_same_bytes(model: str, clip: Path, tmp_path: Path) -> None:
+    arguments = ["--model", model, "--end", "0.2", "--seed", "3"]
+    assert run(["video", str(clip), str(tmp_path / "one.mp4"), *arguments]) == 0
+    assert run(["video", str(clip), str(tmp_path / "two.mp4"), *arguments]) == 0
+    assert clips.same(tmp_path / "one.mp4", tmp_path / "two.mp4")
+
+
+def test_pictures_and_back(model: str, clip: Path, tmp_path: Path) -> None:
+    pattern = str(tmp_path / "frames" / "%03d.png")
+    assert run(["video", str(clip), pattern, "--model", model, "--end", "0.2"]) == 0
+    assert [path.name for path in sorted((tmp_path / "frames").iterdir())] == [f"{n:03d}.png" for n in range(5)]
+    target = tmp_path / "again.mkv"
+    assert (
+        run(["video", str(tmp_path / "frames"), str(target), "--model", model, "--fps", "30", "--codec", "ffv1"]) == 0
+    )
+    stream = clips.stream(target)
+    assert stream["r_frame_rate"] == 30
+    assert (stream["codec_name"], stream["width"], stream["height"]) == ("ffv1", 96, 64)
+
+
+def test_from_a_pipe_to_a_pipe(model: str, clip: Path, tmp_path: Path) -> None:
+    sent = clips.ffmpeg("-i", clip, "-t", "0.2", "-f", "yuv4mpegpipe", "-")
+    command = [sys.executable, "-m", "lldiffusion", "video", "-", "-", "--model", model]
+    done = subprocess.run(command, input=sent, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    (tmp_path / "out.y4m").write_bytes(done.stdout)
+    assert len(clips.times(tmp_path / "out.y4m")) == 5
+    assert b"5 frames in" in done.stderr
+
+
+def test_ctrl_c_ends_a_live_input_and_keeps_it(model: str, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    endless = [
+        clips.program("ffmpeg"),
+        "-v",
+        "quiet",
+        "-re",
+        "-f",
+        "lavfi",
+        "-i",
+        clips.PATTERN,
+        "-f",
+        "yuv4mpegpipe",
+        "-",
+    ]
+    command = [sys.executable, "-m", "lldiffusion", "video", "-", str(target), "--model", model, "--piece", "0.2"]
+    with subprocess.Popen(endless, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as camera:
+        with subprocess.Popen(command, stdin=camera.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+            until = time.monotonic() + 60
+            while not (tmp_path / "out.mp4.parts" / "segment-00001.nut").exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            job.send_signal(signal.SIGINT)
+            out, error = job.communicate(timeout=60)
+        camera.kill()
+    assert job.returncode == 0, error.decode()
+    assert b"finishing the video" in error
+    assert len(clips.times(target)) == int(out.split()[0]) >= 10
+
+
+def test_nothing_is_overwritten_unasked(
+    model: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"precious")
+    arguments = ["video", str(clip), str(target), "--model", model, "--end", "0.1"]
+    assert run(arguments) == 2
+    assert "already there" in capsys.readouterr().err
+    assert target.read_bytes() == b"precious"
+    assert run([*arguments, "-y"]) == 0
+    assert len(clips.times(target)) == 3
+
+
+def test_an_unfinished_job_is_not_dropped_unasked(
+    model: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = ["video", str(clip), str(tmp_path / "out.mp4"), "--model", model, "--end", "0.4", "--piece", "0.2"]
+    with monkeypatch.context() as patch:
+        patch.setattr("lldiffusion.video.writing.outputs.assemble", interrupt)
+        assert run(arguments) == 130
+    assert "10 frames are finished and kept: go on with the same command and --resume" in capsys.readouterr().err
+    assert run(arguments) == 2
+    assert "an unfinished job" in capsys.readouterr().err
+    assert run([*arguments, "--resume", "--seed", "1"]) == 2
+    assert "seed was 0 and is 1" in capsys.readouterr().err
+    assert run([*arguments, "--resume"]) == 0
+    assert "(10 frames of earlier runs kept)" in capsys.readouterr().out
+    assert run([*arguments, "--resume"]) == 2
+    assert "out.mp4' is finished" in capsys.readouterr().err
+    assert len(clips.times(tmp_path / "out.mp4")) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{clip}", "{out}/no/out.mp4"], "does not exist"),
+        (["no-such.mp4", "{out}/out.mp4"], "no-such.mp4"),
+        (["{out}/text.mp4", "{out}/out.mp4"], "not a video that FFmpeg knows"),
+        (["{clip}", "{out}/out.avi"], "accepted are .mp4"),
+        (["{clip}", "{out}/out.mp4", "--codec", "libx256"], "did you mean 'libx265'?"),
+        (["{clip}", "{out}/out.mp4", "--codec", "h264_nvenc"], "h264_nvenc cannot write"),
+        (["{clip}", "{out}/out.mkv", "--codec", "ffv1", "--crf", "3"], "no quality setting"),
+        (["{clip}", "{out}/out.mp4", "--start", "0.5", "--end", "0.5"], "--end 0.5 is not after --start 0.5"),
+        (["{clip}", "{out}/out.mp4", "--start", "5"], "no frame from 5 s on in"),
+        (["{clip}", "{out}/out.mp4", "--start", "soon"], "time 'soon'"),
+        (["{clip}", "{out}/out.mp4", "--tile", "big"], "tile"),
+        (["{clip}", "{out}/out.mp4", "--model", "no-such-model"], "no-such-model"),
+        (["{clip}", "{out}/out.mp4", "--resume"], "nothing to resume"),
+        (["{clip}", "{out}/out.mp4", "--raw", "1x1,gray,1"], "--raw describes standard input"),
+        (["{clip}", "{out}/out.mp4", "--fps", "25"], "--fps is for pictures"),
+        (["{clip}", "{clip}", "-y"], "would replace the input"),
+        (["{clip}", "{out}/out.mp4", "--deinterlace", "yes"], "unknown way to deinterlace 'yes'"),
+        (["{clip}", "-", "--pipe", "avi"], "unknown pipe format 'avi'"),
+        (["{clip}", "{out}/%03d.png", "--crf", "3"], "--codec and --crf"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str], words: str, model: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.mp4").write_text("not a video\n" * 100)
+    before = clip.read_bytes()
+    given = [argument.format(clip=clip, out=tmp_path) for argument in arguments]
+    given += [] if "--model" in given else ["--model", model]
+    assert run(["video", *given]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert words in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["text.mp4"]
+    assert clip.read_bytes() == before
+
+
+def test_times() -> None:
+    assert seconds("12.5") == 12.5
+    assert seconds("1:30") == 90
+    assert seconds("1:02:03.5") == 3723.5
+    for wrong in ("", "-1", "1:2:3:4", "nan", "inf", "1:-5"):
+        with pytest.raises(LLDiffusionError, match="give seconds"):
+            seconds(wrong)
+
+
+def test_a_browser_plays_it(model: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    clips.ffmpeg("-f", "lavfi", "-i", f"{clips.PATTERN}:duration=2", *clips.X264, source)
+    assert run(["video", str(source), str(target), "--model", model]) == 0
+    page = tmp_path / "page.html"
+    page.write_text("<!doctype html><meta charset=utf-8><title>v</title><video src=out.mp4 muted></video>")
+    with browsing("--autoplay-policy=no-user-gesture-required") as browser:
+        browser.open(page)
+        played = browser.run(
+            "const video = document.querySelector('video');"
+            "return new Promise(done => {"
+            "  video.onended = () => done({time: video.currentTime, width: video.videoWidth,"
+            "    frames: video.getVideoPlaybackQuality().totalVideoFrames});"
+            "  video.onerror = () => done({error: video.error.message});"
+            "  video.play().catch(error => done({error: String(error)}));"
+            "});"
+        )
+        assert browser.problems() == []
+    assert "error" not in played, played
+    assert played["time"] == pytest.approx(2, abs=0.1)
+    assert played["width"] == 96
+    assert played["frames"] > 20

@@ -1,0 +1,1 @@
+"""What several test files share: small models, pictures, clips, and stand-ins for engines and GPUs."""
