@@ -80,7 +80,7 @@ class Denoiser(nn.Module):
         toned = base = tone(y, self.tone)
         seen = [x_t, toned, c]
         if level is not None:
-            lift = log_gain(y, level, whole(len(y), y) if window is None else window, exposure)
+            lift = log_gain(y, level, whole(y.shape[0], y) if window is None else window, exposure)
             base = lit_by(y, lift)
             seen.append(base)
         prediction = self.net(torch.cat(seen, dim=1), features, t)
