@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lldiffusion.config import DataConfig
 from lldiffusion.data.dataset import Source, load_bytes
