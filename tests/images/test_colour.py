@@ -19,7 +19,7 @@ from skimage import data
 from lldiffusion.cli import run
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import Image, read_image, to_uint8, write_image
-from lldiffusion.images.icc import SRGB_CURVE, Curve, make_profile, power, shaper_of
+from lldiffusion.images.icc import SRGB_CURVE, Curve, make_profile, power, shaper_of, tags_of
 from support.toy import toy_bundle
 
 Pixels = NDArray[np.float64]
@@ -262,6 +262,8 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "cut short": lambda icc: icc[:200],
     "no profile": lambda icc: b"x" * 300,
     "CMYK": lambda icc: icc[:16] + b"CMYK" + icc[20:],
+    "span no colours": lambda icc: icc.replace(tags_of(icc)["rXYZ"], b"XYZ ".ljust(20, b"\0")),
+    "falls": lambda icc: icc.replace(tags_of(icc)["rTRC"], b"curv" + bytes(4) + b"\0\0\0\2\xff\xff\0\0" + bytes(24)),
     "lacks": lambda icc: icc.replace(b"gXYZ", b"zzzz"),
 }
 
