@@ -152,6 +152,18 @@ def test_an_unchanged_picture_comes_back_to_its_numbers(tmp_path: Path, name: st
     assert np.abs(was - now).max() <= (0 if bits == 8 else 60)  # float32 near black, under a steep curve
 
 
+def test_strips_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lldiffusion.images import colour
+
+    numbers = np.random.default_rng(0).random((50, 40, 3)).astype(np.float32)
+    whole, beyond = colour.to_srgb(numbers, PROFILES["ProPhoto"])
+    monkeypatch.setattr(colour, "STRIP", 300)
+    strips, parts = colour.to_srgb(numbers, PROFILES["ProPhoto"])
+    np.testing.assert_array_equal(strips, whole)
+    assert beyond is not None and parts is not None and np.array_equal(beyond.places, parts.places)
+    np.testing.assert_allclose(colour.from_srgb(strips, PROFILES["ProPhoto"], parts), numbers, atol=1e-3)
+
+
 def test_srgb_stays_on_its_path_to_the_byte(tmp_path: Path) -> None:
     """Under any profile that means sRGB, or none: the numbers are not touched, the profile stays."""
     littlecms_srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
