@@ -152,6 +152,17 @@ def test_an_unchanged_picture_comes_back_to_its_numbers(tmp_path: Path, name: st
     assert np.abs(was - now).max() <= (0 if bits == 8 else 60)  # float32 near black, under a steep curve
 
 
+def test_a_sequence_of_pictures_is_read_as_srgb_too(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from lldiffusion.video.reading.image_sequence import ImageSequenceSource
+
+    for name in ("AdobeRGB", "ProPhoto"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "1.tif", encoded(name, PHOTO), PROFILES[name], 16)
+        (frame,) = ImageSequenceSource(str(tmp_path / name)).frames()
+        assert np.abs(to_uint8(frame.pixels).astype(int) - PHOTO).max() <= 1
+
+
 def test_strips_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     from lldiffusion.images import colour
 
