@@ -25,7 +25,6 @@ import typer
 from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from lldiffusion.data.simulate import LowLight, simulate
@@ -33,6 +32,7 @@ from lldiffusion.engines import DEFAULT_MODEL, Enhancer
 from lldiffusion.engines.allocator import keep_freed_memory
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.video import ClipScore, measure_video
+from lldiffusion.progress import progress_bar
 from lldiffusion.video import Frame, VideoEnhancer, VideoSource
 
 from .program import run_program
@@ -181,7 +181,8 @@ def main(
     with Enhancer.open(model) as enhancer:
         cameras, total = range(seed, seed + draws), len(clips) * draws * len(WOBBLES) * len(ways)
         runs = (result for clip in clips for result in run_clip(enhancer, clip, frames, cameras, ways))
-        results = list(track(runs, "clips", total, console=Console(stderr=True)))
+        with progress_bar() as bar:
+            results = list(bar.track(runs, total, description="clips"))
         about = enhancer.info()
     show(results, Console())
     typer.echo(f"model {model}: {', '.join(f'{name} {value}' for name, value in list(about.items())[:6])}; seed {seed}")

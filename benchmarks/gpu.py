@@ -72,8 +72,9 @@ def part_versions(plan: Plan) -> Table:
 
 def part_ceilings(plan: Plan) -> Table:
     """The machine's limits, and what each model needs at each size."""
+    seconds = 0.3 if plan.rehearse else 3.0
     rates = [
-        asdict(measure_ceilings(plan.device, precision, len(allowed_cpus()), 3.0, plan.rehearse))
+        asdict(measure_ceilings(plan.device, precision, len(allowed_cpus()), seconds, plan.rehearse))
         for precision in PRECISIONS
     ]
     work = []

@@ -13,10 +13,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lldiffusion.bounds import check_bounds
+from lldiffusion.documents import read_json, read_toml
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.tables import build, merge, override
 
-PRESETS = ("tiny", "fast", "paper", "paper-v2")
+PRESETS = ("tiny", "tiny-lol", "fast", "paper", "paper-v2")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class EncoderConfig:
     spectral_norm: bool = True  # of the pyramid, head and ladder convolutions
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.norm, ("instance", "none"), "encoder norm")
         if len(self.ladder) != len(self.ladder_scales):
             raise LLDiffusionError("model.encoder: 'ladder' and 'ladder_scales' must have the same length")
@@ -49,25 +52,41 @@ class UNetConfig:
     attention_up: tuple[int, ...] = (2,)
     attention_pool: int = 1  # side of the squares that keys and values are averaged over: 1, or 2 for large images
     patch: int = 1  # pixel-unshuffle factor of the stem: the first level works at 1/patch
-    norm: str = "group"  # "group": GroupNorm over the image; "pixel": over the channels of each pixel
+    norm: str = "group"  # "group": GroupNorm over the image; "pixel": over the channels of each pixel; "none": a
+    # plain U-Net of convolutions alone (`model.plain`): no attention, tiles agree with the whole, made for runtimes
+    activation: str = "silu"  # of the residual blocks: "silu" or "relu"; with norm "none"
     groups: int = 32  # of "group"
     channel_attention: bool = True  # reweights [h, E_i] after concatenation
     middle_time: bool = True  # the middle blocks receive the timestep (the authors' never do)
     gain: bool = False  # denoiser of x0: predict offset and gain of every pixel, x0 = offset + gain * tone(y);
     # with model.level, x0 = offset + gain * brightened y
-    polish: int = 0  # with gain: channels of a last residual at full resolution, which sees across the patches; 0: none
+    refine: int = 0  # with gain: channels of a last residual at full resolution, which sees across the patches; 0: none
 
     def __post_init__(self) -> None:
-        choose(self.norm, ("group", "pixel"), "U-Net norm")
+        check_bounds(self)
+        choose(self.norm, ("group", "pixel", "none"), "U-Net norm")
+        choose(self.activation, ("silu", "relu"), "U-Net activation")
         choose(self.block_type, ("res", "naf"), "U-Net block")
+        self._check_plain()
         if self.attention_pool not in (1, 2):  # the coarsest level of a picture is a multiple of 2, of nothing more
             raise LLDiffusionError(f"attention_pool {self.attention_pool}: accepted are 1 and 2")
-        if self.polish and not self.gain:
+        if self.refine and not self.gain:
             raise LLDiffusionError(
-                "model.denoiser.polish smooths offset + gain * y: it needs model.denoiser.gain = true"
+                "model.denoiser.refine smooths offset + gain * y: it needs model.denoiser.gain = true"
             )
         if self.norm == "group" and self.channels % self.groups:
             raise LLDiffusionError(f"channels {self.channels} is not a multiple of groups {self.groups}")
+
+    def _check_plain(self) -> None:
+        """Norm "none" is convolutions alone: what looks at the whole picture, and what needs a norm, is refused."""
+        whole = self.attention_down or self.attention_up or self.channel_attention or self.block_type != "res"
+        if self.norm == "none" and whole:
+            raise LLDiffusionError(
+                "norm 'none' is a plain U-Net of convolutions: set attention_down = [], attention_up = [], "
+                "channel_attention = false and block_type = 'res'"
+            )
+        if self.norm != "none" and self.activation != "silu":
+            raise LLDiffusionError(f"activation '{self.activation}' needs norm = 'none': with norms it is SiLU")
 
 
 @dataclass(frozen=True)
@@ -75,13 +94,22 @@ class ModelConfig:
     """The network: encoder, denoiser and the training-only DGNET."""
 
     tone: str = "none"  # curve applied to y inside the networks: "none", or "log", which spreads the darks
-    level: bool = False  # a global brightness, guessed from the whole image, that the denoiser obeys
+    level: str = "none"  # how y is brightened for the denoiser: "none", or "grid": log-gain by place and brightness,
+    # made once from the whole picture (`model.level`)
+    white: float = 0.0  # with a level: brightened value (1: white) that 1 % of a picture may newly reach; the guessed
+    # level is lowered to keep to it, so that lamps do not burn; 0: no limit
+    rest: float = 0.0  # with a level and gain: pixels whose log2 gain is below this fade into y, and so does a picture
+    # whose mean shall change by less than a third of it; 0: never
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     denoiser: UNetConfig = field(default_factory=lambda: UNetConfig(middle_time=False))
     degrader: UNetConfig = field(default_factory=lambda: UNetConfig(channels=32))
 
     def __post_init__(self) -> None:
         choose(self.tone, ("none", "log"), "tone curve")
+        choose(self.level, ("none", "grid"), "level")
+        for name in ("white", "rest"):
+            if getattr(self, name) < 0:
+                raise LLDiffusionError(f"model.{name} is {getattr(self, name)}: 0 (off) or more is needed")
         self.check_grids("denoiser")
 
     def check_grids(self, name: str) -> None:
@@ -120,6 +148,7 @@ class DiffusionConfig:
     prediction: str = "eps"  # "eps", "x0" or "v"
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.schedule, ("linear", "cosine"), "noise schedule")
         choose(self.prediction, ("eps", "x0", "v"), "prediction type")
         if self.zero_terminal_snr and self.prediction == "eps":
@@ -138,10 +167,9 @@ class SamplingConfig:
     clip: bool = False  # clip x0 to [-1, 1] at every step
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.sampler, ("ddim", "dpm++", "euler"), "sampler")
         choose(self.spacing, ("leading", "trailing"), "timestep spacing")
-        if self.steps < 1:
-            raise LLDiffusionError(f"sampling.steps is {self.steps}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -151,21 +179,33 @@ class DataConfig:
     pairs: tuple[str, ...] = ()  # folders in any layout of `lldiffusion.data.layouts`
     normal: tuple[str, ...] = ()  # folders of normal-light photographs for simulated pairs
     weights: tuple[float, ...] = ()  # draw probability of each folder (pairs, then normal); empty: by image count
-    include: tuple[str, ...] = ()  # optional text files naming the pairs to keep, one a line, for `pairs` folders
+    include: tuple[str, ...] = ()  # optional text files naming the pairs to keep, one a line: NAME, which keeps it in
+    # every folder, or FOLDER/NAME (FOLDER: the last part of its path), which restricts that folder alone
+    held_out: tuple[str, ...] = ()  # text files naming the validation pairs, one FOLDER/NAME a line: write them by
+    # scene, so that no view of a scene is on both sides; they take the place of `validation`
+    never: tuple[str, ...] = ()  # text files naming pairs that are left out of training and of validation
     validation: int = 8  # pairs held out of the first `pairs` folder: its last names, so that a burst stays on one side
     crop: int = 128  # side of a training crop in pixels
     crops_per_image: int = 1  # crops drawn from each image of a batch
+    part_min: float = 1.0  # smallest part of each side of a picture that stands for the whole (model.level sees it)
     scale_min: float = 1.0  # smallest random resize before cropping (1: never resized)
     expose: float = 0.0  # random exposure change of the low image, +- this many stops
     simulated_share: float = 0.0  # share of `pairs` samples whose low image is simulated from the normal one
+    as_is: float = 0.0  # share of the simulated samples that need nothing: the low image is the normal one
+    uneven: float = 0.0  # share of the other simulated samples whose light is uneven (lamps, windows, backlight)
     cast: float = 0.0  # random gain of each channel of the low image, in [1 - cast, 1 + cast]
     gamma: float = 0.0  # random gamma of the low image, exponent in [1 - gamma, 1 + gamma]
     stops: tuple[float, ...] = (5.6, 7.3)  # light that simulated low images lose, in stops: (least, most)
     rough: float = 0.0  # extra noise of half the low images: standard deviation up to this many 1/255, by photons too
     offset: float = 0.0  # black level of each channel of the low image moved by up to this many 1/255, either way
+    saturate: float = 0.0  # half the pictures: chroma of both images times a factor in [1 - saturate, 1 + 2 saturate]
+    recolor: float = (
+        0.0  # share of the simulated samples whose channels are permuted, so that no colour is the usual one
+    )
     target_expose: float = 0.0  # random exposure change of half the normal images, +- this many stops (model.level)
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.weights and len(self.weights) != len(self.pairs) + len(self.normal):
             raise LLDiffusionError("data.weights must name one weight for each folder of data.pairs and data.normal")
         if len(self.stops) != 2 or not 0 <= self.stops[0] <= self.stops[1]:
@@ -183,6 +223,14 @@ class LossConfig:
     l1: float = 0.0  # L1 of x0 on [-1, 1]; x0 and v only
     ssim: float = 0.0  # 1 - SSIM of x0; x0 and v only
     brightness: float = 0.0  # L1 between per-image channel means of x0; x0 and v only
+    aligned: float = 0.0  # L1 of x0 after the colour transform that fits it best to the normal image; x0 and v only
+    thumbnail: float = 0.0  # L1 of the brightened reduced picture against the normal one; model.level only
+    perceptual: float = 0.0  # distance of VGG features of x0, in stage 2 alone (it halves the speed); x0 and v only
+    perceptual_weights: str = ""  # of that VGG16: a .pth or .safetensors file of its convolutions
+    perceptual_crop: int = 128  # side of the part of each crop that is compared, in pixels
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -197,7 +245,8 @@ class TrainConfig:
     enhance_lr: float = 1e-4  # of stage 2
     weight_decay: float = 0.0
     beta2: float = 0.999  # Adam
-    schedule: str = "constant"  # of the learning rate: "constant", "cosine" or "multistep"
+    schedule: str = "constant"  # of the learning rate: "constant", "cosine", "multistep", or "cooldown": constant in
+    # stage 1 and a cosine in stage 2
     milestones: tuple[int, ...] = ()  # optimiser steps at which "multistep" halves the rate
     warmup: int = 0  # steps of linear warm-up
     clip_grad: float = 0.0  # largest gradient norm; 0: no clipping
@@ -211,11 +260,9 @@ class TrainConfig:
     compile: bool = False  # torch.compile the training step
 
     def __post_init__(self) -> None:
-        choose(self.schedule, ("constant", "cosine", "multistep"), "learning-rate schedule")
+        check_bounds(self)
+        choose(self.schedule, ("constant", "cosine", "multistep", "cooldown"), "learning-rate schedule")
         choose(self.precision, ("no", "bf16", "fp16"), "training precision")
-        for name in ("batch", "accumulate", "save_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise LLDiffusionError(f"train.{name} is {getattr(self, name)}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -241,6 +288,7 @@ class ParityConfig:
         for name, value in asdict(self).items():
             if not value > 0:
                 raise LLDiffusionError(f"parity.{name} is {value}: a positive number is needed")
+        check_bounds(self)
 
     def of(self, precision: str) -> Thresholds:
         """The thresholds of "fp32", "fp16" or "bf16"."""
@@ -290,13 +338,32 @@ def change_config(config: Config, file: Path | None, overrides: list[str] | tupl
 
 def config_from_dict(table: dict[str, Any]) -> Config:
     """Build a `Config` from nested dictionaries as TOML or JSON give them."""
-    return build(Config, table, "")
+    return build(Config, _renewed(table), "")
+
+
+def _renewed(table: dict[str, Any]) -> dict[str, Any]:
+    """`table` with the names of version 0.1 made today's: the level was true or false, `refine` was `polish`."""
+    model = table.get("model")
+    if not isinstance(model, dict):
+        return table
+    model = dict(model)
+    if model.get("level") is True:
+        raise LLDiffusionError(
+            "model.level = true is a model of version 0.1, whose one global gain is gone: train it again with "
+            "model.level = 'grid', or use it with lldiffusion 0.1"
+        )
+    if model.get("level") is False:
+        model["level"] = "none"
+    for name in ("denoiser", "degrader"):
+        if isinstance(unet := model.get(name), dict) and "polish" in unet:
+            model[name] = {"refine" if key == "polish" else key: value for key, value in unet.items()}
+    return table | {"model": model}
 
 
 def _read(source: str) -> dict[str, Any]:
     if source in PRESETS:
         text = (resources.files("lldiffusion") / "presets" / f"{source}.toml").read_text(encoding="utf-8")
-        return tomllib.loads(text)
+        return _based(tomllib.loads(text))
     path = Path(source)
     if not path.is_file():
         if path.suffix == ".toml" or "/" in source:
@@ -305,9 +372,13 @@ def _read(source: str) -> dict[str, Any]:
             )
         choose(source, PRESETS, "preset (and there is no file of that name)")
     try:
-        text = path.read_text(encoding="utf-8")
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:  # TOML, JSON and UTF-8 errors alike
+        table = read_json(path) if path.suffix == ".json" else read_toml(path)
+    except LLDiffusionError as error:
         raise LLDiffusionError(f"'{source}' is not a readable configuration: {error}") from error
+    return _based(table)
+
+
+def _based(table: dict[str, Any]) -> dict[str, Any]:
+    """`table` laid over the preset that it starts from, if it names one."""
     base = table.pop("preset", None)
     return table if base is None else merge(_read(choose(str(base), PRESETS, "preset")), table)

@@ -22,13 +22,17 @@ from statistics import fmean, median
 
 import typer
 
+from lldiffusion.bundle import Bundle
+from lldiffusion.bundle.find import find_model
 from lldiffusion.engines import DEFAULT_MODEL, Enhancer
 from lldiffusion.engines.allocator import keep_freed_memory
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.lpips import lpips_at_hand
 from lldiffusion.evaluation.measure import EvaluationCase, Instruments, Method, measure
 from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
+from lldiffusion.hashing import sha256_of
 from lldiffusion.images import read_image, to_uint8
+from lldiffusion.progress import progress_bar
 
 from ..markdown import table_lines
 from ..program import run_program
@@ -99,16 +103,11 @@ class PictureScore:
 
 
 def measure_all(
-    sets: Sequence[DataSet],
-    methods: dict[str, Method],
-    tools: Instruments,
-    sheet: Sheet,
-    say: Callable[[str], None] = lambda text: None,
+    sets: Sequence[DataSet], methods: dict[str, Method], tools: Instruments, sheet: Sheet
 ) -> Iterator[PictureScore]:
     """Every method on every picture; all methods of a picture before the next.  Dark pictures go on the sheet."""
     for data in sets:
-        for number, case in enumerate(data.cases, start=1):
-            say(f"{data.name}, {number} of {len(data.cases)}")
+        for case in data.cases:
             if data.kind == "pictures":
                 sheet.add(to_uint8(read_image(case.source).pixels))
             for name, method in methods.items():
@@ -197,9 +196,12 @@ def main(
         if len(opened) < len(chosen):
             raise LLDiffusionError(f"models {', '.join(chosen)}: two have the same name, and would share a row")
         methods: dict[str, Method] = {**CLASSICAL, **opened}
-        facts = [*_about(opened), f"LPIPS: {tools.lpips if isinstance(tools.lpips, str) else tools.lpips.definition}"]
+        facts = [
+            *_about(chosen, opened),
+            f"LPIPS: {tools.lpips if isinstance(tools.lpips, str) else tools.lpips.definition}",
+        ]
         shown = Sheet(across=1 + len(methods))
-        scores = list(measure_all(sets, methods, tools, shown, lambda text: typer.echo(text, err=True)))
+        scores = list(_under_a_bar(measure_all(sets, methods, tools, shown), sets, len(methods)))
         page = to_markdown(sets, list(methods), scores, facts)
         written = [write_result(out / "quality.json", to_dict(sets, list(methods), scores, facts), page)]
         if sheet is not None:
@@ -209,13 +211,30 @@ def main(
     typer.echo(f"written: {', '.join(map(str, written))}")
 
 
-def _about(opened: dict[str, Enhancer]) -> Iterator[str]:
-    for name, enhancer in opened.items():
+def _under_a_bar(scores: Iterator[PictureScore], sets: Sequence[DataSet], methods: int) -> Iterator[PictureScore]:
+    """The same scores; a bar tells how far the measuring is."""
+    with progress_bar(note=True) as bar:
+        task = bar.add_task("measuring", total=methods * sum(len(data.cases) for data in sets), note="")
+        for score in scores:
+            yield score
+            bar.update(task, advance=1, note=f"{score.data}, {score.picture}")
+
+
+def _about(models: Sequence[str], opened: dict[str, Enhancer]) -> Iterator[str]:
+    for model, (name, enhancer) in zip(models, opened.items(), strict=True):
         found = enhancer.info()
         shown = [
             f"{key} {found[key]}" for key in ("backend", "device", "precision", "steps", "sampler") if key in found
         ]
-        yield f"{name}: {', '.join(shown)}, seed {enhancer.seed}"
+        yield f"{name}: weights sha256 {_weights(model)}, {', '.join(shown)}, seed {enhancer.seed}"
+
+
+def _weights(model: str) -> str:
+    """SHA-256 of a model's weights: names stay while weights change."""
+    place = find_model(model)
+    if (place / "model.safetensors").is_file():
+        return sha256_of(place / "model.safetensors")
+    return Bundle.open(place).manifest.weights_sha256
 
 
 if __name__ == "__main__":

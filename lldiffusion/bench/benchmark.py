@@ -77,7 +77,8 @@ class _Benchmark:
     scaling: list[Scaling] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.begin, self.date = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+        self.begin = time.monotonic()
+        self.date = datetime.now(UTC).isoformat(timespec="seconds")
         self.device = self.settings.device
         if self.device == "auto":
             self.device = "cpu" if driver().problem else "cuda:0"

@@ -72,13 +72,20 @@ def count(config_json: str, height: int, width: int, batch: int) -> Cost:
 def _count(config: Config, height: int, width: int, batch: int) -> Cost:
     import torch
 
+    from lldiffusion.engines.level import COLUMNS, ROWS
     from lldiffusion.model import LLDiffusion, fold_spectral_norm
 
     model = fold_spectral_norm(LLDiffusion(config, with_degrader=False)).eval().requires_grad_(False).to("meta")
     y = torch.empty(batch, 3, height, width, device="meta")
+    window, zero = torch.empty(batch, 4, device="meta"), torch.zeros(1, device="meta")
     with torch.no_grad():  # inference mode would hide convolutions behind composite operators
         once, features = _heavy_operators(lambda: model.encoder(y))
-        step, _ = _heavy_operators(lambda: model.denoiser(y, y, y, torch.zeros(1, device="meta"), features))
+        level = None
+        if model.level is not None:
+            thumbnail = torch.empty(batch, 3, ROWS, COLUMNS, device="meta")
+            head, level = _heavy_operators(lambda: model.level(thumbnail))
+            once += head
+        step, _ = _heavy_operators(lambda: model.denoiser(y, y, y, zero, features, level, window))
     return Cost(once, step)
 
 

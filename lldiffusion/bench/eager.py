@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class AuthorsEngine(PlainEngine):
 
     def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:
         low = conditions.low
-        computed = Conditions(low, super().color_map(low), super().encode(low))
+        computed = replace(conditions, color_map=super().color_map(low), features=super().encode(low))
         return super().step(x, computed, step, previous)
 
 
@@ -88,11 +89,20 @@ class CudaGraphEngine(HalfEngine):
         self._key: Any = None
         self._graph: Any = None
 
-    def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None = None) -> Floats:
+    def sample(
+        self,
+        low: Floats,
+        steps: tuple[Step, ...],
+        noise: Floats,
+        progress: Progress | None = None,
+        level: Array | None = None,
+        window: Array | None = None,
+    ) -> Floats:
+        given = {"low": low, "noise": noise} | ({} if level is None else {"level": level, "window": window})
         if self._key != (low.shape, steps):
-            self._capture(low, steps, noise)
-        self._low.copy_(torch.from_numpy(low))
-        self._noise.copy_(torch.from_numpy(noise))
+            self._capture(given, steps)
+        for name, values in given.items():
+            self._inputs[name].copy_(torch.as_tensor(values))
         self._graph.replay()
         return self.numpy(self._output)
 
@@ -100,16 +110,23 @@ class CudaGraphEngine(HalfEngine):
         """Always whole."""
         return None
 
-    def _capture(self, low: Floats, steps: tuple[Step, ...], noise: Floats) -> None:
-        self._key, self._graph, self._output = (low.shape, steps), None, None
-        self._low, self._noise = self._tensor(low).clone(), self._tensor(noise).clone()
-        zeros = self._tensor(np.zeros_like(noise))
+    def _capture(self, given: dict[str, Array], steps: tuple[Step, ...]) -> None:
+        self._key = (given["low"].shape, steps)
+        self._graph = None
+        self._output = None
+        self._inputs = {name: self._plain(values).clone() for name, values in given.items()}
+        zeros = self._tensor(np.zeros_like(given["noise"]))
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # cuDNN chooses its kernels before the capture
             for _ in range(2):
-                self.denoise(self.conditions(self._low), steps, self._noise, zeros)
+                self._loop(steps, zeros)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._output = self.denoise(self.conditions(self._low), steps, self._noise, zeros)
+            self._output = self._loop(steps, zeros)
+
+    def _loop(self, steps: tuple[Step, ...], zeros: Array) -> Array:
+        inputs = self._inputs
+        conditions = self.conditions(inputs["low"], inputs.get("level"), inputs.get("window"))
+        return self.denoise(conditions, steps, inputs["noise"], zeros)

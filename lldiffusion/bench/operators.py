@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lldiffusion.bundle import Bundle
+from lldiffusion.bundle import LEVEL, Bundle
 from lldiffusion.engines.backends.base import Conditions, Floats
 from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs, threads
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine, import_onnxruntime
+from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.engines.pixels import pad_to_multiple
 from lldiffusion.engines.sampler import make_noise, plan_steps
 
@@ -74,8 +75,11 @@ def _denoiser_feeds(bundle: Bundle, width: int, height: int) -> dict[str, Floats
     """Inputs of the denoiser's first step, float32, for a grey picture of this size."""
     config, engine = bundle.config, OnnxRuntimeEngine(bundle.graphs("fp32"), "fp32")
     low = pad_to_multiple(np.full((1, 3, height, width), -0.9, np.float32), config.model.size_multiple)
+    level = window = None
+    if LEVEL in bundle.graphs("fp32"):
+        level, window = engine.numpy(engine.level(thumbnail_of(low))), np.array([[0, 0, 1, 1]], np.float32)
     features = tuple(map(engine.numpy, engine.encode(low)))
-    conditions = Conditions(low, engine.numpy(engine.color_map(low)), features)
+    conditions = Conditions(low, engine.numpy(engine.color_map(low)), features, level, window)
     step = plan_steps(config)[0]
     moving = {"x_t": make_noise(0, low.shape), "x0_previous": np.zeros_like(low)}
     return moving | condition_inputs(conditions) | step_inputs(step)

@@ -66,6 +66,9 @@ class StagedEngine(Engine):
         self._spans = spans
         self._settle = settle
 
+    def level(self, thumbnail: Array) -> Array:
+        return self._mark("encoder", lambda: self._engine.level(thumbnail))
+
     def encode(self, low: Array) -> tuple[Array, ...]:
         return self._mark("encoder", lambda: self._engine.encode(low))
 

@@ -5,7 +5,19 @@ of TensorRT engines.  A bundle is a download: every file is checked against the 
 """
 
 from .core import Bundle, Draft, finish
-from .engine_cache import EngineKey
-from .manifest import GRAPHS, MANIFEST, PRECISIONS, SCHEMA, Manifest
+from .engine_key import EngineKey
+from .manifest import GRAPHS, LEVEL, MANIFEST, PRECISIONS, SCHEMA, Manifest, graphs_of
 
-__all__ = ["GRAPHS", "MANIFEST", "PRECISIONS", "SCHEMA", "Bundle", "Draft", "EngineKey", "Manifest", "finish"]
+__all__ = [
+    "GRAPHS",
+    "LEVEL",
+    "MANIFEST",
+    "PRECISIONS",
+    "SCHEMA",
+    "Bundle",
+    "Draft",
+    "EngineKey",
+    "Manifest",
+    "finish",
+    "graphs_of",
+]

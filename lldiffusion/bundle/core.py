@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,13 +10,16 @@ from typing import Any
 
 from lldiffusion.atomic import new_path, remove
 from lldiffusion.config import Config, config_from_dict
+from lldiffusion.documents import read_json
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.lock import exclusive
+from lldiffusion.tables import build
 
 from .archive import SUFFIX, pack, unpack
-from .engine_cache import EngineFile, EngineKey, list_engines, write_engine
+from .engine_cache import EngineFile, list_engines, write_engine
+from .engine_key import EngineKey
 from .files import ENGINES, check_folder, record, walk
-from .manifest import MANIFEST, Manifest, parse_manifest, read_manifest
+from .manifest import MANIFEST, Manifest, ShippedEngine, parse_manifest, read_manifest
 from .onnx_external import external_files
 
 
@@ -146,10 +148,7 @@ def finish(draft: Draft) -> None:
     (draft.folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 
-def _shipped_engines(folder: Path, names: list[str]) -> list[dict[str, Any]]:
+def _shipped_engines(folder: Path, names: list[str]) -> list[ShippedEngine]:
     """Engines put into a draft with `write_engine` travel with the bundle."""
-    found = [name for name in names if name.endswith(".engine")]
-    return [
-        {"file": name, "key": json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["key"]}
-        for name in found
-    ]
+    sidecars = {name: read_json(folder / f"{name}.json") for name in names if name.endswith(".engine")}
+    return [ShippedEngine(name, build(EngineKey, body.get("key"), "key")) for name, body in sidecars.items()]

@@ -16,7 +16,7 @@ from .options import Device, Overwrite
 
 if TYPE_CHECKING:
     from lldiffusion.bench.compare import Change, Comparison
-    from lldiffusion.bench.record import BenchResult, Measurement
+    from lldiffusion.bench.record import BenchResult
     from lldiffusion.bench.settings import Settings
 
 RESULT = "bench.json"
@@ -169,6 +169,8 @@ def _show_comparison(comparison: Comparison) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
+    from lldiffusion.bench.report.tables import work_label
+
     table = Table(Column("backend", no_wrap=True), box=None, header_style="bold")
     for head in ("old ms", "new ms", "change", "counts from"):
         table.add_column(head, justify="right", no_wrap=True)
@@ -176,7 +178,7 @@ def _show_comparison(comparison: Comparison) -> None:
     work = None
     for change in comparison.changes:
         row = change.new
-        if work != (work := _work(row)):
+        if work != (work := work_label(row)):
             table.add_row(f"[dim]{escape(work)}[/dim]")
         table.add_row(*_cells(change))
     console = Console()
@@ -185,11 +187,6 @@ def _show_comparison(comparison: Comparison) -> None:
         console.print(f"note: {note}", markup=False)
     worse = len(comparison.regressions)
     console.print(f"{worse} of {len(comparison.changes)} became slower or worse" if worse else "nothing became slower")
-
-
-def _work(row: Measurement) -> str:
-    batch = f", batch {row.batch}" if row.batch > 1 else ""
-    return f"{row.model}, {row.size}{batch}, {row.steps} step{'s' * (row.steps != 1)}"
 
 
 def _cells(change: Change) -> tuple[str, ...]:

@@ -52,12 +52,12 @@ def build(
 
 def build_with_progress(bundle: Bundle, flavour: str, **arguments: Any) -> None:
     """Build the engines of a bundle with a bar for each graph; Ctrl-C leaves the finished ones and no half one."""
-    from lldiffusion.bundle import GRAPHS
+    from lldiffusion.bundle import graphs_of
     from lldiffusion.export.build import build_engines
     from lldiffusion.progress import progress_bar
 
     bar = progress_bar("percent")
-    tasks = {graph: bar.add_task(f"{flavour} {graph}", total=1.0) for graph in GRAPHS}
+    tasks = {graph: bar.add_task(f"{flavour} {graph}", total=1.0) for graph in graphs_of(bundle.config)}
 
     def progress(graph: str, share: float) -> None:
         bar.start()  # only now: a refusal stays one line

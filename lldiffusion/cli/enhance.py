@@ -52,7 +52,9 @@ def enhance(
     tile: Tile = "auto",
     exposure: Exposure = 0.0,
     match: Path | None = typer.Option(None, help="Make the results as bright, on average, as this picture."),
-    samples: int = typer.Option(1, min=1, help="Average this many samples, each from noise of its own."),
+    samples: int = typer.Option(
+        1, min=1, help="Average this many samples, each from noise of its own; several need several --steps."
+    ),
     save_spread: bool = typer.Option(
         False, "--save-spread", help="Save NAME.spread.png: where the samples differ (white: 0.1 of the range)."
     ),
@@ -121,7 +123,17 @@ def _enhance_all(
         return {}
     keep_freed_memory()
     with Enhancer.open(**engine) as enhancer:
+        _check_samples(enhancer, options.samples)
         return _run(enhancer, batch.jobs, options, quiet, verbose)
+
+
+def _check_samples(enhancer: Enhancer, samples: int) -> None:
+    """One step from pure noise gives the picture that is likeliest, whatever the noise: there is nothing to compare."""
+    if samples > 1 and len(enhancer.steps) == 1:
+        raise LLDiffusionError(
+            f"--samples {samples}: model '{enhancer.config.name}' makes its picture in one step, and samples of one "
+            "step do not differ: add e.g. --steps 4"
+        )
 
 
 def _summary(batch: Batch, failed: dict[Path, str], out: str) -> str:

@@ -32,7 +32,7 @@ def inspect(
 
 
 def brief(table: dict[str, Any]) -> dict[str, Any]:
-    """For the screen: of a bundle's parity the worst size of every graph, and how many nodes stay float32 and why."""
+    """The table for the screen: of a bundle's parity the worst size of every graph, and which nodes stay float32."""
     parity = table.get("parity")
     if not parity:
         return table
@@ -43,7 +43,9 @@ def brief(table: dict[str, Any]) -> dict[str, Any]:
         name: {"dB": f"{row['psnr']:.1f}", "largest error": f"{row['max_error']:.1e}", "at": row["size"]}
         for name, row in worst.items()
     }
-    islands = {file: dict(Counter(node["reason"] for node in nodes)) for file, nodes in parity["islands"].items()}
+    islands = {
+        file: dict(Counter(node.get("reason", "") for node in nodes)) for file, nodes in parity["islands"].items()
+    }
     rest = {"passed": parity["passed"], "thresholds": parity["thresholds"], "notes": parity["notes"]}
     return table | {"parity": rest | {"worst": dict(sorted(shown.items())), "float32 nodes": islands}}
 

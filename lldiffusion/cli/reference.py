@@ -18,8 +18,8 @@ from . import VERBS, load_verb
 HEAD = """# The commands of `lldiff`
 
 Made from the commands by `python -m lldiffusion.cli.reference`; do not change it by hand.
-`lldiff VERB --help` says the same in the terminal.  Exit codes: 0 done, 1 checked and found wanting
-(`bench compare`, `doctor`), 2 a mistake that the message explains, 130 stopped by Ctrl-C.
+`lldiff VERB --help` says the same in the terminal.  Exit codes: 0 done; 1 some files failed (`enhance`), or checked and
+found wanting (`bench compare`, `doctor`); 2 a mistake that the message explains; 130 stopped by Ctrl-C.
 Text in square brackets is what happens without the option.
 """
 

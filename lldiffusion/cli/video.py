@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.errors import LLDiffusionError, choose
 
 from .options import Backend, Device, Exposure, Model, Overwrite, Precision, Sampler, Seed, Steps, Tile, parse_tile
 
@@ -60,6 +60,7 @@ def video(
     raw: str | None = typer.Option(None, help="Of raw video on standard input: 640x480,yuv420p,25."),
     pipe: str = typer.Option("y4m", help="Of standard output: y4m or rawvideo."),
     hwaccel: str | None = typer.Option(None, help="Decode on this hardware where it can: cuda, qsv, vaapi ..."),
+    deinterlace: str = typer.Option("auto", help="Of interlaced video: auto (to whole pictures) or off (fields stay)."),
     device: Device = "auto",
     backend: Backend = "auto",
     precision: Precision = "auto",
@@ -73,7 +74,7 @@ def video(
         model=model,
         engine=engine | {"device": device, "backend": backend, "precision": precision},
         stability={"smoothing": smoothing, "refresh": refresh, "warm_start": warm_start},
-        reading={"fps": fps, "raw": raw, "hwaccel": hwaccel},
+        reading={"fps": fps, "raw": raw, "hwaccel": hwaccel, "deinterlace": deinterlace},
         writing={"codec": codec, "crf": crf},
         start=seconds(start),
         end=None if end is None else seconds(end),
@@ -110,6 +111,7 @@ class VideoOptions:
 
         if self.end is not None and self.end <= self.start:
             raise LLDiffusionError(f"--end {self.end:g} is not after --start {self.start:g}: nothing would be left")
+        choose(self.reading["deinterlace"], ("auto", "off"), "way to deinterlace")
         if self.reading["raw"] is not None and self.source != "-":
             raise LLDiffusionError("--raw describes standard input: give - as IN")
         if self.reading["fps"] is not None and not is_image_sequence(self.source):
@@ -233,6 +235,7 @@ def _open_source(options: VideoOptions) -> Iterator[FrameSource]:
             options.source,
             raw_options(options.reading["raw"]) if options.reading["raw"] else None,
             options.reading["hwaccel"],
+            fields=options.reading["deinterlace"] == "off",
             spool=parts_folder(options.target) / SPOOL if to_file else None,
         )
     try:

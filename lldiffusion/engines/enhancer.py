@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError, choose
-from lldiffusion.photometry import DISPLAY_GAMMA
 
 from .backends.base import Array, Engine, Floats, Progress
+from .level import exposure_for, thumbnail_of
 from .pipeline import Pipeline
-from .pixels import from_planes, to_planes
+from .pixels import from_planes, pad_to_multiple, to_planes
 from .sampler import Step, exposed, plan_steps
 from .select_backend import open_engine
 
@@ -52,7 +52,7 @@ class Enhancer:
         self.pipeline = Pipeline(engine, config, seed, tile)
         self.config = config
         self.steps = plan_steps(config, exposure)
-        self.gain = 0.0 if config.model.level else exposure  # stops, applied to the result
+        self.gain = 0.0 if self.pipeline.has_level else exposure  # stops, applied to the result
         self._passed_over = passed_over or {}
 
     @classmethod
@@ -120,24 +120,25 @@ class Enhancer:
         Raises LLDiffusionError for a bad array, and when the output is not finite.
         """
         planes = self._ordered(to_planes(pixels))
-        low = self.pipeline.padded(planes)
         steps, gain = self._exposed(exposure)
-        x0 = self.pipeline.sample(low, steps, self._noise(low.shape, noise, pixels.shape), progress)
-        return from_planes(self._ordered(x0[:, :, : planes.shape[2], : planes.shape[3]]), pixels, gain)
+        x_t = None if noise is None else self._noise_planes(noise, pixels.shape)
+        x0 = self.pipeline.sample(planes, steps, x_t, progress=progress)
+        return from_planes(self._ordered(x0), pixels, gain)
 
     def exposure_to_match(self, pixels: NDArray[Any], brightness: float) -> float:
         """The exposure in stops at which the result's mean sRGB value is `brightness`, in (0, 1).
 
         Raises LLDiffusionError when the model has no level, and for a brightness outside (0, 1).
         """
-        if not self.config.model.level:
+        if not self.pipeline.has_level:
             raise LLDiffusionError(
                 f"model '{self.config.name}' has no level to match a brightness with: use an exposure"
             )
         if not 0 < brightness < 1:
             raise LLDiffusionError(f"brightness {brightness}: a mean between 0 (black) and 1 (white) is needed")
-        level, _ = self.pipeline.features(self.pipeline.padded(self._ordered(to_planes(pixels))))[-1]
-        return DISPLAY_GAMMA * float(np.log2(brightness) - level[:, 0].mean())
+        thumbnail = thumbnail_of(self._ordered(to_planes(pixels)))
+        level = self.pipeline.engine.level(thumbnail)
+        return exposure_for(brightness, thumbnail, self.pipeline.engine.numpy(level))
 
     def enhance_planes(self, low: Array, noise: Array | None = None) -> Array:
         """x_0 of planes in memory that the engine reads without a copy, as the engine's own array.
@@ -150,14 +151,20 @@ class Enhancer:
             noise: x_T of the same shape; default: from the seed, which is uploaded.
         Values are not checked.  Raises LLDiffusionError for a shape that does not fit; never makes tiles.
         """
-        shape, multiple, engine = tuple(low.shape), self.pipeline.multiple, self.pipeline.engine
+        pipeline, shape = self.pipeline, tuple(low.shape)
+        multiple = pipeline.multiple
         if len(shape) != 4 or shape[1] != 3 or any(s % multiple or s < 2 * multiple for s in shape[2:]):
             raise LLDiffusionError(
                 f"planes of shape {shape}: (N, 3, H, W) is needed, H and W multiples of {multiple}, "
-                f"at least {2 * multiple} (Enhancer.pipeline.padded reflects NumPy planes to such a size)"
+                f"at least {2 * multiple}"
             )
-        x = self.pipeline.noise(shape) if noise is None else noise
-        return engine.denoise(engine.conditions(low), self.steps, x, np.zeros(shape, np.float32))
+        level = window = None
+        if pipeline.has_level:
+            level = pipeline.level(pipeline.engine.numpy(low))
+            window = np.array([[0, 0, 1, 1]], np.float32).repeat(shape[0], axis=0)
+        x = pipeline.noise(shape) if noise is None else noise
+        conditions = pipeline.engine.conditions(low, level, window)
+        return pipeline.engine.denoise(conditions, self.steps, x, np.zeros(shape, np.float32))
 
     def stream(
         self,
@@ -180,9 +187,7 @@ class Enhancer:
 
     def evaluations(self, height: int, width: int) -> int:
         """How often `progress` will be called for an image of this size."""
-        multiple = self.pipeline.multiple
-        padded = tuple(max(-(-side // multiple), 2) * multiple for side in (height, width))
-        return len(self.steps) * self.pipeline.tiles((1, 3, *padded))
+        return len(self.steps) * self.pipeline.tiles((1, 3, height, width))
 
     def info(self) -> dict[str, str]:
         """What really runs: model, backend, version, device, precision, sampler, steps, seed; why not the others."""
@@ -203,14 +208,12 @@ class Enhancer:
     ) -> None:
         self.close()
 
-    def _noise(self, shape: tuple[int, ...], given: Floats | None, wanted: tuple[int, ...]) -> Floats:
-        if given is None:
-            return self.pipeline.noise(shape)  # an image alone or in a batch
+    def _noise_planes(self, given: Floats, wanted: tuple[int, ...]) -> Floats:
         if given.shape != wanted:
             raise LLDiffusionError(f"noise of shape {given.shape} for an image of shape {wanted}: they must agree")
         batch = given if given.ndim == 4 else given[None]
         planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), dtype=np.float32)
-        return self.pipeline.padded(self._ordered(planes))
+        return pad_to_multiple(self._ordered(planes), self.pipeline.multiple)
 
     def _ordered(self, planes: Floats) -> Floats:
         """Channels changed between the caller's order and RGB, either way."""
@@ -220,4 +223,4 @@ class Enhancer:
         """The steps of a call and the gain of its result in stops."""
         if exposure is None:
             return self.steps, self.gain
-        return (exposed(self.steps, exposure), 0.0) if self.config.model.level else (self.steps, exposure)
+        return (exposed(self.steps, exposure), 0.0) if self.pipeline.has_level else (self.steps, exposure)

@@ -8,6 +8,8 @@ from pathlib import Path
 from lldiffusion.config import ModelConfig
 
 SAFETY = 0.6  # share of the free memory that one image may take
+WHOLE = 4 << 20  # pixels: larger batches of a local model are cut into tiles, which take no longer and far less memory
+TILE = 1024  # side in pixels of those tiles, at most
 
 
 @dataclass(frozen=True)
@@ -15,12 +17,13 @@ class MemoryNeed:
     """What a backend holds at its peak, float32 on a CPU.
 
     Each backend's own stands beside it, fitted from above to peaks of the resident memory, measured for `tiny` from
-    256x256 to 1920x1088 and for `paper` from 64x64 to 608x416; tests/engines/test_memory.py measures again.
+    384x256 to 800x1088 and for `paper` from 64x64 to 608x416; tests/engines/test_memory.py measures again.
     """
 
     stored: float  # times the skip connections and features, which must be stored anyway
     images: float  # arrays of three channels and the image's size
     attention: float = 0.0  # matrices of the finest attention; 0: it never stores one
+    plain: float = 1.0  # share of this that a network of convolutions alone holds: no norm keeps its input
 
 
 def host_memory() -> int:
@@ -49,7 +52,7 @@ def _number(path: Path) -> int | None:
 
 def peak_bytes(model: ModelConfig, pixels: int, need: MemoryNeed) -> float:
     """Estimated peak for an image of so many pixels enhanced whole."""
-    matrix = 4 * (pixels / attention_stride(model) ** 2) ** 2  # float32, one row for each place
+    matrix = 0 if is_local(model) else 4 * (pixels / attention_stride(model) ** 2) ** 2  # float32, a row for each place
     return pixels * bytes_per_pixel(model, need) + need.attention * matrix
 
 
@@ -63,12 +66,17 @@ def bytes_per_pixel(model: ModelConfig, need: MemoryNeed) -> float:
     for scale in model.encoder.ladder_scales:
         reach.append(reach[-1] // scale)
     stored += sum(c / r**2 for c, r in zip(model.encoder.ladder, reach[1:], strict=True))
-    full = 3 * need.images + 3 * unet.polish  # channels as large as the image
-    return 4 * (stored * need.stored + full)
+    full = 3 * need.images + 3 * unet.refine  # channels as large as the image
+    return 4 * (stored * need.stored + full) * (need.plain if is_local(model) else 1)
+
+
+def is_local(model: ModelConfig) -> bool:
+    """Whether nothing but the level looks at the whole image (convolutions alone): tiles then equal the whole."""
+    return model.denoiser.norm == "none" and model.encoder.norm == "none"
 
 
 def attention_stride(model: ModelConfig) -> int:
-    """Pixels a side behind one place of the finest attention; the middle attends in every model."""
+    """Pixels a side behind one place of the finest attention; the middle attends in every model that is not local."""
     unet = model.denoiser
     return unet.patch * 2 ** min([*unet.attention_down, *unet.attention_up, len(unet.multipliers) - 1])
 

@@ -1,10 +1,13 @@
 """Planes in, planes out: the parts of a call that pictures and video share, whole or in tiles.
 
-Planes are (N, 3, H, W) float32 in [-1, 1], H and W multiples of the model's `size_multiple` (see `padded`).
+Planes are (N, 3, H, W) float32 in [-1, 1], of any height and width: they are padded by reflection to multiples of the
+model's `size_multiple` and cropped again.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -12,10 +15,20 @@ import numpy as np
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError
 
-from .backends.base import Conditions, Engine, Floats, Progress, Shape
+from .backends.base import Array, Conditions, Engine, Floats, Progress, Shape
+from .level import thumbnail_of
+from .memory import is_local
 from .pixels import pad_to_multiple
 from .sampler import Step, make_noise
-from .tiles import Features, grid, sample_tiled, whole_features
+from .tiles import Features, Window, count, features_at, grid, sample_tiled, tile_of, whole_features
+
+
+@dataclass(frozen=True, eq=False)
+class Guidance:
+    """What is known of pictures before they are sampled; video changes it so that neighbouring frames agree."""
+
+    level: Array | None = None  # (N, 6, 8, 12); None: the model has none
+    features: Features = ()  # E(y) on the host, (feature, stride) coarse to fine; empty: made where it is needed
 
 
 class Pipeline:
@@ -25,7 +38,8 @@ class Pipeline:
         engine: what runs the network.
         config: the model's configuration.
         seed: of x_T.
-        tile: "auto" (tiles when the whole image would not fit in memory), "none", or a tile's side in pixels.
+        tile: "auto" (tiles where they cost nothing or the whole image would not fit in memory), "none", or a tile's
+            side in pixels.
     Raises LLDiffusionError for a tile that the model cannot take.
     """
 
@@ -41,12 +55,18 @@ class Pipeline:
                 f"tile {tile}: a tile's side must be a multiple of {self.multiple}, at least {4 * self.multiple}"
             )
 
-    def padded(self, planes: Floats) -> Floats:
-        """Planes of any size, reflected to one that the network takes."""
-        return pad_to_multiple(planes, self.multiple)
+    @property
+    def has_level(self) -> bool:
+        """Whether the model is told how bright the result shall be."""
+        return self.config.model.level != "none"
+
+    def padded_shape(self, shape: Shape) -> Shape:
+        """The shape that planes of this shape are padded to."""
+        padded = (max(-(-side // self.multiple), 2) * self.multiple for side in shape[2:])
+        return (*shape[:2], *padded)
 
     def noise(self, shape: Shape) -> Floats:
-        """x_T from the seed, the same for every image of the batch."""
+        """x_T from the seed for planes of this padded shape, the same for every image of the batch."""
         key, (kept, values) = (self.seed, *shape[1:]), self._last_noise
         if kept != key:  # drawing takes longer than everything else around the engine: the last one is kept
             values = make_noise(self.seed, (1, *shape[1:]))
@@ -54,7 +74,7 @@ class Pipeline:
         return np.repeat(values, shape[0], axis=0)
 
     def tile_side(self, shape: Shape) -> int | None:
-        """The tile's side in pixels for planes of this shape, or None for the whole image at once."""
+        """The tile's side in pixels for planes of this padded shape, or None for the whole image at once."""
         if self.tile == "none":
             return None
         if isinstance(self.tile, int):
@@ -63,35 +83,103 @@ class Pipeline:
 
     def tiles(self, shape: Shape) -> int:
         """How many tiles planes of this shape are cut into; 1 where they are not."""
-        side = self.tile_side(shape)
-        return 1 if side is None else len(grid(shape[2], shape[3], side, self.multiple))
+        height, width = self.padded_shape(shape)[2:]
+        side = self.tile_side((*shape[:2], height, width))
+        return 1 if side is None else count(height, width, side, self.multiple)
 
-    def sample(self, low: Floats, steps: tuple[Step, ...], x: Floats, progress: Progress | None = None) -> Floats:
-        """x_0 from x = x_T; `progress` is called after every step of every tile.  Not checked for NaN."""
-        side = self.tile_side(low.shape)
-        if side is None:
-            return self.engine.sample(low, steps, x, progress)
-        return sample_tiled(self.engine, low, steps, x, side, self.multiple, progress)
+    def level(self, planes: Floats) -> Array | None:
+        """The level of whole pictures, as the engine's own array; None where the model has none."""
+        return self.engine.level(thumbnail_of(planes)) if self.has_level else None
 
-    def features(self, low: Floats) -> Features:
-        """E(y), on the host: (feature, stride) coarse to fine; of the image scaled down where it is cut into tiles."""
+    def guidance(self, planes: Floats, features: bool) -> Guidance:
+        """Level and (when asked for) features of whole pictures, on the host.
+
+        Features are of the picture scaled down where it is cut into tiles; none where tiles make their own.
+        """
+        level = self.level(planes)
+        level = level if level is None else self.engine.numpy(level)
+        return Guidance(level, self._features(pad_to_multiple(planes, self.multiple)) if features else ())
+
+    def sample(
+        self,
+        planes: Floats,
+        steps: tuple[Step, ...],
+        x: Floats | None = None,
+        guidance: Guidance | None = None,
+        progress: Progress | None = None,
+    ) -> Floats:
+        """x_0 of planes, the same shape; not checked for NaN.
+
+        Args:
+            x: x_T of the padded shape; default: from the seed.
+            guidance: default: what the model says of each picture itself.
+            progress: called after every step (of every tile).
+        """
+        low = pad_to_multiple(planes, self.multiple)
+        guidance = guidance or Guidance(self.level(planes))
+        x = self.noise(low.shape) if x is None else x
         side = self.tile_side(low.shape)
         if side is not None:
-            return whole_features(self.engine, low, side, self.multiple)
-        maps = (self.engine.numpy(feature) for feature in self.engine.encode(low))
-        return tuple((feature, low.shape[2] // feature.shape[2]) for feature in maps)
-
-    def denoise(self, low: Floats, features: Features, steps: tuple[Step, ...], x: Floats) -> Floats:
-        """What `sample` gives, with features that the caller made or changed."""
-        engine, side = self.engine, self.tile_side(low.shape)
-        if side is not None:
-            return sample_tiled(engine, low, steps, x, side, self.multiple, features=features)
-        conditions = Conditions(low, engine.color_map(low), tuple(feature for feature, _ in features))
-        return engine.numpy(engine.denoise(conditions, steps, x, np.zeros_like(x)))
+            x0 = self._sample_tiles(low, planes.shape, steps, x, guidance, side, progress)
+        elif guidance.features:
+            x0 = self._sample_with_features(low, planes.shape, steps, x, guidance, progress)
+        else:
+            window = self._window(Window(0, 0, *low.shape[2:]), planes.shape)
+            x0 = self.engine.sample(low, steps, x, progress, guidance.level, window)
+        return x0[:, :, : planes.shape[2], : planes.shape[3]]
 
     def close(self) -> None:
         """Let go of the engine; calls that run finish, later ones raise LLDiffusionError."""
         self.engine = cast(Engine, _Closed())
+
+    def _window(self, window: Window, shape: Shape) -> Floats | None:
+        """(N, 4), where the model has a level: the window as a share of the picture before it was padded."""
+        return window.share(*shape[2:]).repeat(shape[0], axis=0) if self.has_level else None
+
+    def _sample_with_features(
+        self,
+        low: Floats,
+        shape: Shape,
+        steps: tuple[Step, ...],
+        x: Floats,
+        guidance: Guidance,
+        progress: Progress | None,
+    ) -> Floats:
+        engine, window = self.engine, self._window(Window(0, 0, *low.shape[2:]), shape)
+        features = tuple(feature for feature, _ in guidance.features)
+        conditions = Conditions(low, engine.color_map(low), features, guidance.level, window)
+        return engine.numpy(engine.denoise(conditions, steps, x, np.zeros_like(x), progress))
+
+    def _sample_tiles(
+        self,
+        low: Floats,
+        shape: Shape,
+        steps: tuple[Step, ...],
+        x: Floats,
+        guidance: Guidance,
+        side: int,
+        progress: Progress | None,
+    ) -> Floats:
+        features = guidance.features
+        if not features and not is_local(self.config.model):
+            features = whole_features(self.engine, low, side, self.multiple)
+        conditions_of = partial(self._tile_conditions, low, shape, Guidance(guidance.level, features))
+        tiles = grid(low.shape[2], low.shape[3], side, self.multiple)
+        return sample_tiled(self.engine, tiles, conditions_of, steps, x, progress)
+
+    def _tile_conditions(self, low: Floats, shape: Shape, guidance: Guidance, window: Window) -> Conditions:
+        y, share = tile_of(low, window), self._window(window, shape)
+        if not guidance.features:
+            return self.engine.conditions(y, guidance.level, share)
+        features = features_at(guidance.features, low.shape[2:], window)
+        return Conditions(y, self.engine.color_map(y), features, guidance.level, share)
+
+    def _features(self, low: Floats) -> Features:
+        side = self.tile_side(low.shape)
+        if side is not None:
+            return () if is_local(self.config.model) else whole_features(self.engine, low, side, self.multiple)
+        maps = (self.engine.numpy(feature) for feature in self.engine.encode(low))
+        return tuple((feature, low.shape[2] // feature.shape[2]) for feature in maps)
 
 
 class _Closed:

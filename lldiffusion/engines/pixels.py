@@ -12,6 +12,7 @@ from lldiffusion.errors import LLDiffusionError
 from .backends.base import Floats
 
 LARGEST = 65_500  # pixels a side: what the image formats hold
+STRIP = 256  # rows converted at a time: a large picture is never held twice in float
 
 
 class NotFiniteError(LLDiffusionError):
@@ -33,12 +34,16 @@ def to_planes(pixels: NDArray[Any]) -> Floats:
     batch = pixels if pixels.ndim == 4 else pixels[None]
     planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), dtype=np.float32)
     if pixels.dtype == np.uint8:
-        return planes * np.float32(2 / 255) - 1
+        planes *= np.float32(2 / 255)
+        planes -= 1
+        return planes
     if not np.issubdtype(pixels.dtype, np.floating):
         raise LLDiffusionError(f"an image must be uint8 or float in [0, 1], not {pixels.dtype}")
     if not np.isfinite(planes).all() or planes.min() < -0.01 or planes.max() > 1.01:
         raise LLDiffusionError("a float image must be finite and in [0, 1]; for 0..255 pass uint8")
-    return planes * 2 - 1
+    planes = planes * 2
+    planes -= 1
+    return planes
 
 
 def from_planes(planes: Floats, like: NDArray[Any], stops: float = 0.0) -> NDArray[Any]:
@@ -46,12 +51,19 @@ def from_planes(planes: Floats, like: NDArray[Any], stops: float = 0.0) -> NDArr
 
     Raises NotFiniteError when the network produced NaN or infinity: never a black picture.
     """
-    if not np.isfinite(planes).all():
-        raise NotFiniteError("the network produced NaN or infinity for this image: use float32, or report the image")
-    pixels = expose(np.clip((planes.transpose(0, 2, 3, 1) + 1) / 2, 0, 1), stops)
-    if like.dtype == np.uint8:
-        pixels = np.floor(pixels * 255 + np.float32(0.5)).astype(np.uint8)
-    return np.ascontiguousarray(pixels if like.ndim == 4 else pixels[0], dtype=like.dtype)
+    count, _, height, width = planes.shape
+    pixels = np.empty((count, height, width, 3), like.dtype)
+    for top in range(0, height, STRIP):
+        strip = planes[:, :, top : top + STRIP]
+        if not np.isfinite(strip).all():
+            raise NotFiniteError(
+                "the network produced NaN or infinity for this image: use float32, or report the image"
+            )
+        shown = expose(np.clip((strip.transpose(0, 2, 3, 1) + 1) / 2, 0, 1), stops)
+        if like.dtype == np.uint8:
+            shown = np.floor(shown * 255 + np.float32(0.5))
+        pixels[:, top : top + STRIP] = shown
+    return pixels if like.ndim == 4 else pixels[0]
 
 
 def pad_to_multiple(planes: Floats, multiple: int) -> Floats:

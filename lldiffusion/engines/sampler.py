@@ -34,7 +34,9 @@ class Step:
 
 def plan_steps(config: Config, exposure: float = 0.0) -> tuple[Step, ...]:
     """The steps of a model's own sampling, `exposure` stops brighter where the model has a level."""
-    return exposed(plan(make_schedule(config.diffusion), config.sampling), exposure if config.model.level else None)
+    return exposed(
+        plan(make_schedule(config.diffusion), config.sampling), None if config.model.level == "none" else exposure
+    )
 
 
 def exposed(steps: tuple[Step, ...], exposure: float | None) -> tuple[Step, ...]:
@@ -52,10 +54,12 @@ def plan(schedule: Schedule, sampling: SamplingConfig, start: float = 1.0) -> tu
     ts = timesteps(total, max(count, 1), sampling.spacing)
     alpha_bar = np.append(schedule.alpha_bar[ts], 1.0)
     alpha, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
-    solve = SOLVERS[sampling.sampler]
-    return tuple(
-        Step(int(t), *to_x0(schedule.prediction, alpha[i], sigma[i]), *solve(alpha, sigma, i)) for i, t in enumerate(ts)
-    )
+    solve, steps = SOLVERS[sampling.sampler], []
+    for i, t in enumerate(ts):
+        k_x, k_p = to_x0(schedule.prediction, alpha[i], sigma[i])
+        a, b, c = solve(alpha, sigma, i)
+        steps.append(Step(t=int(t), k_x=k_x, k_p=k_p, a=a, b=b, c=c))
+    return tuple(steps)
 
 
 def to_x0(prediction: str, alpha: float, sigma: float) -> tuple[float, float]:

@@ -1,11 +1,15 @@
 """Images too large for memory: overlapped tiles, blended at every step, lit by the whole image.
 
-Degradation features are computed once from the whole image, scaled down, and cut for each tile, so that all tiles
-agree about exposure; predictions are blended at every step, so that they agree where they meet.
+A network of convolutions alone sees no further than MARGIN (what comes from beyond is below 0.01 of an 8-bit level):
+each tile computes features of its own, its outer MARGIN counts nothing, and tiled equals whole.  What a network with
+norms or attention says of a tile depends on all of the tile: such a model's features are computed once from the whole
+image, scaled down, and cut for each tile, so that all tiles agree about exposure.  The level, where the model has one,
+is the whole image's for every tile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +19,9 @@ from .backends.base import Conditions, Engine, Floats, Progress
 from .sampler import Step
 
 Features = tuple[tuple[Floats, int], ...]  # E(y) on the host, coarse to fine, each with its stride in pixels
-OVERLAP = 64  # pixels shared by neighbouring tiles, at least
+MARGIN = 16  # pixels along a tile's inner sides that count nothing: they saw the padding beyond
+BLEND = 32  # pixels over which neighbouring tiles fade into each other
+OVERLAP = BLEND + 2 * MARGIN  # pixels shared by neighbouring tiles, at least
 
 
 @dataclass(frozen=True)
@@ -30,77 +36,101 @@ class Window:
     @property
     def slices(self) -> tuple[slice, slice, slice, slice]:
         """Index into (N, C, H, W)."""
-        return (slice(None), slice(None), *self.rows_columns)
+        rows, columns = slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+        return slice(None), slice(None), rows, columns
+
+    def share(self, height: int, width: int) -> Floats:
+        """(1, 4): top, left, bottom and right as fractions of a picture of this size."""
+        bottom, right = self.top + self.height, self.left + self.width
+        return np.array([[self.top / height, self.left / width, bottom / height, right / width]], np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A window and its blending weights: over all tiles they add up to 1 at every pixel."""
+
+    window: Window
+    rows: Floats  # (H,)
+    columns: Floats  # (W,)
 
     @property
-    def rows_columns(self) -> tuple[slice, slice]:
-        """Index into (H, W)."""
-        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+    def weights(self) -> Floats:
+        """(H, W)."""
+        return (self.rows[:, None] * self.columns).astype(np.float32)
 
 
-def grid(height: int, width: int, side: int, multiple: int) -> list[Window]:
-    """Windows of at most `side` that cover every pixel; sides and places are multiples of `multiple`."""
+def grid(height: int, width: int, side: int, multiple: int) -> list[Tile]:
+    """Tiles of one size, at most `side`, that cover every pixel; sides and places are multiples of `multiple`."""
     rows, columns = _starts(height, side, multiple), _starts(width, side, multiple)
-    tall, wide = min(side, height), min(side, width)
-    return [Window(top, left, tall, wide) for top in rows for left in columns]
+    tall, wide = height - rows[-1], width - columns[-1]
+    return [
+        Tile(Window(top, left, tall, wide), vertical, horizontal)
+        for top, vertical in zip(rows, _weights(rows, tall, height), strict=True)
+        for left, horizontal in zip(columns, _weights(columns, wide, width), strict=True)
+    ]
+
+
+def count(height: int, width: int, side: int, multiple: int) -> int:
+    """The number of tiles of `grid`."""
+    return len(_starts(height, side, multiple)) * len(_starts(width, side, multiple))
 
 
 def _starts(length: int, side: int, multiple: int) -> list[int]:
+    """Places of as few tiles as cover the length, evenly; neighbours share OVERLAP, or half a tile if that is less."""
     if length <= side:
         return [0]
-    count = -(-(length - OVERLAP) // (side - OVERLAP))  # as few as cover it
-    places = np.linspace(0, length - side, count) / multiple
-    return [int(place) * multiple for place in np.floor(places[:-1])] + [length - side]
+    overlap = min(OVERLAP, side // 2 // multiple * multiple)
+    number = -(-(length - overlap) // (side - overlap))
+    shorter = -(-(length + (number - 1) * overlap) // (number * multiple)) * multiple  # as long as so many must be
+    units = (length - shorter) // multiple
+    return [i * units // (number - 1) * multiple for i in range(number)]
 
 
-def ramp(window: Window, height: int, width: int) -> Floats:
-    """Blending weights (h, w) of a window: rising over the overlap from every side that is not the image's edge."""
-    rows = _rise(window.height, window.top > 0, window.top + window.height < height)
-    columns = _rise(window.width, window.left > 0, window.left + window.width < width)
-    return (rows[:, None] * columns[None, :]).astype(np.float32)
-
-
-def _rise(length: int, before: bool, after: bool) -> NDArray[np.float64]:
-    slope = np.minimum((np.arange(length) + 0.5) / OVERLAP, 1)
-    return np.where(before, slope, 1) * np.where(after, slope[::-1], 1)
+def _weights(starts: list[int], size: int, length: int) -> list[Floats]:
+    """The weights (size,) of each tile of an axis: 0 in the margin, rising over the blend, 1 in sum at every pixel."""
+    overlap = starts[0] + size - starts[1] if len(starts) > 1 else 0
+    margin = min(MARGIN, max(overlap // 4, 0))
+    blend = max(min(BLEND, overlap - 2 * margin), 1)
+    slope = np.clip((np.arange(size) + 0.5 - margin) / blend, 0, 1)
+    ramps = [np.where(start > 0, slope, 1) * np.where(start + size < length, slope[::-1], 1) for start in starts]
+    total = np.zeros(length)
+    for start, ramp in zip(starts, ramps, strict=True):
+        total[start : start + size] += ramp
+    pairs = zip(starts, ramps, strict=True)
+    return [(ramp / total[start : start + size]).astype(np.float32) for start, ramp in pairs]
 
 
 def sample_tiled(
     engine: Engine,
-    low: Floats,
+    tiles: list[Tile],
+    conditions_of: Callable[[Window], Conditions],
     steps: tuple[Step, ...],
     noise: Floats,
-    side: int,
-    multiple: int,
     progress: Progress | None = None,
-    features: Features | None = None,
 ) -> Floats:
-    """What `Engine.sample` gives, holding only one tile's activations at a time.  Arrays (N, 3, H, W).
+    """What `Engine.sample` gives of noise (N, 3, H, W), holding only one tile's activations at a time.
 
-    `features`: those of `whole_features`, when the caller has changed them.
+    `conditions_of` is asked for every tile at every step: conditions of all tiles together would not fit memory.
     """
-    height, width = low.shape[2:]
-    windows = grid(height, width, side, multiple)
-    features = features or whole_features(engine, low, side, multiple)
-    weights = [ramp(window, height, width) for window in windows]
-    total = np.zeros(low.shape[2:], dtype=np.float32)
-    for window, weight in zip(windows, weights, strict=True):
-        total[window.rows_columns] += weight
-    x, previous = noise, np.zeros_like(noise)
-    for step in steps:
-        x_sum, x0_sum = np.zeros_like(x), np.zeros_like(x)
-        for window, weight in zip(windows, weights, strict=True):
-            conditions = cut(engine, low, features, window)
-            x_next, x0 = engine.step(_tile(x, window), conditions, step, _tile(previous, window))
-            x_sum[window.slices] += weight * engine.numpy(x_next)
-            x0_sum[window.slices] += weight * engine.numpy(x0)
+    x, previous = noise, None
+    for number, step in enumerate(steps, start=1):
+        x_sum = np.zeros_like(noise)
+        x0_sum = np.zeros_like(noise) if number < len(steps) else None  # the last x0 is asked for by nobody
+        for tile in tiles:
+            part = tile_of(x, tile.window)
+            before = np.zeros_like(part) if previous is None else tile_of(previous, tile.window)
+            x_next, x0 = engine.step(part, conditions_of(tile.window), step, before)
+            x_sum[tile.window.slices] += tile.weights * engine.numpy(x_next)
+            if x0_sum is not None:
+                x0_sum[tile.window.slices] += tile.weights * engine.numpy(x0)
             if progress is not None:
                 progress()
-        x, previous = x_sum / total, x0_sum / total
+        x, previous = x_sum, x0_sum
     return x
 
 
-def _tile(planes: Floats, window: Window) -> Floats:
+def tile_of(planes: Floats, window: Window) -> Floats:
+    """The window's part of (N, C, H, W), contiguous."""
     return np.ascontiguousarray(planes[window.slices])
 
 
@@ -127,23 +157,19 @@ def _average(values: Floats, edges: NDArray[np.float64]) -> Floats:
     return np.diff(at, axis=-1) / np.diff(edges)
 
 
-def cut(engine: Engine, low: Floats, features: Features, window: Window) -> Conditions:
-    """The conditions of one tile: its own pixels and colours, the whole image's features."""
-    y = _tile(low, window)
-    return Conditions(y, engine.color_map(y), tuple(_place(f, stride, low.shape[2:], window) for f, stride in features))
+def features_at(features: Features, whole: tuple[int, ...], window: Window) -> tuple[Floats, ...]:
+    """Features of the whole image (H, W) at the window, bilinearly, with the sizes that E would give them there."""
+    return tuple(_place(feature, stride, whole, window) for feature, stride in features)
 
 
 def _place(feature: Floats, stride: int, whole: tuple[int, ...], window: Window) -> Floats:
-    """A feature map of the whole image at the window, bilinearly, with the size E would give it there."""
-    if feature.shape[2:] == (1, 1):  # the level: of the whole image wherever the window is
-        return feature
     rows = _positions(window.top, window.height, stride, whole[0], feature.shape[2])
     columns = _positions(window.left, window.width, stride, whole[1], feature.shape[3])
     return np.ascontiguousarray(_bilinear(_bilinear(feature, rows, 2), columns, 3), dtype=np.float32)
 
 
 def _positions(start: int, length: int, stride: int, whole: int, cells: int) -> NDArray[np.float64]:
-    """Places of a window's feature cells among the `cells` of the whole image, as fractional indices."""
+    """Fractional indices of a window's feature cells among the `cells` of the whole image."""
     centres = start + (np.arange(length // stride) + 0.5) * stride
     return np.clip(centres * cells / whole - 0.5, 0, cells - 1)
 

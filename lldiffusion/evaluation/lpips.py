@@ -39,7 +39,7 @@ class Lpips:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Lpips:
-        """With the weights in `path`, or where `find_weights` finds them; raises LLDiffusionError saying what to do."""
+        """Read the weights in `path`, or where `find_weights` finds them; raises LLDiffusionError saying what to do."""
         return cls(read_weights(find_weights(path)))
 
     @property
@@ -83,7 +83,7 @@ def load_lpips(path: Path | None) -> Lpips | str:
 
 
 def lpips_at_hand() -> Lpips | str:
-    """As `load_lpips(None)`, but nothing is fetched: for programs whose numbers do not depend on it."""
+    """The same as `load_lpips(None)`, but nothing is fetched: for programs whose numbers do not depend on it."""
     return load_lpips(None) if is_at_hand() else f"no weights at hand: name a file in ${VARIABLE}"
 
 

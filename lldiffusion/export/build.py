@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lldiffusion.bundle import GRAPHS, Bundle, EngineKey
+from lldiffusion.bundle import Bundle, EngineKey, graphs_of
 from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS
 from lldiffusion.errors import choose
 from lldiffusion.interrupts import Interrupts
@@ -45,7 +45,7 @@ def build_engines(
     like: Bundle | None = None,
     progress: Progress = lambda graph, share: None,
 ) -> list[Built]:
-    """Build the engines of the three graphs; those that fit already are kept unless `force`.
+    """Build the engines of all graphs; those that fit already are kept unless `force`.
 
     Args:
         precision: of the graphs; default: the bundle's own.
@@ -60,7 +60,7 @@ def build_engines(
     tools = open_toolchain(flavour)
     built = []
     with ctrl_c() as cancelled:
-        for graph in GRAPHS:
+        for graph in graphs_of(bundle.config):
             key = engine_key(bundle, graph, precision, tools, ranges, options)
             there = None if force else _find(bundle, key)
             there = there or (None if like is None else _refit(bundle, like, key, tools))

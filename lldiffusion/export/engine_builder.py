@@ -18,6 +18,7 @@ from typing import Any
 
 from lldiffusion.atomic import new_path, write_text
 from lldiffusion.bundle.archive import cache_folder
+from lldiffusion.documents import read_json
 from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS, make_logger
 from lldiffusion.engines.driver import driver
 from lldiffusion.errors import LLDiffusionError, choose
@@ -177,13 +178,17 @@ def _add_profiles(
     builder: Any, config: Any, network: Any, inputs: list[dict[str, Any]], profiles: tuple[Profile, ...], multiple: int
 ) -> None:
     shapes = {port["name"]: port["shape"] for port in inputs}
+    dynamic = [port.name for port in map(network.get_input, range(network.num_inputs)) if -1 in port.shape]
+    known: list[dict[str, Any]] = []
     for profile in profiles:
+        sizes = (profile.smallest, profile.usual, profile.largest)
+        ranges = {name: [shape_at(shapes[name], size, multiple) for size in sizes] for name in dynamic}
+        if ranges in known:  # a thumbnail has one shape, whatever the picture's
+            continue
+        known.append(ranges)
         added = builder.create_optimization_profile()
-        for i in range(network.num_inputs):
-            given = network.get_input(i)
-            if -1 in given.shape:
-                sizes = (profile.smallest, profile.usual, profile.largest)
-                added.set_shape(given.name, *(shape_at(shapes[given.name], size, multiple) for size in sizes))
+        for name, shape_range in ranges.items():
+            added.set_shape(name, *shape_range)
         if config.add_optimization_profile(added) < 0:
             raise LLDiffusionError(f"profile {profile} does not fit the graph")
 
@@ -242,9 +247,9 @@ def read_checked(path: Path) -> bytes:
     """What `write_checked` wrote; empty when it is missing or damaged: a cache may always be made again."""
     try:
         data = path.read_bytes()
-        record = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
-        intact = hashlib.sha256(data).hexdigest() == record["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_json(path.with_name(path.name + ".json"))
+        intact = hashlib.sha256(data).hexdigest() == record.get("sha256")
+    except (OSError, LLDiffusionError):
         return b""
     return data if intact else b""
 

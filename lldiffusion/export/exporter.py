@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from lldiffusion.bundle import GRAPHS, PRECISIONS, Bundle, Draft, Manifest
+from lldiffusion.bundle import PRECISIONS, Bundle, Draft, Manifest, graphs_of
 from lldiffusion.bundle.core import check_target
 from lldiffusion.bundle.find import find_model
 from lldiffusion.config import ParityConfig, change_config
@@ -27,7 +27,7 @@ from .profiles import parse_profiles
 from .sizes import sizes_to_judge
 
 Progress = Callable[[str, int, int], None]  # what has just been done, how many stages are done, how many there are
-TYPED = ("encoder", "denoiser")  # the colour map is float32 in every precision
+TYPED = ("encoder", "denoiser")  # colour map and level are float32 in every precision
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
@@ -133,7 +133,8 @@ class _Export:
         self._progress = progress
         self._done = 0
         judged = 1 + ("fp32" in settings.precisions) + {"fp32": 0, "bf16": 1, "fp16": 2}[settings.precision]
-        self._total = len(GRAPHS) + 1 + settings.verify * judged
+        self._graphs = graphs_of(network.config)
+        self._total = len(self._graphs) + 1 + settings.verify * judged
 
     def run(self) -> Report | None:
         about = {"weights_sha256": self._weights}
@@ -185,11 +186,11 @@ class _Export:
         if precision == "bf16":
             notes.append("bf16 is judged rounded only: ONNX Runtime has no bfloat16 convolution on a CPU")
         report = Report(
-            tuple(rows),
-            {name: self._thresholds.of(name) for name in PRECISIONS if name in {row.precision for row in rows}},
-            tuple(notes),
-            {file: [asdict(island) for island in islands] for file, islands in kept.items()},
-            {file: nodes for file, nodes in wrong.items() if nodes},
+            rows=tuple(rows),
+            thresholds={name: self._thresholds.of(name) for name in PRECISIONS if name in {r.precision for r in rows}},
+            notes=tuple(notes),
+            islands={file: [asdict(island) for island in islands] for file, islands in kept.items()},
+            wrong_islands={file: nodes for file, nodes in wrong.items() if nodes},
         )
         if not report.passed:
             raise LLDiffusionError(self._failure(report, judge, exact, typed))
@@ -232,7 +233,7 @@ class _Export:
         if not self._settings.bisect:
             return f"{text}; nothing was written (--bisect names the operator, --no-verify writes it all the same)"
         wrong = [row for row in report.rows if not row.passed and row.graph != LOOP]
-        for graph in [name for name in GRAPHS if name in {row.graph for row in wrong}]:
+        for graph in [name for name in self._graphs if name in {row.graph for row in wrong}]:
             feeds, exact_fails = judge.feeds(graph), any((r.precision, r.graph) == ("fp32", graph) for r in wrong)
             suspect, limit = (exact, "fp32") if exact_fails else (typed, self._settings.precision)
             if exact_fails:  # the float32 graph itself is wrong: only the model knows better
@@ -245,7 +246,7 @@ class _Export:
 
     def _manifest(self) -> Manifest:
         config, precisions = self._network.config, self._settings.precisions
-        graphs = {p: {graph: self._file(graph, p) for graph in GRAPHS} for p in precisions}
+        graphs = {p: {graph: self._file(graph, p) for graph in self._graphs} for p in precisions}
         files = {file for named in graphs.values() for file in named.values()}
         described = {file: ports(self._folder / file) for file in sorted(files)}
         return Manifest(

@@ -1,10 +1,13 @@
-"""The three ONNX graphs of a model: encoder, colour map, and one whole step of the loop.
+"""The ONNX graphs of a model: encoder, colour map, one whole step of the loop, and the level where it has one.
 
-    encoder:    low -> feature_0 .. feature_{k-1}                          once per image
-    color_map:  low -> color_map                                           once per image
-    denoiser:   x_t, low, color_map, feature_i, t, k_x, k_p, a, b, c, x0_previous[, exposure] -> x_next, x0
+    level:      thumbnail -> level                                         once per image
+    encoder:    low -> feature_0 .. feature_{k-1}                          once per image, or tile
+    color_map:  low -> color_map                                           once per image, or tile
+    denoiser:   x_t, low, color_map, feature_i, t, k_x, k_p, a, b, c, x0_previous -> x_next, x0
+                with a level also level, window, exposure
 
-The last feature of a model with a level is that level, (N, 2, 1, 1); its denoiser also takes the exposure in stops.
+The thumbnail (N, 3, 64, 96) is the whole image reduced, the level (N, 6, 8, 12) log2 gain; the window (N, 4) says which
+part of the whole image `low` is, the exposure (1,) is in stops (see `lldiffusion.model.level`).
 
 Batch, height and width are dynamic, height and width as multiples of `size_multiple`.  Nothing in a graph depends on
 the step: the timestep and the five coefficients (see `engines.sampler`) come in as inputs.
@@ -27,7 +30,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lldiffusion.bundle import GRAPHS
+from lldiffusion.bundle import LEVEL, graphs_of
+from lldiffusion.engines.level import COLUMNS, ROWS
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.model import LLDiffusion
 from lldiffusion.versions import __version__
@@ -62,9 +66,12 @@ class Step(nn.Module):
         b: Tensor,
         c: Tensor,
         x0_previous: Tensor,
-        exposure: Tensor | float = 0.0,  # (1,), in stops; of a model with a level
+        level: Tensor | None = None,  # (N, 6, 8, 12), as what follows of a model with a level
+        window: Tensor | None = None,  # (N, 4)
+        exposure: Tensor | float = 0.0,  # (1,), in stops
     ) -> tuple[Tensor, Tensor]:
-        x0 = k_x * x_t + k_p * self.denoiser(x_t, low, color_map, t, tuple(features), exposure)
+        prediction = self.denoiser(x_t, low, color_map, t, tuple(features), level, window, exposure)
+        x0 = k_x * x_t + k_p * prediction
         x0 = x0.clamp(-1, 1) if self.clip else x0
         return a * x_t + b * x0 + c * x0_previous, x0
 
@@ -76,7 +83,7 @@ def write_graphs(
     metadata: dict[str, str] | None = None,
     progress: Callable[[str], None] = lambda graph: None,
 ) -> dict[str, Path]:
-    """Write `encoder.onnx`, `color_map.onnx` and `denoiser.onnx`, float32; returns graph -> file.
+    """Write `encoder.onnx`, `color_map.onnx`, `denoiser.onnx` (and `level.onnx`), float32; returns graph -> file.
 
     `model` must have its spectral norm folded.  `progress` is called with a graph's name when it is written.
     Raises LLDiffusionError for an opset outside 18..22.
@@ -84,7 +91,7 @@ def write_graphs(
     require("onnxscript", "export", "exporting")
     check_opset(opset)
     paths = {}
-    for graph in GRAPHS:
+    for graph in graphs_of(model.config):
         paths[graph] = folder / f"{graph}.onnx"
         write_graph(model, graph, paths[graph], opset, metadata)
         progress(graph)
@@ -115,7 +122,7 @@ def _name_sizes(graph: onnx.GraphProto, model: LLDiffusion) -> None:
         stride //= scale
         features[f"feature_{i}"] = multiple // stride
     for output in graph.output:
-        if output.name == f"feature_{len(features)}":  # the level, (n, 2, 1, 1)
+        if output.name == "level":
             output.type.tensor_type.shape.dim[0].dim_param = "n"
             continue
         per = features.get(output.name, multiple)
@@ -148,6 +155,10 @@ def _example(model: LLDiffusion, graph: str) -> tuple[nn.Module, Any, Any, list[
     whole = _shape(low, multiple * rows, multiple)
     if graph == "color_map":
         return model.color_map, (low,), (whole,), ["low"], ["color_map"]
+    if graph == LEVEL:
+        assert model.level is not None
+        thumbnail = torch.rand(count, 3, ROWS, COLUMNS) * 2 - 1
+        return model.level, (thumbnail,), ({0: torch.export.Dim("n")},), ["thumbnail"], ["level"]
     with torch.no_grad():
         features = [f.clone() for f in model.encoder(low)]
     names = [f"feature_{i}" for i in range(len(features))]
@@ -155,17 +166,22 @@ def _example(model: LLDiffusion, graph: str) -> tuple[nn.Module, Any, Any, list[
         return model.encoder, (low,), (whole,), ["low"], names
     numbers = ("t", *COEFFICIENTS)
     one = [torch.ones(1) for _ in numbers]  # distinct: the tracer takes one tensor given twice for one input
-    level = ("exposure",) if model.config.model.level else ()
-    shapes = (whole, whole, whole, [_shape(f, multiple * rows, multiple) for f in features], *[None] * 6, whole)
-    arguments = (low, low.clone(), low.clone(), features, *one, low.clone(), *(torch.zeros(1) for _ in level))
-    inputs = ["x_t", "low", "color_map", *names, *numbers, "x0_previous", *level]
-    return Step(model), arguments, (*shapes, *(None for _ in level)), inputs, ["x_next", "x0"]
+    arguments: tuple[Any, ...] = (low, low.clone(), low.clone(), features, *one, low.clone())
+    sizes = [_shape(f, multiple * rows, multiple) for f in features]
+    shapes: tuple[Any, ...] = (whole, whole, whole, sizes, *[None] * len(one), whole)
+    inputs = ["x_t", "low", "color_map", *names, *numbers, "x0_previous"]
+    if model.level is not None:
+        with torch.no_grad():
+            level = model.level(torch.rand(count, 3, ROWS, COLUMNS) * 2 - 1)
+        batch = {0: torch.export.Dim("n")}
+        arguments += (level, torch.rand(count, 4), torch.zeros(1))
+        shapes += (batch, batch, None)
+        inputs += ["level", "window", "exposure"]
+    return Step(model), arguments, shapes, inputs, ["x_next", "x0"]
 
 
 def _shape(tensor: Tensor, height: int, multiple: int) -> dict[int, Any]:
     """Dynamic dimensions of (N, C, H/s, W/s), where the image's height is `height`: n, (multiple / s) h and w."""
-    if tensor.shape[2] == 1:
-        return {0: torch.export.Dim("n")}
     per = multiple * tensor.shape[2] // height
     dims = {name: torch.export.Dim(name) for name in ("n", "h", "w")}
     return {0: dims["n"], 2: per * dims["h"], 3: per * dims["w"]}
@@ -231,4 +247,4 @@ def _port(value: Any) -> dict[str, Any]:
 
 
 # What the values of a port lie in; None: unbounded.
-RANGES: dict[str, list[float]] = {"low": [-1, 1], "color_map": [-1, 1], "t": [0, 999]}
+RANGES: dict[str, list[float]] = {"low": [-1, 1], "color_map": [-1, 1], "thumbnail": [-1, 1], "t": [0, 999]}

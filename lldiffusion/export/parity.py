@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from lldiffusion.bundle import LEVEL
 from lldiffusion.config import ParityConfig, Thresholds
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs
 from lldiffusion.engines.backends.torch_eager import TorchEngine
+from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.engines.sampler import Step, make_noise, plan_steps
 from lldiffusion.model import LLDiffusion
 
@@ -33,7 +35,7 @@ class Row:
 
     precision: str
     how: str  # "onnxruntime", or "rounded": float32 sums with every stored value rounded, as a GPU computes
-    graph: str  # encoder, color_map, denoiser or loop
+    graph: str  # encoder, color_map, level, denoiser or loop
     size: str  # WIDTHxHEIGHT of the image, before padding
     max_error: float  # largest absolute difference
     mean_error: float  # mean absolute difference
@@ -83,7 +85,7 @@ def describe(row: Row, wanted: Thresholds) -> str:
 def compare(precision: str, how: str, graph: str, size: str, given: Floats, wanted: Floats, limit: Thresholds) -> Row:
     """Compare one output with the eager one; images are in [-1, 1], features in whatever range they have."""
     nonfinite = int(given.size - np.isfinite(given).sum())
-    image = graph != "encoder"
+    image = graph not in ("encoder", LEVEL)
     if graph == LOOP:  # as it is shown
         given, wanted = np.clip(given, -1, 1), np.clip(wanted, -1, 1)
     error = given.astype(np.float64) - wanted
@@ -121,6 +123,7 @@ class Judge:
         self._eager = TorchEngine(model)
         self.sizes = sizes
         self._multiple = model.config.model.size_multiple
+        self._has_level = model.level is not None
         self.thresholds = thresholds or model.config.parity
         self.steps = plan_steps(model.config)
         self._answers: dict[tuple[int, int], dict[str, Floats]] = {}
@@ -146,6 +149,8 @@ class Judge:
     def feeds(self, graph: str) -> dict[str, Floats]:
         """Inputs of one graph, by name, from the first size."""
         wanted = self._wanted(*self.sizes[0])
+        if graph == LEVEL:
+            return {"thumbnail": thumbnail_of(wanted["low"])}
         if graph != "denoiser":
             return {"low": wanted["low"]}
         pictures = {"x_t": make_noise(0, wanted["low"].shape), "x0_previous": wanted["low"]}
@@ -158,18 +163,28 @@ class Judge:
         return self._answers[height, width]
 
     def _conditions(self, wanted: dict[str, Floats]) -> Conditions:
+        low, level = wanted["low"], wanted.get(f"{LEVEL}:0")
         features = tuple(values for name, values in wanted.items() if name.startswith("encoder"))
-        return Conditions(wanted["low"], wanted["color_map:0"], features)
+        return Conditions(low, wanted["color_map:0"], features, level, None if level is None else _whole(low))
 
     def _answer(self, engine: Engine, low: Floats, conditions: Conditions | None) -> dict[str, Floats]:
         """What an engine makes of a low image; its denoiser alone gets `conditions`, the eager ones."""
         named = {f"encoder:{i}": engine.numpy(f) for i, f in enumerate(engine.encode(low))}
         named["color_map:0"] = engine.numpy(engine.color_map(low))
+        level = window = None
+        if self._has_level:
+            level, window = engine.numpy(engine.level(thumbnail_of(low))), _whole(low)
+            named[f"{LEVEL}:0"] = level
         noise = make_noise(0, low.shape)
         for i, step in enumerate(probes(self.steps)):
             x, x0 = engine.step(noise, conditions or self._conditions({"low": low} | named), step, low)
             named |= {f"denoiser:x_next {i}": engine.numpy(x), f"denoiser:x0 {i}": engine.numpy(x0)}
-        return named | {LOOP: engine.sample(low, self.steps, noise)}
+        return named | {LOOP: engine.sample(low, self.steps, noise, level=level, window=window)}
+
+
+def _whole(low: Floats) -> Floats:
+    """The window of whole pictures."""
+    return np.array([[0, 0, 1, 1]], np.float32).repeat(len(low), axis=0)
 
 
 def probes(steps: tuple[Step, ...]) -> tuple[Step, ...]:

@@ -6,13 +6,13 @@ products and the pictures between them in half precision, and in float32
     norm           means and variances over many values (GroupNorm, InstanceNorm, LayerNorm, global means)
     softmax        exponentials and their sum
     color map      a division by a sum that is near zero in the dark
-    tone           the curve applied to the low image, steep in the dark, before its first convolution; its brightening
-    level          the global brightness: logarithms of means, an error in which would be one of the whole picture
+    tone           the curve applied to the low image, steep in the dark, before its first convolution; its
+                   brightening by the level: places in the whole picture, and powers of two
     time           the embedding of the timestep: sines of up to 1000 radians
     step           k_x x_t + k_p pred and what follows: differences of nearly equal numbers, repeated every step
 
-Graph inputs and outputs stay float32, the degradation features excepted: they stay in the graph's precision, but for
-the level among them.
+Graph inputs and outputs stay float32, the degradation features excepted: they stay in the graph's precision.  Colour
+map and level are float32 graphs in every precision.
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ HALF = {"fp16": FLOAT16, "bf16": BFLOAT16}
 LARGEST = {"fp16": 65504.0, "bf16": 3.38e38}  # largest finite value
 
 NORMS = {"LayerNormalization", "GroupNormalization", "InstanceNormalization", "ReduceMean", "ReduceSum"}
-PICTURES = {"low", "x_t", "x0_previous", "color_map", "exposure"}  # float32 inputs of the denoiser's arithmetic
+# Float32 inputs of the arithmetic before the first convolution; "size": numbers counted from a shape.
+PICTURES = {"low", "x_t", "x0_previous", "color_map", "level", "window", "exposure", "size"}
 STEP = {"k_x", "k_p", "a", "b", "c"}
 POINTWISE = {"Add", "Sub", "Mul", "Div", "Clip", "Log", "Max", "Min", "Exp", "Pow", "Slice", "Constant"}
+# How a picture is brightened by a grid: hat functions of places and of its own mean, and matrix products of them.
+SLICING = {"Abs", "Neg", "Relu", "MatMul", "Range", "ReduceMean", "ReduceSum", "Transpose", "Unsqueeze", "Squeeze"}
+SLICING |= {"Expand", "Gather", "Reshape"}
 ANY_TYPE = {"Shape", "Size"}  # read no values
 KEPT_INPUTS = {"Resize": (1, 2)}  # inputs that the operator wants in float32 whatever it computes in
 
@@ -54,7 +58,6 @@ REASONS = {
     "softmax": "exponentials and their sum",
     "color map": "division by a sum that is near zero in the dark",
     "tone": "arithmetic on the image before its first convolution",
-    "level": "global brightness of the picture",
     "time": "embedding of the timestep",
     "step": "arithmetic of the step",
 }
@@ -63,41 +66,25 @@ REASONS = {
 def islands(model: onnx.ModelProto) -> dict[str, Island]:
     """The nodes of a float32 or typed graph that must compute in float32, by name of their first output."""
     color_map = any(value.name == "color_map" for value in model.graph.output)
-    roots, level = _roots(model.graph), _level_nodes(model.graph)
+    roots = _roots(model.graph)
     found = {}
     for node in model.graph.node:
-        reason = "color map" if color_map else "level" if node.output[0] in level else _reason(node, roots)
+        reason = "color map" if color_map else _reason(node, roots)
         if reason is not None and node.op_type != "Cast":
             found[node.output[0]] = Island(node.name or node.output[0], node.op_type, reason)
     return found
 
 
-def _is_level(value: onnx.ValueInfoProto) -> bool:
-    """Whether a port is the level among the features, (n, 2, 1, 1)."""
-    sides = value.type.tensor_type.shape.dim[2:]
-    return value.name.startswith("feature_") and len(sides) == 2 and all(side.dim_value == 1 for side in sides)
-
-
-def _level_nodes(graph: onnx.GraphProto) -> set[str]:
-    """First outputs of the nodes that serve the level alone."""
-    needed: dict[bool, set[str]] = {
-        kind: {v.name for v in graph.output if _is_level(v) == kind} for kind in (True, False)
-    }
-    for node in reversed(graph.node):
-        for names in needed.values():
-            if not names.isdisjoint(node.output):
-                names.update(node.input)
-    return {node.output[0] for node in graph.node if node.output[0] in needed[True] - needed[False]}
-
-
 def _roots(graph: onnx.GraphProto) -> dict[str, frozenset[str]]:
     """Value -> the graph inputs it is computed from, and "network" once it passed anything but arithmetic."""
-    roots = {v.name: frozenset(["exposure" if _is_level(v) else v.name]) for v in graph.input}
+    roots = {value.name: frozenset([value.name]) for value in graph.input}
     for node in graph.node:
         if node.op_type in ANY_TYPE:
             continue  # a size is no value
         union = frozenset().union(*(roots.get(name, frozenset()) for name in node.input))
-        if node.op_type not in POINTWISE | {"Cast"}:
+        if node.op_type == "Range":
+            union = frozenset(["size"])
+        elif node.op_type not in POINTWISE | SLICING | {"Cast"}:
             union |= {"network"}
         roots.update(dict.fromkeys(node.output, union))
     return roots
@@ -159,7 +146,7 @@ class _Writer:
         self._casts: dict[tuple[str, int], str] = {}
         self._nodes: list[Any] = []
         for value in model.graph.input:
-            if value.name.startswith("feature_") and not _is_level(value) and not emulate:
+            if value.name.startswith("feature_") and not emulate:
                 value.type.tensor_type.elem_type = self._type[value.name] = self._half
 
     def add(self, node: onnx.NodeProto, wanted: int) -> None:
@@ -190,7 +177,7 @@ class _Writer:
     def _output(self, value: onnx.ValueInfoProto) -> None:
         if self._emulate or self._type[value.name] != self._half:
             return
-        if value.name.startswith("feature_") and not _is_level(value):
+        if value.name.startswith("feature_"):
             value.type.tensor_type.elem_type = self._half
             return
         inner = f"{value.name}_{self._precision}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lldiffusion.config import ModelConfig
-from lldiffusion.engines.memory import attention_stride, host_memory
+from lldiffusion.engines.memory import attention_stride, host_memory, is_local
 
 from .profiles import Profile
 
@@ -56,4 +56,6 @@ def shrink(size: Size, pixels: float, multiple: int) -> Size:
 
 def attention_pixels(model: ModelConfig, memory: int) -> float:
     """Largest image, in pixels, whose finest attention matrix (pixels / stride^2 squared, float32) fits `memory`."""
+    if is_local(model):
+        return float("inf")
     return attention_stride(model) ** 2 * (memory / (4 * COPIES)) ** 0.5

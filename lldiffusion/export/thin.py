@@ -1,6 +1,6 @@
 """Graphs without weights: what makes a checkpoint of the package run where there is no PyTorch.
 
-A checkpoint folder becomes a bundle too: `encoder.onnx`, `color_map.onnx`, `denoiser.onnx` and a manifest beside its
+A checkpoint folder becomes a bundle too: its graphs (`encoder.onnx` and so on) and a manifest beside its
 `model.safetensors`, from which the graphs read their weights as ONNX external data (the tensors of a safetensors file
 lie in it as they are), float16 cast to float32 when a graph is loaded.  So the weights are stored once.
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lldiffusion.bundle import GRAPHS, MANIFEST, Bundle, Draft, Manifest, finish
+from lldiffusion.bundle import MANIFEST, Bundle, Draft, Manifest, finish, graphs_of
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.hashing import sha256_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 SMALL = 256  # bytes: constants up to here stay in the graph
+COMPUTED = 16 << 10  # bytes: and up to here those that are no weights (of the grid of a thumbnail)
 FLOAT, FLOAT16 = 1, 10  # onnx.TensorProto.DataType
 
 
@@ -46,16 +47,17 @@ def add_graphs(checkpoint: Path) -> Manifest:
         for graph, path in write_graphs(model, Path(name)).items():
             thin = _thinned(path, checkpoint / WEIGHTS)
             (Path(name) / f"{graph}.thin").write_bytes(thin.SerializeToString())
-        for graph in GRAPHS:
+        graphs = graphs_of(model.config)
+        for graph in graphs:
             (Path(name) / f"{graph}.thin").replace(checkpoint / f"{graph}.onnx")
-    described = {f"{graph}.onnx": ports(checkpoint / f"{graph}.onnx") for graph in GRAPHS}
+    described = {f"{graph}.onnx": ports(checkpoint / f"{graph}.onnx") for graph in graphs}
     manifest = Manifest(
         name=model.config.name,
         weights_sha256=sha256_of(checkpoint / WEIGHTS),
         config=model.config.to_dict(),
         size_multiple=model.config.model.size_multiple,
         default_precision="fp32",
-        graphs={"fp32": {graph: f"{graph}.onnx" for graph in GRAPHS}},
+        graphs={"fp32": {graph: f"{graph}.onnx" for graph in graphs}},
         inputs={file: inputs for file, (inputs, _) in described.items()},
         outputs={file: outputs for file, (_, outputs) in described.items()},
         tools=tool_versions(),
@@ -80,6 +82,8 @@ def _thinned(path: Path, weights: Path) -> onnx.ModelProto:
         if values.nbytes <= SMALL:
             continue
         if values.tobytes() not in stored:
+            if values.nbytes <= COMPUTED and not _is_weight(tensor.name):
+                continue
             raise LLDiffusionError(f"'{path.name}': '{tensor.name}' {values.shape} is not in '{weights}' as it is")
         half, place = stored[values.tobytes()]
         name = tensor.name
@@ -96,6 +100,11 @@ def _thinned(path: Path, weights: Path) -> onnx.ModelProto:
     model.graph.node.extend(nodes)
     del model.graph.value_info[:]  # shapes and types are inferred again by whoever loads it
     return model
+
+
+def _is_weight(name: str) -> bool:
+    """Whether the tracer named an initializer after a parameter of the model."""
+    return name.rpartition(".")[2] in ("weight", "bias")
 
 
 def _stored(weights: Path) -> dict[bytes, tuple[bool, dict[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,4 +56,6 @@ def write_bmp(path: Path, values: NDArray[np.uint8], density: tuple[float, float
     from PIL import Image
 
     dots = {"dpi": (density[0] * INCH, density[1] * INCH)} if density and all(density) else {}
-    Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(path, "BMP", **dots)
+    encoded = io.BytesIO()  # straight to a file, Pillow takes a short write for a whole one
+    Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(encoded, "BMP", **dots)
+    path.write_bytes(encoded.getbuffer())

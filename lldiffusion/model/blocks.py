@@ -22,6 +22,11 @@ class PixelNorm(nn.Module):
         return y.permute(0, 3, 1, 2)
 
 
+def activate(x: Tensor, kind: str) -> Tensor:
+    """SiLU or ReLU."""
+    return F.relu(x) if kind == "relu" else F.silu(x)
+
+
 def make_norm(kind: str, channels: int, groups: int) -> nn.Module:
     """GroupNorm ("group") or PixelNorm ("pixel")."""
     return nn.GroupNorm(groups, channels, eps=1e-6) if kind == "group" else PixelNorm(channels)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lldiffusion.config import Config
+from lldiffusion.config import Config, UNetConfig
 
 from .color_map import ColorMap
 from .encoder import LatentMapEncoder
-from .level import LevelHead, brighten, log_tone, unit
-from .polish import Polish
+from .level import LevelHead, lit_by, log_gain, log_tone, unit, whole
+from .plain import RESIDUAL_START, PlainUNet
+from .refine import Refine
 from .unet import UNet
 
 Features = tuple[Tensor, ...]
@@ -29,35 +30,40 @@ def tone(y: Tensor, kind: str) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """E(y) with the model's tone curve in front of it.
-
-    A model with `level` returns one more feature, the last: (N, 2, 1, 1), see `level.LevelHead`.
-    """
+    """E(y) with the model's tone curve in front of it."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.tone = config.model.tone
         self.net = LatentMapEncoder(config.model.encoder)
-        self.level = LevelHead() if config.model.level else None
 
     def forward(self, y: Tensor) -> Features:
-        features = self.net(tone(y, self.tone))
-        return features if self.level is None else (*features, self.level(y))
+        return self.net(tone(y, self.tone))
+
+
+def make_unet(config: UNetConfig, c_in: int, c_out: int, features: tuple[int, ...], timed: bool) -> UNet | PlainUNet:
+    """The U-Net that `config.norm` asks for: "none" is convolutions alone."""
+    return (PlainUNet if config.norm == "none" else UNet)(config, c_in, c_out, features, timed)
 
 
 class Denoiser(nn.Module):
     """DDDM: prediction = UNet(concat[x_t, y, C(y)], t; E(y)), paper section 3.4.
 
     x_t, y, c: (N, 3, H, W), y and c in [-1, 1]; t: (N,) or a number in 0..T-1; returns (N, 3, H, W).
-    A model with `level` also sees y brightened to it, moved by `exposure` stops.
+    A model with a `level` also sees y brightened by it (`level.brighten`), moved by `exposure` stops; `window` says
+    which part of the whole picture these pixels are, None: all of it.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.tone, self.gain, self.level = config.model.tone, config.model.denoiser.gain, config.model.level
-        seen, said = 12 if self.level else 9, 6 if self.gain else 3
-        self.net = UNet(config.model.denoiser, seen, said, config.model.encoder.ladder, timed=True)
-        self.polish = Polish(config.model.denoiser.polish) if config.model.denoiser.polish else None
+        unet = config.model.denoiser
+        self.tone, self.gain, self.level = config.model.tone, unet.gain, config.model.level
+        self.rest = config.model.rest
+        seen, said = 9 if self.level == "none" else 12, 6 if self.gain else 3
+        self.net = make_unet(unet, seen, said, config.model.encoder.ladder, timed=True)
+        self.refine = Refine(unet.refine, unet.activation) if unet.refine else None
+        if self.gain and isinstance(self.net, PlainUNet):
+            _start_as_base(self.net.conv_out)
 
     def forward(
         self,
@@ -66,42 +72,60 @@ class Denoiser(nn.Module):
         c: Tensor,
         t: Tensor | float,
         features: Features,
+        level: Tensor | None = None,
+        window: Tensor | None = None,
         exposure: Tensor | float = 0.0,
     ) -> Tensor:
         t = torch.as_tensor(t, device=x_t.device).expand(x_t.shape[0])
         toned = base = tone(y, self.tone)
         seen = [x_t, toned, c]
-        if self.level:
-            base = brighten(y, features[-1], exposure)
-            features = features[:-1]
+        if level is not None:
+            lift = log_gain(y, level, whole(y.shape[0], y) if window is None else window, exposure)
+            base = lit_by(y, lift)
             seen.append(base)
         prediction = self.net(torch.cat(seen, dim=1), features, t)
         if not self.gain:
             return prediction
         offset, gain = prediction.chunk(2, dim=1)
         x0 = offset + gain * base  # detail comes straight from y, at full resolution
-        return x0 if self.polish is None else self.polish(x0, base)
+        x0 = x0 if self.refine is None else self.refine(x0, base)
+        if not self.rest or level is None:
+            return x0
+        return y + (lift.abs() / self.rest).clamp_max(1) * (x0 - y)  # what is not lifted stays as it is
+
+
+def _start_as_base(out: nn.Conv2d) -> None:
+    """Gain near 1 and offset near 0 at the start: x0 is then the brightened picture, and learning begins there."""
+    with torch.no_grad():
+        out.weight.mul_(RESIDUAL_START)
+        assert out.bias is not None
+        out.bias.zero_()
+        out.bias[out.out_channels // 2 :] = 1.0  # pixel-shuffled, the second half is the gain
 
 
 class LLDiffusion(nn.Module):
-    """The whole model.  `degrader` is None in a checkpoint of stage 2, which no longer needs it."""
+    """The whole model.  `degrader` is None in a checkpoint of stage 2, which no longer needs it.
+
+    `level` is the head that looks at the reduced whole picture, None in a model without a level.
+    """
 
     def __init__(self, config: Config, with_degrader: bool = True) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
         self.color_map = ColorMap()
+        self.level = None if config.model.level == "none" else LevelHead(config.model.white, config.model.rest)
         self.denoiser = Denoiser(config)
         features = config.model.encoder.ladder
         if with_degrader:
             config.model.check_grids("degrader")
-        self.degrader = UNet(config.model.degrader, 3, 3, features, timed=False) if with_degrader else None
+        self.degrader = make_unet(config.model.degrader, 3, 3, features, timed=False) if with_degrader else None
 
     def degrade(self, x: Tensor, features: Features) -> Tensor:
         """DGNET: the low-light image y' that x would have been, (N, 3, H, W) in about [-1, 1] (paper, section 3.2)."""
         if self.degrader is None:
             raise RuntimeError("this checkpoint holds no degradation network: it was dropped for stage 2")
-        return self.degrader(x, features[:-1] if self.config.model.level else features)
+        return self.degrader(x, features)
 
 
 def fold_spectral_norm(model: AnyModule) -> AnyModule:

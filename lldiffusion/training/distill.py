@@ -29,10 +29,9 @@ from lldiffusion.config import Config
 from lldiffusion.engines.sampler import ddim, to_x0
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.model import LLDiffusion
-from lldiffusion.model.level import true_level
 from lldiffusion.schedule import Schedule, make_schedule, timesteps
 
-from .losses import Objective
+from .losses import Objective, View, conditions
 
 METHODS = ("trajectory", "progressive", "regression")
 AUTO = "auto"  # see `Recipe.settled`
@@ -112,21 +111,15 @@ class Paths(nn.Module):
         self.register_buffer("numbers", numbers, persistent=False)
 
     @torch.no_grad()
-    def walk(self, x: Tensor, low: Tensor, normal: Tensor, which: Tensor) -> Tensor:
-        """From x (N, 3, H, W) to the end of path `which` (N,) of each; the brightness is that of `normal`."""
-        features, c = lit_by(normal, low, self.teacher), self.teacher.color_map(low)
+    def walk(self, x: Tensor, low: Tensor, which: Tensor, view: View | None = None) -> Tensor:
+        """From x (N, 3, H, W) to the end of path `which` (N,) of each; the level is the normal picture's, by `view`."""
+        given, c = conditions(self.teacher, low, view), self.teacher.color_map(low)
         for i in range(self.t.shape[1]):
-            prediction = self.teacher.denoiser(x, low, c, self.t[which, i], features).float()
+            prediction = self.teacher.denoiser(x, low, c, self.t[which, i], *given).float()
             k_x, k_p, a, b = self.numbers[which, i].T[:, :, None, None, None]  # each (N, 1, 1, 1)
             x0 = k_x * x + k_p * prediction
             x = a * x + b * (x0.clamp(-1, 1) if self.clip else x0)
         return x
-
-
-def lit_by(normal: Tensor, low: Tensor, model: LLDiffusion) -> tuple[Tensor, ...]:
-    """E(low), with the level of `normal` where the model has one: no crop says how bright its picture shall be."""
-    features = model.encoder(low)
-    return (*features[:-1], true_level(low, normal)) if model.config.model.level else features
 
 
 class DistillObjective(Objective):
@@ -154,15 +147,18 @@ class DistillObjective(Objective):
         self.register_buffer("steps", torch.tensor(steps, dtype=torch.float32), persistent=False)
         self.paths = Paths(teacher, recipe.paths(teacher.config)) if teacher is not None else None
 
-    def forward(self, low: Tensor, normal: Tensor, noise: Tensor, t: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, low: Tensor, normal: Tensor, noise: Tensor, t: Tensor, view: View | None = None
+    ) -> dict[str, Tensor]:
         """As `Objective.forward`; t (N,), drawn from all of 0..T-1, chooses among the starts."""
         place = t * len(self.starts) // self.process.timesteps
         start = self.starts[place]
         if self.paths is None:
-            return super().forward(low, normal, noise, start)
-        x_t, target = self._goal(low, normal, noise, place)
-        features = self._features(low, normal)
-        prediction = self.model.denoiser(x_t, low, self.model.color_map(low), start, features).float()
+            return super().forward(low, normal, noise, start, view)
+        x_t, target = self._goal(low, normal, noise, place, view)
+        features, level, window = self._conditions(low, view)
+        c = self.model.color_map(low)
+        prediction = self.model.denoiser(x_t, low, c, start, features, level, window).float()
         x0 = self.process.to_x0(prediction, x_t, start)
         terms = {"teacher": self.weights.prediction * F.mse_loss(x0, target)}
         if self.joint and self.weights.degradation:
@@ -174,16 +170,18 @@ class DistillObjective(Objective):
         return terms
 
     @torch.no_grad()
-    def _goal(self, low: Tensor, normal: Tensor, noise: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _goal(
+        self, low: Tensor, normal: Tensor, noise: Tensor, place: Tensor, view: View | None
+    ) -> tuple[Tensor, Tensor]:
         """What the student sees, x_t, and what it shall say, x*."""
         assert self.paths is not None
         if self.recipe.method == "trajectory":
-            target = self.paths.walk(noise, low, normal, torch.zeros_like(place))
+            target = self.paths.walk(noise, low, torch.zeros_like(place), view)
             return self.process.add_noise(target, noise, self.starts[place]), target
         which = len(self.starts) - 1 - place  # paths go from the last start to the first
         x_t = self.process.add_noise(normal, noise, self.starts[place])
         _, _, a, b = self.steps[which].T[:, :, None, None, None]
-        return x_t, (self.paths.walk(x_t, low, normal, which) - a * x_t) / b
+        return x_t, (self.paths.walk(x_t, low, which, view) - a * x_t) / b
 
 
 def _numbers(schedule: Schedule, path: list[int]) -> list[list[float]]:

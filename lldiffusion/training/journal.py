@@ -49,7 +49,9 @@ class Journal:
         """Record one validation: scores, and the low / enhanced / normal grid."""
         self._score = f"  PSNR {result.psnr:.2f} dB"
         text = f"stage {self.name}, step {step}: validation PSNR {result.psnr:.2f} dB (standard), "
-        self.console.print(text + f"brightness error {result.brightness:+.1f}/255")
+        self.console.print(text + f"told the level {result.told:.2f}; brightness error {result.brightness:+.1f}/255")
+        for folder, (guessed, told) in result.groups.items():
+            self.console.print(f"  {folder}: {guessed:.2f} dB, told {told:.2f}")
         if self.writer is not None:
             self.writer.add_scalar(f"{self.name}/validation_psnr", result.psnr, step)
             self.writer.add_scalar(f"{self.name}/validation_brightness", result.brightness, step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from lldiffusion.model.checkpoint import read_info, save_checkpoint
 
 from .accelerated import accelerated
 from .journal import Journal
-from .level import fit_level
+from .level import collect, fit_guess, guess_error
 from .state import checkpoints
 from .trainer import STAGES, Trainer
 
@@ -47,7 +46,7 @@ def plan_run(config: Config, folder: str | Path, stage: str = "all", start: str 
         config.model.check_grids("degrader")
     if start is not None:
         _check_network(config, start)
-    elif stage == "enhance" and not (Path(folder) / "joint").is_dir():
+    elif stage == "enhance" and not any((Path(folder) / name).is_dir() for name in STAGES):
         raise LLDiffusionError(
             "stage 'enhance' starts from a stage-1 model: give it with --init MODEL, or --resume RUN"
         )
@@ -96,10 +95,13 @@ def execute(plan: Plan) -> Path:
 def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: Accelerator, journal: Journal) -> Path:
     folder = plan.folder / stage
     if stage == "enhance" and start is None:
-        start = str(_last(plan.folder / "joint"))
+        begun = bool(checkpoints(folder))  # a run of stage 2 alone goes on from itself
+        start = str(_last(folder if begun else plan.folder / "joint"))
     model = _started(plan.config, start, stage) if start else LLDiffusion(plan.config)
-    if stage == "joint" and model.encoder.level is not None and not checkpoints(folder):
-        error = fit_level(model.encoder.level, plan.sources, plan.config.data, plan.config.train.seed)
+    if stage == "joint" and model.level is not None and start is None and not checkpoints(folder):
+        seen = collect(plan.sources, plan.config.data)
+        fit_guess(model.level, seen, plan.config.train.seed)
+        error = guess_error(model.level, seen.low, seen.normal)
         journal.say(f"brightness guessed to {error:.1f}/255 on the training images")
     trainer = Trainer(
         plan.config,
@@ -139,7 +141,5 @@ def _last(folder: Path) -> Path:
 def _finish(plan: Plan, last: Path) -> Path:
     """Copy the averaged weights of the last checkpoint to RUN/model."""
     info, target = read_info(last), plan.folder / "model"
-    if target.exists():
-        shutil.rmtree(target)
-    save_checkpoint(target, info.config, load_model(last).state_dict(), info.notes)
+    save_checkpoint(target, info.config, load_model(last).state_dict(), info.notes, overwrite=True)
     return target

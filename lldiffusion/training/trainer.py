@@ -104,7 +104,9 @@ class Trainer:
     def _prepare(self) -> None:
         train = self.config.train
         weights = [p for p in self.objective.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(weights, train.lr, (0.9, train.beta2), weight_decay=train.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            weights, train.lr, (0.9, train.beta2), weight_decay=train.weight_decay, fused=True
+        )
         forward = torch.compile(self.objective) if train.compile else self.objective
         self.wrapped, self.optimizer = self.accelerator.prepare(forward, self.optimizer)
 
@@ -157,7 +159,7 @@ class Trainer:
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
             with self.accelerator.no_sync(self.wrapped) if not last else nullcontext():
-                terms = self.wrapped(batch["low"], batch["normal"], *self._noise(batch["normal"], number))
+                terms = self.wrapped(batch["low"], batch["normal"], *self._noise(batch["normal"], number), batch)
                 self.accelerator.backward(sum(terms.values()) / len(batches))
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value.item() / len(batches)

@@ -1,4 +1,7 @@
-"""Validation: the averaged weights enhance held-out pairs through the same loop that users run."""
+"""Validation: the averaged weights enhance held-out pairs, whole, from pure noise in one step.
+
+Told the level, and with the level guessed: the first says how well the denoiser restores, the second what users see.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lldiffusion.config import Config
-from lldiffusion.data.dataset import load_pixels
+from lldiffusion.data.dataset import load_bytes
 from lldiffusion.data.layouts import Pair
-from lldiffusion.engines.backends.torch_eager import TorchEngine
-from lldiffusion.engines.enhancer import Enhancer
+from lldiffusion.diffusion import ForwardProcess
+from lldiffusion.engines.level import reduce_picture
 from lldiffusion.model import LLDiffusion
+from lldiffusion.model.level import log_mean
 
 GRID = 4  # pairs shown in TensorBoard
 
@@ -22,28 +29,75 @@ GRID = 4  # pairs shown in TensorBoard
 class Validation:
     """Means over the held-out pairs, and a picture: low, enhanced and normal side by side."""
 
-    psnr: float  # dB, 8-bit, no GT mean (protocol "standard")
+    psnr: float  # dB, 8-bit, no GT mean (protocol "standard"), level guessed
     brightness: float  # signed error of the mean, in 1/255
     grid: NDArray[np.uint8]  # (H, W, 3)
+    told: float  # dB, with the level of the normal picture
+    groups: dict[str, tuple[float, float]]  # by folder: dB guessed, dB told
 
 
 def validate(model: LLDiffusion, config: Config, pairs: list[Pair]) -> Validation:
-    """Enhance every pair's low image with the configuration's own sampler and compare with the normal one."""
-    enhancer = Enhancer(TorchEngine(model), config)
-    scores: list[float] = []
-    errors: list[float] = []
+    """Enhance every pair's low image and compare with the normal one."""
     rows: list[NDArray[Any]] = []
+    scores: list[tuple[float, float]] = []
+    errors: list[float] = []
     for pair in pairs:
-        low, normal = load_pixels(pair.low), load_pixels(pair.normal)
-        enhanced = np.round(enhancer(low) * 255) / 255
-        scores.append(-10 * np.log10(max(float(np.mean((enhanced - normal) ** 2)), 1e-10)))
-        errors.append(255 * float(np.mean(enhanced) - np.mean(normal)))
+        low, normal = load_bytes(pair.low), load_bytes(pair.normal)
+        guessed, told = enhance(model, config, low), enhance(model, config, low, normal)
+        scores.append((_psnr(guessed, normal), _psnr(told, normal)))
+        errors.append(float(guessed.mean() - normal.mean()))
         if len(rows) < GRID:
-            rows.append(np.concatenate([_small(low), _small(enhanced), _small(normal)], axis=1))
+            rows.append(np.concatenate([side[::2, ::2] for side in (low, guessed, normal)], axis=1))
     width = min(row.shape[1] for row in rows)
+    folders = [pair.low.parent.parent.name for pair in pairs]
+    groups = {
+        name: _mean([s for s, f in zip(scores, folders, strict=True) if f == name]) for name in sorted({*folders})
+    }
+    guessed_mean, told_mean = _mean(scores)
     grid = np.concatenate([row[:, :width] for row in rows])
-    return Validation(float(np.mean(scores)), float(np.mean(errors)), (grid * 255 + 0.5).astype(np.uint8))
+    return Validation(guessed_mean, float(np.mean(errors)), grid, told_mean, groups)
 
 
-def _small(pixels: NDArray[Any]) -> NDArray[Any]:
-    return pixels[::2, ::2]
+def _mean(scores: list[tuple[float, float]]) -> tuple[float, float]:
+    guessed, told = np.mean(scores, axis=0)
+    return float(guessed), float(told)
+
+
+@torch.inference_mode()
+def enhance(
+    model: LLDiffusion, config: Config, low: NDArray[np.uint8], normal: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """One whole picture, one step at T-1; `normal`: told its level."""
+    device = next(model.parameters()).device
+    height, width, _ = low.shape
+    multiple = config.model.size_multiple
+    bottom, right = -height % multiple, -width % multiple
+    y = F.pad(_planes(low).to(device), (0, right, 0, bottom), mode="reflect")
+    level = window = None
+    if model.level is not None:
+        small = _planes(reduce_picture(low)).to(device)
+        told = None if normal is None else log_mean(_planes(reduce_picture(normal)).to(device))
+        level = model.level(small) if told is None else model.level.level(small, told)
+        window = torch.tensor([[0, 0, (height + bottom) / height, (width + right) / width]], device=device)
+    process = ForwardProcess(config.diffusion).to(device)
+    t = torch.tensor([config.diffusion.timesteps - 1], device=device)
+    x_t = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    prediction = model.denoiser(x_t, y, model.color_map(y), t, model.encoder(y), level, window).float()
+    x0 = _to_x0(process, config, prediction, x_t, t)[0, :, :height, :width]
+    return ((x0.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def _to_x0(process: ForwardProcess, config: Config, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    if config.diffusion.prediction != "eps":
+        return process.to_x0(prediction, x_t, t)
+    alpha, sigma = (values[t][:, None, None, None] for values in (process.alpha, process.sigma))
+    return (x_t - sigma * prediction) / alpha
+
+
+def _planes(picture: NDArray[Any]) -> Tensor:
+    """(H, W, 3) in [0, 255] -> (1, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32))[None] / 127.5 - 1
+
+
+def _psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    return float(-10 * np.log10(max(np.mean((a.astype(np.float32) - b) ** 2) / 255**2, 1e-10)))

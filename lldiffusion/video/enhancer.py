@@ -13,16 +13,16 @@ import numpy as np
 
 from lldiffusion.engines.backends.base import Floats
 from lldiffusion.engines.enhancer import Enhancer
+from lldiffusion.engines.pipeline import Guidance
 from lldiffusion.engines.pixels import from_planes, to_planes
-from lldiffusion.engines.tiles import Features
 from lldiffusion.errors import LLDiffusionError
 
 from .frame import Frame
 from .stability.conditions import (
     FrameStatistics,
-    concatenate_features,
+    concatenate,
+    part_of,
     smooth_conditions,
-    split_features,
     starts_shot,
 )
 from .stability.frame_state import FrameState, StateArrays
@@ -36,14 +36,14 @@ BLACK = 2.0**-10  # mean in [0, 1] below which a frame counts as black
 class VideoEnhancer:
     """Enhances the frames of one video, in order.
 
-    Sampling is deterministic and every frame gets the same noise field; the means of the degradation features, and
-    the model's level where it has one, are smoothed over time within a shot (see `stability.smoothing`) and start
-    anew at a cut (see `stability.scenes`).  A shot's result does not depend on the shots before it.
+    Sampling is deterministic and every frame gets the same noise field; the model's level (of a model without one, the
+    means of its degradation features) is smoothed over time within a shot (see `stability.smoothing`) and starts anew
+    at a cut (see `stability.scenes`).  A shot's result does not depend on the shots before it.
 
     Args:
         enhancer: the model; several of the same model (one for each GPU) share the frames of a batch.
         smoothing: time constant in seconds; 0 takes every frame as it is.
-        refresh: compute the features on every k-th frame of a shot only.
+        refresh: compute level and features on every k-th frame of a shot only.
         warm_start: share of the noise put back onto the last result, moved along with the picture,
             to start from; 0 starts every frame from noise.  Needs the extra `video` and a batch of 1.
         batch: frames enhanced together; results come that much later.  Default: one for each enhancer.
@@ -129,38 +129,36 @@ class VideoEnhancer:
     def _process(self, frames: list[Frame]) -> list[Frame]:
         """Enhance frames of one size that follow each other; the state changes only when all went well."""
         planes = np.concatenate([to_planes(frame.pixels) for frame in frames])  # (N, 3, h, w)
-        low = self._enhancers[0].pipeline.padded(planes)  # (N, 3, H, W)
         statistics = [_measure(plane, frame) for plane, frame in zip(planes, frames, strict=True)]
         new_shot = starts_shot(self._state, statistics[0])
-        compute = partial(self._compute, low)
+        compute = partial(self._compute, planes)
         states = smooth_conditions(self._state, statistics, compute, self._smoothing, self._refresh)
-        features = concatenate_features([state.features for state in states])
+        guidance = concatenate([state.guidance for state in states])
         last = states[-1]
         if self._warm is None:
-            x0 = np.concatenate(self._distribute(len(frames), partial(self._denoise, low, features)))
+            x0 = np.concatenate(self._distribute(len(frames), partial(self._sample, planes, guidance)))
         else:
             before = None if new_shot else self._state
-            x0, luma, result = self._warm.render(frames[0].pixels, low, features, before)
+            x0, luma, result = self._warm.render(frames[0].pixels, planes, guidance, before)
             last = replace(last, luma=luma, result=result)
-        x0 = x0[:, :, : planes.shape[2], : planes.shape[3]]
         gain = self._enhancers[0].gain
         done = [replace(frame, pixels=from_planes(x0[i : i + 1], frame.pixels, gain)) for i, frame in enumerate(frames)]
         self._state = last if self._refresh > 1 else replace(last, features=())
         return done
 
-    def _compute(self, low: Floats, indices: list[int]) -> list[Features]:
-        """E(y) of some frames of the batch."""
-        chosen = low[indices]
-        parts = self._distribute(
-            len(indices), lambda enhancer, part: split_features(enhancer.pipeline.features(chosen[part]))
-        )
-        return [features for part in parts for features in part]
+    def _compute(self, planes: Floats, indices: list[int]) -> list[Guidance]:
+        """Level and features of some frames of the batch."""
+        chosen = planes[indices]
+        features = self._refresh > 1 or not self._enhancers[0].pipeline.has_level  # else they are made where needed
 
-    def _denoise(self, low: Floats, features: Features, enhancer: Enhancer, part: slice) -> Floats:
-        low_part = low[part]
-        features_part = tuple((feature[part], stride) for feature, stride in features)
-        noise = enhancer.pipeline.noise(low_part.shape)
-        return enhancer.pipeline.denoise(low_part, features_part, enhancer.steps, noise)
+        def call(enhancer: Enhancer, part: slice) -> list[Guidance]:
+            made = enhancer.pipeline.guidance(chosen[part], features)
+            return [part_of(made, slice(i, i + 1)) for i in range(part.stop - part.start)]
+
+        return [guidance for part in self._distribute(len(indices), call) for guidance in part]
+
+    def _sample(self, planes: Floats, guidance: Guidance, enhancer: Enhancer, part: slice) -> Floats:
+        return enhancer.pipeline.sample(planes[part], enhancer.steps, guidance=part_of(guidance, part))
 
     def _distribute(self, count: int, call: Callable[[Enhancer, slice], Value]) -> list[Value]:
         """Call every enhancer with its part of `count` frames, all at the same time; results in order."""

@@ -17,10 +17,10 @@ DisplayMatrix = tuple[int, ...]  # nine numbers
 def display_matrix(frame: Any) -> DisplayMatrix | None:
     """The display matrix that a PyAV frame carries, if it does."""
     try:
-        held = frame.side_data.get("DISPLAYMATRIX")
+        matrix = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV 18 knows no name for some other side data of the frame, EXIF for one
         return rotation_matrix(frame.rotation) if frame.rotation else None
-    return None if held is None else tuple(int(value) for value in np.frombuffer(bytes(held), np.int32)[:9])
+    return None if matrix is None else tuple(int(value) for value in np.frombuffer(bytes(matrix), np.int32)[:9])
 
 
 def rotation_matrix(degrees: int) -> DisplayMatrix:

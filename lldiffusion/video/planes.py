@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from lldiffusion.errors import LLDiffusionError
 
-from .colour import Codes, Colour, from_rgb, quantise, to_rgb
+from .colour import FULL, Codes, Colour, from_rgb, quantise, to_rgb
 
 _YUV = re.compile(r"^yuva?j?(\d{3})p(\d+)?(le)?$")
 _RGB = re.compile(r"^gbra?p(\d+)?(le)?$")
@@ -62,7 +64,10 @@ def colour_tags(frame: Any) -> Colour:
     """The tags of a PyAV frame; the old yuvj formats are full range by name."""
     full_by_name = frame.format.name.startswith("yuvj")
     return Colour(
-        int(frame.colorspace), 2 if full_by_name else int(frame.color_range), frame.color_trc, frame.color_primaries
+        matrix=int(frame.colorspace),
+        range=FULL if full_by_name else int(frame.color_range),
+        transfer=frame.color_trc,
+        primaries=frame.color_primaries,
     )
 
 
@@ -87,6 +92,33 @@ def convert_layout(frame: Any, format_name: str) -> Any:
     """
     span = int(frame.color_range) or 1
     return frame.reformat(format=format_name, src_color_range=span, dst_color_range=span, threads=1)
+
+
+def with_field_order(frame: Any, order: str) -> Any:
+    """The frame, marked as interlaced with its "top" or "bottom" field first."""
+    return next(filtered(frame, "setfield", {"top": "tff", "bottom": "bff"}[order]))
+
+
+def filtered(frame: Any, name: str, options: str) -> Iterator[Any]:
+    """What one of FFmpeg's filters makes of a PyAV frame: one frame, or none."""
+    import av
+    from av.error import BlockingIOError as NotYet
+    from av.error import EOFError as Ended
+
+    graph = av.filter.Graph()
+    size = {"width": frame.width, "height": frame.height}
+    source = graph.add_buffer(**size, format=frame.format.name, time_base=Fraction(1, 1000))
+    step, sink = graph.add(name, options), graph.add("buffersink")
+    source.link_to(step)
+    step.link_to(sink)
+    graph.configure()
+    for given in (frame, None):
+        graph.push(given)
+        try:
+            yield graph.pull()
+            return
+        except (NotYet, Ended):
+            pass
 
 
 def planar_format(format_: Any) -> str:

@@ -30,15 +30,18 @@ class VideoInfo:
     duration: float | None = None  # seconds, where that is known
     sample_aspect: Fraction | None = None  # width to height of a pixel, where it is given
     display_matrix: tuple[int, ...] | None = None  # how a player shall turn and mirror the picture, see `orientation`
-    interlaced: bool = False
+    field_order: str = ""  # of an interlaced picture: which field is shown first, "top" or "bottom"
+    deinterlaced: bool = False  # its fields became whole pictures when it was read
     rereadable: bool = True  # whether it can be read a second time: a file can, a camera or a pipe cannot
     rgb: bool = False  # pixels are stored as R'G'B'
 
     def warnings(self) -> list[str]:
         """What will not be kept or handled well, one line each."""
         lines = []
-        if self.interlaced:
-            lines.append(f"'{self.name}' is interlaced and enhanced as it is: deinterlace it first for a better result")
+        if self.deinterlaced:
+            lines.append(f"'{self.name}' is interlaced: fields become whole pictures (--deinterlace off keeps them)")
+        if self.field_order:
+            lines.append(f"'{self.name}' is interlaced and enhanced as it is: moving edges may look worse")
         if self.has_alpha:
             lines.append(f"'{self.name}' has an alpha channel, which is not kept")
         return lines

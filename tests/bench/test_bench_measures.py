@@ -41,8 +41,10 @@ def test_operations_are_pytorchs_own_count() -> None:
     model, y = copy.deepcopy(micro_model()).to("meta"), torch.zeros(1, 3, 64, 96, device="meta")
     with FlopCounterMode(display=False) as once:
         features = model.encoder(y)
+        assert model.level is not None
+        level = model.level(torch.zeros(1, 3, 64, 96, device="meta"))
     with FlopCounterMode(display=False) as step:
-        model.denoiser(y, y, y, torch.zeros(1, device="meta"), features)
+        model.denoiser(y, y, y, torch.zeros(1, device="meta"), features, level, torch.zeros(1, 4, device="meta"))
     cost = count(config_json("micro"), 60, 90, 1)  # padded to 64x96
     assert cost.operations(3) == pytest.approx(once.get_total_flops() + 3 * step.get_total_flops())
 

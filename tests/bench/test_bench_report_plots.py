@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from lldiffusion.bench.record import BenchResult, Machine, Measurement, Scaling
@@ -49,9 +48,12 @@ def test_drawing_again_gives_the_same(drawn: dict[str, Plot]) -> None:
 
 def painted(monkeypatch: pytest.MonkeyPatch, result: BenchResult) -> dict[str, Any]:
     """Plot's name -> the axes, when everything was drawn on them."""
+    from matplotlib.figure import Figure
+
     found: dict[str, Any] = {}
 
     def draw(name: str, title: str, about: str, paint: Callable[[Any], None], size: Any = None) -> Plot:
+
         found[name] = Figure().add_subplot()
         paint(found[name])
         return Plot(name, title, about, b"")

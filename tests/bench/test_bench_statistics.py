@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from lldiffusion.bench.scaling import curves, fit, steepest
 from lldiffusion.bench.statistics import differ, interval, is_stable, noise
@@ -20,6 +19,8 @@ def test_noise_is_what_measuring_twice_shows() -> None:
 
 
 def test_the_interval_is_scipys_bootstrap() -> None:
+    from scipy import stats
+
     samples = np.random.default_rng(1).normal(1, 0.05, 40)
     ours = interval(samples.tolist())
     theirs = stats.bootstrap((samples,), np.median, method="percentile", random_state=0).confidence_interval

@@ -20,7 +20,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """part -> its JSON, from one rehearsal."""
     out = tmp_path_factory.mktemp("gpu")
     with pytest.raises(typer.Exit) as left:
-        main([], out, "cuda:0", str(micro_source()), budget=8, rehearse=True)
+        main([], out, "cuda:0", str(micro_source()), budget=5, rehearse=True)
     assert left.value.exit_code == 0
     assert {path.name for path in out.iterdir()} == {f"{part}.json" for part in PARTS}
     return {part: json.loads((out / f"{part}.json").read_text()) for part in PARTS}

@@ -17,6 +17,7 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation.measure import EvaluationCase, Instruments, measure
 from lldiffusion.evaluation.metrics import Uint8
 from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
+from lldiffusion.hashing import sha256_of
 from lldiffusion.images import Image, image_size, read_image, to_uint8, write_image
 from support.bench_models import micro_source
 from support.pictures import photograph, write_pairs
@@ -108,6 +109,7 @@ def test_a_run_writes_what_it_shows(
         *(("all", 2), ("held", 1), ("good", 1), ("night", 2))
     ]
     assert len(document["scores"]) == 3 * 6
+    assert sha256_of(micro_source() / "model.safetensors") in document["facts"][0]
     gamma = [s["numbers"]["psnr"] for s in document["scores"] if (s["data"], s["method"]) == ("all", "gamma")]
     assert f"| gamma | {np.mean(gamma):.2f} |" in page
     assert page.count("| gamma |") == 4 and page.count("| LPIPS |") == 2 and "LPIPS: made up" in page

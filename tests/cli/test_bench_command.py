@@ -12,7 +12,7 @@ from lldiffusion.bench import benchmark as benchmark_module
 from lldiffusion.bench import group
 from lldiffusion.bench.benchmark import benchmark
 from lldiffusion.bench.peers import PEERS, choose_peers
-from lldiffusion.bench.record import Measurement, load_result
+from lldiffusion.bench.record import Ceilings, Measurement, load_result
 from lldiffusion.bench.settings import Settings
 from lldiffusion.cli import run
 from lldiffusion.errors import LLDiffusionError
@@ -30,9 +30,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Meas
     """(backend, steps) -> measurement, of one run with a fast and a slow peer."""
     said: list[tuple[str, float]] = []
     data = write_pairs(tmp_path_factory.mktemp("pairs"), count=1)
-    settings = small(backends="onnxruntime,eager-authors,eager", budget=10, scaling=False, data=data)
+    settings = small(backends="onnxruntime,eager-authors,eager", budget=20, scaling=False, data=data)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark_module, "lpips_at_hand", lambda: lambda result, truth: 0.25)
+        patch.setattr("lldiffusion.bench.rounds.MOST_ROUNDS", 5)  # enough for every column, whatever the budget
         result = benchmark(settings, lambda text, share: said.append((text, share)))
     assert result.complete and not result.scaling
     assert all(0 <= share <= 1 for _, share in said)
@@ -97,7 +98,10 @@ def test_ctrl_c_keeps_what_was_measured(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lldiffusion.bench.benchmark.run_group", interrupted)
-    text = "--backends onnxruntime --sizes 64x64,96x64 --steps 1 --pictures 0 --budget 40"
+    monkeypatch.setattr("lldiffusion.bench.rounds.MOST_ROUNDS", 3)
+    quick = Ceilings("cpu", "fp32", operations=1e12, bandwidth=1e11, how="made up")
+    monkeypatch.setattr("lldiffusion.bench.benchmark.measure_ceilings", lambda *arguments: quick)
+    text = "--backends onnxruntime --sizes 64x64,96x64 --steps 1 --pictures 0 --budget 300"
     options = text.split()
     assert run(["bench", str(micro_source()), *options, "-o", str(tmp_path / "out")]) == 130
     result = load_result(tmp_path / "out")

@@ -33,7 +33,10 @@ def copy_graphs(
     model: LLDiffusion, folder: Path, opset: int, about: dict[str, str], progress: Callable[[str], None]
 ) -> dict[str, Path]:
     """The graphs that other tests have traced already: tracing itself is tested there."""
-    return {g: Path(shutil.copy(micro_graphs() / f"{g}.onnx", folder)) for g in ("encoder", "color_map", "denoiser")}
+    return {
+        g: Path(shutil.copy(micro_graphs() / f"{g}.onnx", folder))
+        for g in ("encoder", "color_map", "denoiser", "level")
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +79,7 @@ def test_the_bundle_answers_like_the_checkpoint(checkpoint: Path, tmp_path: Path
 def test_float32_graphs_can_be_left_out(checkpoint: Path, tmp_path: Path) -> None:
     assert export(checkpoint, tmp_path / "bundle", "--bf16", "--no-fp32") == 0
     names = {path.name for path in (tmp_path / "bundle").glob("*.onnx")}
-    assert names == {"encoder.bf16.onnx", "color_map.onnx", "denoiser.bf16.onnx"}
+    assert names == {"encoder.bf16.onnx", "color_map.onnx", "denoiser.bf16.onnx", "level.onnx"}
     assert Bundle.open(tmp_path / "bundle").precisions == ("bf16",)
 
 

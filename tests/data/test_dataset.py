@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from support.pictures import write_pairs
 torch = pytest.importorskip("torch")
 
 from lldiffusion.data.dataset import PairCrops, find_sources, load_pixels  # noqa: E402
+from lldiffusion.data.illumination import draw_light  # noqa: E402
+from lldiffusion.engines.level import reduce_picture  # noqa: E402
 from lldiffusion.images import Image, write_image  # noqa: E402
 
 
@@ -119,3 +122,68 @@ def test_test_images_of_a_layout_are_left_out(tmp_path: Path) -> None:
     used = [p.normal for p in (*sources[0].pairs, *held_out)]
     assert len(used) == 3
     assert all("our485" in str(path) for path in used)
+
+
+def test_a_crop_knows_its_whole_picture(folder: Path) -> None:
+    """The thumbnail is the area average of the whole, turned as the crop is, and the window says where it lies."""
+    data = _crops(folder, part_min=1.0)
+    for sample in (data[i] for i in range(8)):
+        assert sample["thumbnail"].shape == sample["normal_thumbnail"].shape == (3, 64, 96)
+        torch.testing.assert_close((sample["thumbnail"] + 1) * 2, sample["normal_thumbnail"] + 1, atol=0.02, rtol=0)
+        top, left, bottom, right = sample["window"].tolist()
+        turned = abs((bottom - top) * 96 - 64) > 0.5  # a crop of 64 px spans 64 of 96 rows, or of 128
+        assert ((bottom - top) * (128 if turned else 96)) == pytest.approx(64, abs=1e-3)
+        assert ((right - left) * (96 if turned else 128)) == pytest.approx(64, abs=1e-3)
+        assert 0 <= top < bottom <= 1 and 0 <= left < right <= 1
+
+
+def test_thumbnails_are_area_averages() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (128, 96, 3), np.uint8)
+    small = reduce_picture(picture)
+    np.testing.assert_allclose(small, picture.reshape(64, 2, 96, 3).mean(axis=1), rtol=1e-5)
+    odd = np.random.default_rng(1).random((101, 77, 3), np.float32)
+    np.testing.assert_allclose(reduce_picture(odd).mean(axis=(0, 1)), odd.mean(axis=(0, 1)), rtol=1e-5)
+
+
+def test_pictures_that_need_nothing_are_as_they_are(folder: Path) -> None:
+    config = DataConfig(normal=(str(folder / "normal"),), crop=64, as_is=1.0, expose=1.0, cast=0.2, offset=2.0)
+    sources, _ = find_sources(config)
+    data = PairCrops(sources, config, seed=0, length=8)
+    for sample in (data[i] for i in range(8)):
+        assert torch.equal(sample["low"], sample["normal"])
+        assert torch.equal(sample["thumbnail"], sample["normal_thumbnail"])
+
+
+def test_saturation_moves_both_sides_alike(folder: Path) -> None:
+    plain, coloured = _crops(folder, length=40), _crops(folder, length=40, saturate=0.3)
+    ratios = [_chroma(coloured[i]["normal"]) / _chroma(plain[i]["normal"]) for i in range(40)]
+    lows = [_chroma(coloured[i]["low"]) / _chroma(plain[i]["low"]) for i in range(40)]
+    assert 8 < sum(abs(ratio - 1) < 1e-5 for ratio in ratios) < 32
+    assert min(ratios) < 0.9 < 1.1 < max(ratios)
+    assert np.corrcoef(ratios, lows)[0, 1] > 0.9
+
+
+def _chroma(planes: Any) -> float:
+    return float((planes - planes.mean(dim=0, keepdim=True)).std())
+
+
+def test_lists_name_what_is_held_out_and_left_out(folder: Path, tmp_path: Path) -> None:
+    held, never = tmp_path / "held.txt", tmp_path / "never.txt"
+    held.write_text(f"{folder.name}/1\nelsewhere/2\n")
+    never.write_text(f"{folder.name}/3\n")
+    config = DataConfig(pairs=(str(folder),), crop=64, held_out=(str(held),), never=(str(never),))
+    sources, held_out = find_sources(config)
+    assert [p.name for p in held_out] == ["1"]
+    assert [p.name for p in sources[0].pairs] == ["0", "2"]
+    keep = tmp_path / "keep.txt"
+    keep.write_text("elsewhere/0\n")  # restricts another folder
+    assert len(find_sources(replace(config, include=(str(keep),)))[0][0].pairs) == 2
+    held.write_text("nothing/9\n")
+    with pytest.raises(LLDiffusionError, match="FOLDER/NAME"):
+        find_sources(config)
+
+
+def test_uneven_light_leaves_lit_parts(folder: Path) -> None:
+    field = draw_light(60, 90, np.random.default_rng(0))
+    assert field.shape == (60, 90)
+    assert 0 < field.min() < 0.5 < field.max() <= 1

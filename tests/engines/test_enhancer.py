@@ -7,6 +7,7 @@ import pytest
 
 from lldiffusion.config import load_config
 from lldiffusion.engines import Enhancer
+from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.engines.memory import MemoryNeed, host_memory, largest_tile_side
 from lldiffusion.engines.pixels import expose, from_planes, pad_to_multiple, to_planes
 from lldiffusion.errors import LLDiffusionError
@@ -79,8 +80,9 @@ def test_the_loop_is_the_model_stepped_by_hand(checkpoint: Path) -> None:
     x = torch.from_numpy(np.random.default_rng(0).standard_normal(y.shape, dtype=np.float32))
     with torch.no_grad():
         features, c = model.encoder(y), model.color_map(y)
+        level = None if model.level is None else model.level(torch.from_numpy(thumbnail_of(y.numpy())))
         for s in plan(make_schedule(model.config.diffusion), model.config.sampling):
-            x0 = (s.k_x * x + s.k_p * model.denoiser(x, y, c, s.t, features)).clamp(-1, 1)
+            x0 = (s.k_x * x + s.k_p * model.denoiser(x, y, c, s.t, features, level)).clamp(-1, 1)
             x = s.a * x + s.b * x0
     by_hand = ((x[0].permute(1, 2, 0) + 1) / 2).clamp(0, 1).numpy()
     np.testing.assert_allclose(Enhancer.open(checkpoint)(low), by_hand, atol=1e-4)

@@ -16,8 +16,8 @@ from lldiffusion.bundle import Bundle
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.engines.backends.openvino_cpu import OpenVinoEngine
+from lldiffusion.engines.pipeline import Pipeline
 from lldiffusion.engines.sampler import make_noise, plan
-from lldiffusion.engines.tiles import sample_tiled
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.schedule import make_schedule
 from support.toy import ToyEngine, toy_bundle, toy_config
@@ -88,8 +88,8 @@ def test_sizes_change_from_image_to_image(engine: Engine, bundle: Bundle) -> Non
 def test_host_arrays_are_accepted_everywhere(engine: Engine, bundle: Bundle) -> None:
     """Tiles do this: features come back to the host and go in again as float32."""
     low, noise = dark((1, 3, 160, 224)), make_noise(2, (1, 3, 160, 224))
-    ours = sample_tiled(engine, low, STEPS, noise, 128, 32)
-    close(ours, sample_tiled(ToyEngine(), low, STEPS, noise, 128, 32), bundle)
+    ours = Pipeline(engine, toy_config(), tile=128).sample(low, STEPS, noise)
+    close(ours, Pipeline(ToyEngine(), toy_config(), tile=128).sample(low, STEPS, noise), bundle)
 
 
 def test_several_threads_share_an_engine(engine: Engine, bundle: Bundle) -> None:
@@ -158,7 +158,7 @@ def test_threads_follow_omp_num_threads(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_onnx_runtime_writes_and_looks_up_nothing(bundle: Bundle, tmp_path: Path) -> None:
-    """From 1.32 on it keeps a device id under the home folder and looks a host up, unless told not to."""
+    """Version 1.32 and later keep a device id under the home folder and look a host up, unless told not to."""
     code = f"""
 import os, sys
 from pathlib import Path

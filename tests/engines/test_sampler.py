@@ -1,6 +1,7 @@
 """Schedules and solver coefficients against diffusers."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.schedule import make_schedule, timesteps
 
 torch = pytest.importorskip("torch")
-diffusers = pytest.importorskip("diffusers")
+
+
+@pytest.fixture(scope="module")
+def diffusers() -> Any:
+    """The oracle; it takes seconds to import, which every worker would pay while it collects."""
+    return pytest.importorskip("diffusers")
+
 
 NAMES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 
@@ -29,7 +36,7 @@ def _theirs(config: DiffusionConfig, **extra: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 @pytest.mark.parametrize("zero", [False, True])
-def test_alpha_bar_agrees(schedule: str, zero: bool) -> None:
+def test_alpha_bar_agrees(diffusers: Any, schedule: str, zero: bool) -> None:
     config = DiffusionConfig(schedule=schedule, zero_terminal_snr=zero, prediction="v")
     theirs = diffusers.DDIMScheduler(**_theirs(config))
     np.testing.assert_allclose(make_schedule(config).alpha_bar, theirs.alphas_cumprod.numpy(), atol=1e-5)
@@ -74,7 +81,7 @@ def start() -> np.ndarray:
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("clip", [False, True])
-def test_ddim_agrees(prediction: str, spacing: str, clip: bool, start: np.ndarray) -> None:
+def test_ddim_agrees(diffusers: Any, prediction: str, spacing: str, clip: bool, start: np.ndarray) -> None:
     config = DiffusionConfig(prediction=prediction)
     sampling = SamplingConfig(steps=10, spacing=spacing, clip=clip)
     extra = {"clip_sample": clip, "timestep_spacing": spacing, "set_alpha_to_one": True}
@@ -84,7 +91,7 @@ def test_ddim_agrees(prediction: str, spacing: str, clip: bool, start: np.ndarra
 
 
 @pytest.mark.parametrize("prediction", ["x0", "v"])
-def test_ddim_agrees_at_zero_terminal_snr(prediction: str, start: np.ndarray) -> None:
+def test_ddim_agrees_at_zero_terminal_snr(diffusers: Any, prediction: str, start: np.ndarray) -> None:
     config = DiffusionConfig(prediction=prediction, zero_terminal_snr=True)
     extra = {"clip_sample": False, "timestep_spacing": "trailing"}
     theirs = _run(diffusers.DDIMScheduler(**_theirs(config, **extra)), 4, start)
@@ -93,7 +100,7 @@ def test_ddim_agrees_at_zero_terminal_snr(prediction: str, start: np.ndarray) ->
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 @pytest.mark.parametrize("steps", [5, 20])
-def test_dpm_solver_agrees(prediction: str, steps: int, start: np.ndarray) -> None:
+def test_dpm_solver_agrees(diffusers: Any, prediction: str, steps: int, start: np.ndarray) -> None:
     config = DiffusionConfig(prediction=prediction)
     extra = {"timestep_spacing": "trailing", "final_sigmas_type": "zero", "euler_at_final": True}
     theirs = _run(diffusers.DPMSolverMultistepScheduler(**_theirs(config, **extra)), steps, start)
@@ -101,7 +108,7 @@ def test_dpm_solver_agrees(prediction: str, steps: int, start: np.ndarray) -> No
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
-def test_euler_is_ddim_in_other_coordinates(start: np.ndarray) -> None:
+def test_euler_is_ddim_in_other_coordinates(diffusers: Any, start: np.ndarray) -> None:
     """diffusers' Euler works on x / alpha; the results must still agree."""
     config = DiffusionConfig(prediction="eps")
     scheduler = diffusers.EulerDiscreteScheduler(**_theirs(config, timestep_spacing="trailing"))

@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lldiffusion.bundle import GRAPHS, Bundle, EngineKey
+from lldiffusion.bundle import Bundle, EngineKey, graphs_of
 from lldiffusion.engines import Enhancer
 from lldiffusion.engines.backends import tensorrt as backend
 from lldiffusion.engines.backends.base import Conditions, Floats
+from lldiffusion.engines.backends.feeds import step_inputs
 from lldiffusion.engines.backends.tensorrt import TensorRtEngine
 from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS
 from lldiffusion.engines.backends.tensorrt_thread import SESSIONS
 from lldiffusion.engines.driver import Driver, Gpu
-from lldiffusion.engines.sampler import make_noise, plan
-from lldiffusion.engines.tiles import sample_tiled
+from lldiffusion.engines.pipeline import Pipeline
+from lldiffusion.engines.sampler import exposed, make_noise, plan, plan_steps
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.schedule import make_schedule
 from support.fake_gpu import FakeRuntime, FakeTensorRt, blob
@@ -54,15 +55,22 @@ def trt(cuda: FakeRuntime, flavour: str, monkeypatch: pytest.MonkeyPatch) -> Fak
     return module
 
 
-def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flavour: str, half: str = "FLOAT", **changes: Any) -> Bundle:
+def built(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flavour: str,
+    half: str = "FLOAT",
+    level: str = "none",
+    **changes: Any,
+) -> Bundle:
     """The toy bundle with engines that were built here."""
     monkeypatch.setenv("LLDIFF_CACHE", str(tmp_path / "cache"))
-    bundle = Bundle.open(toy_bundle(tmp_path / "toy"))
-    for graph in GRAPHS:
+    bundle = Bundle.open(toy_bundle(tmp_path / "toy", level=level))
+    for graph in graphs_of(bundle.config):
         sha256 = bundle.onnx_sha256("fp32", graph)
         key: dict[str, Any] = {"gpu": "any" if flavour == "tensorrt-rtx" else "8.9", "version": "11.4.0"}
         key |= {"onnx_sha256": sha256, "precision": "fp32", "profiles": ("64x64:128x128:256x256",)} | changes
-        data = key.pop("data", blob(graph, half))
+        data = key.pop("data", blob(graph, half, lit=level != "none"))
         bundle.add_engine(EngineKey(graph=graph, flavour=flavour, **key), data)
     return bundle
 
@@ -171,8 +179,8 @@ def test_other_numbers_in_the_steps_are_the_same_graph(engine: TensorRtEngine, c
 
 def test_tiles_run_step_by_step(engine: TensorRtEngine) -> None:
     low, noise = dark((1, 3, 160, 224)), make_noise(2, (1, 3, 160, 224))
-    ours = sample_tiled(engine, low, STEPS, noise, 128, 32)
-    assert np.abs(ours - sample_tiled(ToyEngine(), low, STEPS, noise, 128, 32)).max() < 1e-5
+    ours = Pipeline(engine, toy_config(), tile=128).sample(low, STEPS, noise)
+    assert np.abs(ours - Pipeline(ToyEngine(), toy_config(), tile=128).sample(low, STEPS, noise)).max() < 1e-5
 
 
 @pytest.mark.parametrize(("half", "tolerance"), [("HALF", 2e-3), ("BF16", 2e-2)])
@@ -182,8 +190,8 @@ def test_features_of_half_precision(
     engine = TensorRtEngine(built(tmp_path, monkeypatch, flavour, half), "fp32", flavour)
     low, noise = dark((1, 3, 160, 224)), make_noise(2, (1, 3, 160, 224))
     assert np.abs(engine.sample(low, STEPS, noise) - expected(low, noise)).max() < tolerance
-    ours = sample_tiled(engine, low, STEPS, noise, 128, 32)
-    assert np.abs(ours - sample_tiled(ToyEngine(), low, STEPS, noise, 128, 32)).max() < tolerance
+    ours = Pipeline(engine, toy_config(), tile=128).sample(low, STEPS, noise)
+    assert np.abs(ours - Pipeline(ToyEngine(), toy_config(), tile=128).sample(low, STEPS, noise)).max() < tolerance
 
 
 def test_a_replay_that_differs_is_not_used(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
@@ -335,3 +343,35 @@ def test_a_batch_larger_than_the_profiles_is_split(engine: TensorRtEngine, cuda:
     assert np.abs(result - expected(low, noise)).max() < 1e-5
     assert len(called) == len(STEPS)
     assert cuda.captures == 1
+
+
+def test_a_level_goes_through_the_captured_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trt: FakeTensorRt, flavour: str
+) -> None:
+    """Another level, window or exposure needs no new capture, and a level made here goes in without the host."""
+    engine = TensorRtEngine(built(tmp_path, monkeypatch, flavour, level="grid"), "fp32", flavour)
+    steps, toy = plan_steps(toy_config("grid")), ToyEngine()
+    low, noise = dark((1, 3, 64, 96)), make_noise(0, (1, 3, 64, 96))
+    for i in range(3):
+        thumbnail, window = dark((1, 3, 64, 96), seed=i), np.array([[0, 0, 1, 1 + i]], np.float32)
+        lit, before = exposed(steps, 0.5 * i), trt.cuda.uploads
+        level = engine.level(thumbnail)
+        assert np.abs(engine.numpy(level) - toy.level(thumbnail)).max() < 1e-6
+        result = engine.sample(low, lit, noise, level=level, window=window)
+        wanted = toy.sample(low, lit, noise, level=toy.level(thumbnail), window=window)
+        assert np.abs(result - wanted).max() < 1e-5
+    assert trt.cuda.uploads - before == 1 + 3 + len(step_inputs(steps[0])) * len(steps)  # thumbnail; planes and window
+    assert trt.cuda.captures == 1
+    batch, noises = dark((3, 3, 64, 96)), make_noise(0, (3, 3, 64, 96))
+    many, windows = engine.level(dark((2, 3, 64, 96)).repeat(2, axis=0)[:3]), window.repeat(3, axis=0)
+    result = engine.sample(batch, lit, noises, level=many, window=windows)
+    assert np.abs(result - toy.sample(batch, lit, noises, level=engine.numpy(many), window=windows)).max() < 1e-5
+
+
+def test_a_picture_is_lit_by_the_whole_whatever_the_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trt: FakeTensorRt, flavour: str
+) -> None:
+    engine = TensorRtEngine(built(tmp_path, monkeypatch, flavour, level="grid"), "fp32", flavour)
+    pixels = np.random.default_rng(0).integers(0, 40, (300, 280, 3)).astype(np.uint8)
+    ours, oracle = (Enhancer(each, toy_config("grid"), tile=256, exposure=0.5) for each in (engine, ToyEngine()))
+    assert np.abs(ours(pixels).astype(int) - oracle(pixels)).max() <= 1

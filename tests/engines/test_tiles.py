@@ -1,11 +1,16 @@
-"""Tiles: every pixel covered, no seams, little difference from the whole image."""
+"""Tiles: every pixel covered, no seams, and of a network of convolutions no difference from the whole image."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lldiffusion.config import load_config
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
+from lldiffusion.engines.memory import TILE
+from lldiffusion.engines.pipeline import Pipeline
 from lldiffusion.engines.sampler import Step, make_noise
-from lldiffusion.engines.tiles import grid, ramp, resize, sample_tiled
+from lldiffusion.engines.tiles import BLEND, MARGIN, count, grid, resize
 
 ONE_STEP = (Step(t=999, k_x=0.0, k_p=1.0, a=0.0, b=1.0, c=0.0),)
 
@@ -36,27 +41,52 @@ class Affine(Engine):
         return 1 << 40
 
 
+def pipeline(side: int | str, *overrides: str) -> Pipeline:
+    """The engine above as a model with norms, whose tiles share the whole picture's features, or as one without."""
+    return Pipeline(Affine(), load_config("tiny", ["model.level=none", *overrides]), tile=side)
+
+
+NORMS = ("model.denoiser.norm=pixel", "model.denoiser.activation=silu")
+
+
 @pytest.mark.parametrize("height", [64, 160, 224, 352])
 @pytest.mark.parametrize("width", [128, 288, 640])
-@pytest.mark.parametrize("side", [128, 192])
+@pytest.mark.parametrize("side", [128, 192, 256])
 def test_every_pixel_is_covered(height: int, width: int, side: int) -> None:
-    covered = np.zeros((height, width))
-    for window in grid(height, width, side, 32):
+    total, tiles = np.zeros((height, width)), grid(height, width, side, 32)
+    assert len(tiles) == count(height, width, side, 32)
+    for tile in tiles:
+        window = tile.window
         assert window.top % 32 == window.left % 32 == window.height % 32 == window.width % 32 == 0
-        assert window.top + window.height <= height
-        assert window.left + window.width <= width
-        weights = ramp(window, height, width)
-        assert weights.min() > 0
-        covered[window.rows_columns] += weights
-    assert covered.min() > 0.4  # edges too: nothing is divided by nearly nothing
+        assert window.height <= side and window.width <= side
+        assert window.top + window.height <= height and window.left + window.width <= width
+        assert tile.weights.min() >= 0
+        total[window.slices[2:]] += tile.weights
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_margins_count_nothing_and_no_pixel_is_computed_for_nothing() -> None:
+    tiles = grid(640, 1600, 512, 32)
+    assert {(tile.window.height, tile.window.width) for tile in tiles} == {(352, 448)}  # as long as they must be
+    inner = tiles[1]
+    assert inner.window.top == 0 and inner.window.left > 0
+    assert not inner.weights[:, :MARGIN].any() and inner.weights[0, MARGIN + BLEND : -MARGIN - BLEND].min() > 0.99
 
 
 def test_one_tile_is_the_whole_image() -> None:
     low = np.random.default_rng(0).random((1, 3, 96, 128), dtype=np.float32)
     noise = make_noise(0, low.shape)
-    whole = Affine().sample(low, ONE_STEP, noise)
-    tiled = sample_tiled(Affine(), low, ONE_STEP, noise, side=128, multiple=32)
-    np.testing.assert_allclose(tiled, whole, atol=1e-6)
+    tiled = pipeline(128, *NORMS).sample(low, ONE_STEP, noise)
+    np.testing.assert_allclose(tiled, Affine().sample(low, ONE_STEP, noise), atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_tiles_of_a_network_of_convolutions_are_the_whole_image(steps: int) -> None:
+    low = np.random.default_rng(0).random((2, 3, 300, 420), dtype=np.float32)
+    plan = tuple(replace(ONE_STEP[0], a=0.5, c=0.1) for _ in range(steps))
+    whole, tiled = (pipeline(side).sample(low, plan) for side in ("none", 160))
+    assert whole.shape == low.shape
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
 def test_a_smooth_scene_has_no_seams() -> None:
@@ -64,10 +94,17 @@ def test_a_smooth_scene_has_no_seams() -> None:
     scene = np.sin(rows / 60)[None, None] * np.cos(columns / 80)[None, None] * np.ones((1, 3, 1, 1), np.float32)
     noise = make_noise(0, scene.shape)
     whole = Affine().sample(scene, ONE_STEP, noise)
-    tiled = sample_tiled(Affine(), scene, ONE_STEP, noise, side=160, multiple=32)
+    tiled = pipeline(160, *NORMS).sample(scene, ONE_STEP, noise)
     assert np.abs(tiled - whole).max() < 0.15  # features come from the image at half size
     jump = np.abs(np.diff(tiled - whole, axis=3)).max()
     assert jump < 0.06, "neighbouring pixels must not differ across a seam more than the features' own steps"
+
+
+def test_large_pictures_of_a_network_of_convolutions_are_tiled_by_themselves() -> None:
+    local, normed = pipeline("auto"), pipeline("auto", *NORMS)
+    assert local.tile_side((1, 3, 1088, 1920)) is None
+    assert local.tile_side((1, 3, 3008, 4000)) == TILE
+    assert normed.tile_side((1, 3, 3008, 4000)) is None  # its tiles differ from the whole: only where memory asks
 
 
 def test_area_resampling_keeps_the_mean_and_agrees_with_box_averages() -> None:

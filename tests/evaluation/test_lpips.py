@@ -17,7 +17,6 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 from skimage import data
-from torchmetrics.functional.image import lpips as torchmetrics_lpips
 
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.evaluation import lpips_weights
@@ -74,6 +73,8 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
 
 def oracle(arrays: Arrays) -> Any:
     """torchmetrics' LPIPS with these weights; the layers that torchvision would give it are PyTorch's own."""
+    from torchmetrics.functional.image import lpips as torchmetrics_lpips
+
     nn = torch.nn
     layers: list[Any] = [nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)]
     layers += [nn.Conv2d(64, 192, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(3, 2)]
@@ -177,6 +178,8 @@ def test_every_format_and_both_namings_hold_the_same(
 
 
 def test_torchvisions_file_gets_torchmetrics_heads(arrays: Arrays, tmp_path: Path) -> None:
+    from torchmetrics.functional.image import lpips as torchmetrics_lpips
+
     trunk = {n: a for n, a in renamed(arrays).items() if n.startswith("features.")}
     path = write(tmp_path / "alexnet.pth", trunk | {"classifier.6.bias": np.zeros(1000, np.float32)})
     published = torch.load(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import ndimage, stats
+from scipy import ndimage
 from skimage import data
 
 from lldiffusion.errors import LLDiffusionError
@@ -72,6 +72,8 @@ def test_features_have_their_order_and_ranges() -> None:
 
 
 def test_a_generalised_gaussian_is_recovered() -> None:
+    from scipy import stats
+
     for shape in (0.8, 2.0, 3.5):
         samples = stats.gennorm.rvs(shape, scale=1.7, size=200_000, random_state=3)
         alpha, left, right = fit_aggd(samples)

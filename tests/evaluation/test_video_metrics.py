@@ -32,7 +32,7 @@ def moving(count: int = 6, step: int = 2, height: int = 64, width: int = 96) -> 
 
 
 def noisy(clip: Clip, sigma: float, lift: float = 0.0, seed: int = 0) -> Clip:
-    """With noise in every pixel, and a brightness that changes from frame to frame."""
+    """The clip with noise in every pixel, and a brightness that changes from frame to frame."""
     rng = np.random.default_rng(seed)
     return [np.clip(f + rng.normal(0, sigma, f.shape) + lift * rng.normal(), 0, 1).astype(np.float32) for f in clip]
 

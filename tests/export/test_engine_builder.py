@@ -7,6 +7,8 @@ import os
 import signal
 from dataclasses import astuple, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import onnx
 import pytest
@@ -15,6 +17,7 @@ from lldiffusion.bundle import Bundle, Manifest
 from lldiffusion.bundle.engine_cache import sidecar
 from lldiffusion.engines.backends.tensorrt_files import choose_profile
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.export import engine_builder
 from lldiffusion.export.build import build_engines, ctrl_c
 from lldiffusion.export.engine_builder import (
     BuildOptions,
@@ -44,14 +47,24 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """A bundle with the micro model's float16 graphs."""
     monkeypatch.setenv("LLDIFF_CACHE", str(tmp_path / "cache"))
     files = {"encoder": "encoder.fp16.onnx", "color_map": "color_map.onnx", "denoiser": "denoiser.fp16.onnx"}
+    files["level"] = "level.onnx"
     with Bundle.write(tmp_path / "bundle") as draft:
         for graph, file in files.items():
             model = onnx.load(micro_graphs() / f"{graph}.onnx")
-            save(model if graph == "color_map" else to_half(model, "fp16")[0], draft.folder / file)
+            save(model if graph in ("color_map", "level") else to_half(model, "fp16")[0], draft.folder / file)
         described = {file: ports(draft.folder / file) for file in files.values()}
         takes, gives = ({file: both[i] for file, both in described.items()} for i in (0, 1))
         config = micro_model().config.to_dict()
-        draft.manifest = Manifest("micro", "0" * 64, config, 32, "fp16", {"fp16": files}, takes, gives)
+        draft.manifest = Manifest(
+            name="micro",
+            weights_sha256="0" * 64,
+            config=config,
+            size_multiple=32,
+            default_precision="fp16",
+            graphs={"fp16": files},
+            inputs=takes,
+            outputs=gives,
+        )
     return Bundle.open(tmp_path / "bundle")
 
 
@@ -67,7 +80,31 @@ def test_a_float16_dynamic_engine_is_really_that(bundle: Bundle, rtx: Toolchain)
     assert about["inputs"]["feature_0"] == "HALF" and about["inputs"]["x_t"] == about["inputs"]["k_x"] == "FLOAT"
     assert about["outputs"] == {"x_next": "FLOAT", "x0": "FLOAT"}
     assert about["profiles"] == [PROFILE]
+    assert about["inputs"]["level"] == about["inputs"]["window"] == about["inputs"]["exposure"] == "FLOAT"
     assert ticks and max(ticks) > 0.8 and all(0 <= share <= 1 for share in ticks)
+
+
+@needs_rtx
+def test_a_level_engine_has_one_profile_whatever_the_pictures(bundle: Bundle, rtx: Toolchain) -> None:
+    graph, sizes = bundle.graphs("fp16")["level"], (PROFILE, "64x64:128x128:160x128")
+    inputs, profiles = bundle.manifest.inputs[graph.name], parse_profiles(sizes, 32)
+    made: list[tuple[Any, ...]] = []
+
+    class Profile:
+        def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
+            made.append((name, *shapes))
+
+    class Network:
+        num_inputs = 1
+
+        def get_input(self, index: int) -> Any:
+            return SimpleNamespace(name="thumbnail", shape=(-1, 3, 64, 96))
+
+    builder = SimpleNamespace(create_optimization_profile=Profile)
+    config = SimpleNamespace(add_optimization_profile=lambda profile: 0)
+    engine_builder._add_profiles(builder, config, Network(), inputs, profiles, 32)
+    assert made == [("thumbnail", *[(1, 3, 64, 96)] * 3)]
+    assert len(build_engine(rtx, graph, inputs, profiles, 32, BuildOptions(effort=0))[0]) > 10_000
 
 
 @needs_rtx
@@ -75,7 +112,7 @@ def test_engines_of_a_bundle_are_kept_keyed_and_found_again(bundle: Bundle) -> N
     shown: list[tuple[str, float]] = []
     options = BuildOptions(effort=0)
     built = build_engines(bundle, "tensorrt-rtx", None, (PROFILE,), options, progress=lambda *now: shown.append(now))
-    assert [engine.graph for engine in built] == ["encoder", "color_map", "denoiser"]
+    assert [engine.graph for engine in built] == ["encoder", "color_map", "denoiser", "level"]
     again = build_engines(bundle, "tensorrt-rtx", None, (PROFILE,), options)
     assert [engine.path for engine in again] == [engine.path for engine in built]
     assert all(engine.seconds == 0 for engine in again)
@@ -84,7 +121,7 @@ def test_engines_of_a_bundle_are_kept_keyed_and_found_again(bundle: Bundle) -> N
     assert key["onnx_sha256"] == bundle.onnx_sha256("fp16", "denoiser") and key["gpu"] == "any"
     assert key["profiles"] == [PROFILE] and key["options"] == ["effort=0", "workspace=0"]
     found = Bundle.open(bundle.source).engines()  # the bundle still opens, and trusts what was built here
-    assert len(found) == 3 and all(engine.trusted for engine in found)
+    assert len(found) == 4 and all(engine.trusted for engine in found)
 
 
 @needs_rtx

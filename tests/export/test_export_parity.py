@@ -21,7 +21,7 @@ from lldiffusion.export.profiles import parse_profiles
 from lldiffusion.export.sizes import attention_pixels, sizes_to_judge
 from support.exported import micro_graphs, micro_model
 
-GRAPHS = ("encoder", "color_map", "denoiser")
+GRAPHS = ("encoder", "color_map", "denoiser", "level")
 PARITY = ParityConfig()
 
 
@@ -135,7 +135,7 @@ def test_an_island_lost_fails_the_report() -> None:
 def test_the_table_shows_the_worst_size(judge: Judge, graphs: dict[str, Path]) -> None:
     rows = list(judge.rows(OnnxRuntimeEngine(graphs, "fp32"), "fp32"))
     shown = worst(rows)
-    assert [row.graph for row in shown] == ["encoder", "color_map", "denoiser", "loop"]
+    assert [row.graph for row in shown] == ["encoder", "color_map", "level", "denoiser", "loop"]
     assert all(row.psnr == min(r.psnr for r in rows if r.graph == row.graph) for row in shown)
 
 

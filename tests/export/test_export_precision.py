@@ -37,7 +37,7 @@ def test_heavy_operators_are_half_and_islands_float32(precision: str) -> None:
         given = {known[name] for name in node.input if name in known} & {1, half}
         if node.op_type == "Conv":
             assert given == {half}, node.name
-        if node.op_type in ("LayerNormalization", "Softmax", "ReduceMean", "Sin", "Cos"):
+        if node.op_type in ("LayerNormalization", "Softmax", "ReduceMean", "Sin", "Cos", "Abs", "Pow", "Exp"):
             assert given == {1}, node.name
     assert {island.reason for island in kept} == {"norm", "softmax", "time", "tone", "step"}
     assert check_islands(typed, kept) == []
@@ -48,16 +48,29 @@ def test_every_norm_softmax_and_step_operator_is_an_island() -> None:
     operators = Counter(node.op_type for node in graph("denoiser").graph.node)
     for operator in ("LayerNormalization", "Softmax", "ReduceMean", "Sin", "Cos"):
         assert counts[operator] == operators[operator] > 0
-    assert "level" in {island.reason for island in islands(graph("encoder")).values()}
     nodes = islands(graph("color_map"))
     assert len(nodes) == sum(node.op_type != "Cast" for node in graph("color_map").graph.node)
+
+
+def test_a_picture_is_brightened_in_float32() -> None:
+    """Places in the picture, hat functions of them, powers of two: half precision would shift and band the light."""
+    model, kept = graph("denoiser"), islands(graph("denoiser"))
+    reached = {"level", "window"}
+    for node in model.graph.node:
+        if (
+            not reached.isdisjoint(node.input) and node.op_type != "Concat"
+        ):  # what the network sees is put together there
+            reached.update(node.output)
+            assert node.op_type == "Cast" or node.output[0] in kept, node.name
+    operators = Counter(island.operator for island in kept.values() if island.reason == "tone")
+    assert operators["Range"] == 2 and operators["MatMul"] == 2 and operators["Abs"] == 3
 
 
 def test_only_features_cross_the_border_in_half_precision(tmp_path: Path) -> None:
     for name in ("encoder", "denoiser"):
         save(to_half(graph(name), "fp16")[0], tmp_path / f"{name}.onnx")
         for port in [*ports(tmp_path / f"{name}.onnx")[0], *ports(tmp_path / f"{name}.onnx")[1]]:
-            assert port["dtype"] == ("float16" if port["name"] == "feature_0" else "float32"), port  # not the level
+            assert port["dtype"] == ("float16" if port["name"] == "feature_0" else "float32"), port
 
 
 def test_half_weights_halve_the_file() -> None:

@@ -26,28 +26,59 @@ def _images(height: int = 64, width: int = 96) -> tuple[Any, ...]:
     return torch.randn(2, 3, height, width, generator=generator), y
 
 
+def _level(y: Any) -> Any:
+    return torch.randn(len(y), 6, 8, 12, generator=torch.Generator().manual_seed(3))
+
+
 def test_tiny_keeps_its_promises(tiny: LLDiffusion) -> None:
     assert sum(p.numel() for p in tiny.parameters()) <= 3_000_000
-    config = tiny.config.model.denoiser
-    assert config.middle_time
-    for level in (*config.attention_down, *config.attention_up):
-        assert config.patch * 2**level >= 16
+    kinds = {type(module).__name__ for module in tiny.denoiser.modules()}
+    assert not kinds & {"Attention", "ChannelAttention", "PixelNorm", "GroupNorm", "LayerNorm", "InstanceNorm2d"}
 
 
-def test_tiny_costs_at_most_a_fifth_of_a_megaflop_per_pixel(tiny: LLDiffusion) -> None:
+def _denoised(model: LLDiffusion, y: Any, level: Any, part: tuple[int, int, int, int]) -> Any:
+    """The whole way for one part (top, left, bottom, right) of the picture y."""
+    top, left, bottom, right = part
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))[..., top:bottom, left:right]
+    height, width = y.shape[2:]
+    window = torch.tensor([[top / height, left / width, bottom / height, right / width]])
+    y = y[..., top:bottom, left:right]
+    return model.denoiser(noise, y, model.color_map(y), 999, model.encoder(y), level, window)
+
+
+def test_a_tile_with_a_margin_equals_the_whole(tiny: LLDiffusion) -> None:
+    """Nothing but the level looks at the whole picture: a hundredth of an 8-bit step beyond 160 pixels."""
+    y, margin, side = _images(384, 416)[1][:1], 160, 32
+    with torch.no_grad():
+        level = tiny.level.level(torch.nn.functional.interpolate(y, (64, 96)), torch.tensor([[-1.2]]))  # type: ignore[union-attr]
+        full = _denoised(tiny, y, level, (0, 0, 384, 416))
+        tile = _denoised(tiny, y, level, (0, 32, 2 * margin + side, 32 + 2 * margin + side))
+    inner = tile[..., margin : margin + side, margin : margin + side]
+    expected = full[..., margin : margin + side, 32 + margin : 32 + margin + side]
+    assert (inner - expected).abs().max() < 0.01 / 127.5
+
+
+def test_norms_refuse_what_they_cannot_have() -> None:
+    with pytest.raises(LLDiffusionError, match="plain U-Net of convolutions"):
+        load_config("tiny", ["model.denoiser.attention_down=[3]"])
+    with pytest.raises(LLDiffusionError, match="'relu' needs norm = 'none'"):
+        load_config("paper", ["model.denoiser.activation=relu"])
+
+
+def test_tiny_costs_at_most_a_tenth_of_a_megaflop_per_pixel(tiny: LLDiffusion) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     x_t, y = _images(128, 128)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        tiny.denoiser(x_t, y, tiny.color_map(y), 500, tiny.encoder(y))
-    assert counter.get_total_flops() / (2 * 128 * 128) <= 0.2e6
+        tiny.denoiser(x_t, y, tiny.color_map(y), 500, tiny.encoder(y), _level(y))
+    assert counter.get_total_flops() / (2 * 128 * 128) <= 0.1e6
 
 
-def test_polish_begins_as_nothing_and_needs_a_picture(tiny: LLDiffusion) -> None:
-    assert tiny.denoiser.polish is not None
+def test_refine_begins_as_nothing_and_needs_a_picture(tiny: LLDiffusion) -> None:
+    assert tiny.denoiser.refine is not None
     x0, base = _images()
-    assert torch.equal(tiny.denoiser.polish(x0, base), x0)
-    with pytest.raises(LLDiffusionError, match="polish"):
+    assert torch.equal(tiny.denoiser.refine(x0, base), x0)
+    with pytest.raises(LLDiffusionError, match="refine"):
         load_config("tiny", ["model.denoiser.gain=false"])
 
 
@@ -55,7 +86,7 @@ def test_tinys_encoder_keeps_the_brightness_level(tiny: LLDiffusion) -> None:
     """Away from the borders, InstanceNorm would answer the same for every flat image."""
     dark, bright = (torch.full((1, 3, 256, 256), level) for level in (-0.95, -0.5))
     with torch.no_grad():
-        for a, b in zip(tiny.encoder(dark)[:-1], tiny.encoder(bright)[:-1], strict=True):
+        for a, b in zip(tiny.encoder(dark), tiny.encoder(bright), strict=True):
             middle = slice(a.shape[2] // 2, a.shape[2] // 2 + 1)
             assert (a - b)[..., middle, middle].abs().mean() > 0.05 * a[..., middle, middle].abs().mean()
 
@@ -67,21 +98,22 @@ def test_shapes(preset: str) -> None:
     x_t, y = _images()
     with torch.no_grad():
         features = model.encoder(y)
-        level = [2] if config.model.level else []
-        assert [f.shape[1] for f in features] == [*config.model.encoder.ladder, *level]
-        prediction = model.denoiser(x_t, y, model.color_map(y), torch.tensor([3, 900]), features)
+        assert [f.shape[1] for f in features] == [*config.model.encoder.ladder]
+        level = None if model.level is None else _level(y)
+        prediction = model.denoiser(x_t, y, model.color_map(y), torch.tensor([3, 900]), features, level)
         assert prediction.shape == x_t.shape
         assert model.degrade(x_t, features).shape == x_t.shape
 
 
 def test_every_parameter_of_tiny_gets_a_gradient(tiny: LLDiffusion) -> None:
-    assert tiny.denoiser.polish is not None
-    torch.nn.init.normal_(tiny.denoiser.polish.mend.weight, std=0.1)  # from zeros nothing reaches what is before them
+    assert tiny.denoiser.refine is not None and tiny.level is not None
+    torch.nn.init.normal_(tiny.denoiser.refine.mend.weight, std=0.1)  # from zeros nothing reaches what is before them
     x_t, y = _images()
     features = tiny.encoder(y)
-    prediction = tiny.denoiser(x_t, y, tiny.color_map(y), 500, features)
+    level = tiny.level.level(torch.nn.functional.interpolate(y, (64, 96)), torch.tensor([[-1.2], [-1.0]]))
+    prediction = tiny.denoiser(x_t, y, tiny.color_map(y), 500, features, level)
     (prediction.square().mean() + tiny.degrade(x_t, features).square().mean()).backward()
-    learnt = [(n, p) for n, p in tiny.named_parameters() if not n.startswith("encoder.level.")]  # fitted by itself
+    learnt = [(n, p) for n, p in tiny.named_parameters() if not n.startswith("level.mean.")]  # fitted by itself
     assert [n for n, p in learnt if p.grad is None or not p.grad.abs().sum() > 0] == []
     tiny.zero_grad()
 
@@ -136,7 +168,8 @@ def test_nafnets_block_against_its_formula() -> None:
 
 
 def test_a_denoiser_of_nafnets_blocks_learns() -> None:
-    config = load_config("tiny", ["model.denoiser.block_type=naf", "model.denoiser.channels=16"])
+    pixel = ["model.level=none", "model.denoiser.norm=pixel", "model.denoiser.activation=silu"]
+    config = load_config("tiny", [*pixel, "model.denoiser.block_type=naf", "model.denoiser.channels=16"])
     model, (x_t, y) = LLDiffusion(config, with_degrader=False), _images(32, 32)
     for _ in range(2):  # the scales are 0 at first: what they hide gets its gradient in the second step
         model.zero_grad()
@@ -148,7 +181,7 @@ def test_a_denoiser_of_nafnets_blocks_learns() -> None:
     assert len(blocks) == 14
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for block in blocks for p in block.parameters())
     with pytest.raises(LLDiffusionError, match=r"block.*'conv'.*res.*naf"):
-        load_config("tiny", ["model.denoiser.block_type=conv"])
+        load_config("paper", ["model.denoiser.block_type=conv"])
 
 
 def test_time_embedding_against_diffusers() -> None:
@@ -182,11 +215,11 @@ def test_attention_sees_pooled_keys_and_values() -> None:
         rough = torch.randn(1, 8, 8, 12)
         assert not torch.allclose(plain(rough), pooled(rough), atol=1e-5)
     with pytest.raises(LLDiffusionError, match="attention_pool"):
-        load_config("tiny", ["model.denoiser.attention_pool=3"])
+        load_config("paper", ["model.denoiser.attention_pool=3"])
 
 
 def test_a_degrader_that_does_not_fit_is_named_when_it_is_built() -> None:
     config = load_config("tiny", ["model.degrader.multipliers=[1]"])
     LLDiffusion(config, with_degrader=False)
-    with pytest.raises(LLDiffusionError, match=r"model\.degrader: feature 1 .* level at 1/2"):
+    with pytest.raises(LLDiffusionError, match=r"model\.degrader: feature 1 .* level at 1/4"):
         LLDiffusion(config)

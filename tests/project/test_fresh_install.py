@@ -1,4 +1,4 @@
-"""On a clean machine: the wheel with its `cpu` extra alone enhances a photograph from a bundle, without PyTorch.
+"""The wheel on a clean machine: with its `cpu` extra alone it enhances a photograph from a bundle, without PyTorch.
 
 Installs packages, so it is marked slow; CI runs it.
 """
@@ -39,7 +39,7 @@ def home(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_bundle_enhances_a_photograph(home: Path, tmp_path: Path) -> None:
-    """As the repository's own environment does, bit for bit."""
+    """The result is that of the repository's own environment, bit for bit."""
     photo = (data.astronaut()[:200, :300] * 0.1).astype(np.uint8)
     Pillow.fromarray(photo).save(tmp_path / "photo.png")
     bundle = toy_bundle(tmp_path / "toy.lldiff")

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lldiffusion.bundle import GRAPHS, Bundle, Manifest
+from lldiffusion.bundle import Bundle, Manifest, graphs_of
 from lldiffusion.export.graphs import ports
 from lldiffusion.hashing import sha256_of
 from lldiffusion.lock import exclusive
@@ -30,8 +30,17 @@ def _make(folder: Path) -> None:
         for path in [*(Path(other) / "micro").iterdir(), *micro_graphs().glob("*.onnx")]:
             shutil.copy(path, draft.folder)
         weights = sha256_of(draft.folder / "model.safetensors")
-        files = {graph: f"{graph}.onnx" for graph in GRAPHS}
+        files = {graph: f"{graph}.onnx" for graph in graphs_of(micro_config())}
         described = {file: ports(draft.folder / file) for file in files.values()}
         inputs, outputs = ({file: both[i] for file, both in described.items()} for i in (0, 1))
         config = json.loads((draft.folder / "config.json").read_text())["config"]
-        draft.manifest = Manifest("micro", weights, config, 32, "fp32", {"fp32": files}, inputs, outputs)
+        draft.manifest = Manifest(
+            name="micro",
+            weights_sha256=weights,
+            config=config,
+            size_multiple=32,
+            default_precision="fp32",
+            graphs={"fp32": files},
+            inputs=inputs,
+            outputs=outputs,
+        )

@@ -19,7 +19,16 @@ PORTS: list[dict[str, Any]] = [{"name": "low", "shape": ["n", 3, "h", "w"], "dty
 def manifest() -> Manifest:
     files = {graph: f"{graph}.onnx" for graph in GRAPHS}
     ports = dict.fromkeys(files.values(), PORTS)
-    return Manifest("tiny", "0" * 64, load_config("tiny").to_dict(), 32, "fp32", {"fp32": files}, ports, ports)
+    return Manifest(
+        name="tiny",
+        weights_sha256="0" * 64,
+        config=load_config("tiny", ["model.level=none"]).to_dict(),
+        size_multiple=32,
+        default_precision="fp32",
+        graphs={"fp32": files},
+        inputs=ports,
+        outputs=ports,
+    )
 
 
 def graph_bytes(location: str | None = None) -> bytes:

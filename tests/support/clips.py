@@ -79,7 +79,7 @@ def _about(found: Any) -> dict[str, Any]:
     about = {
         "codec_type": found.type,
         "codec_name": None if context is None else context.codec.canonical_name,
-        "codec_tag_string": None if context is None else context.codec_tag,
+        "codec_tag_string": _tag(context),
         "tags": dict(found.metadata),
         "disposition": int(found.disposition),
     }
@@ -88,6 +88,13 @@ def _about(found: Any) -> dict[str, Any]:
         about |= {name: getattr(context, name) for name in (*names, "color_primaries", "sample_aspect_ratio")}
         about |= {"nb_frames": found.frames, "r_frame_rate": found.base_rate}
     return about
+
+
+def _tag(context: Any) -> str | None:
+    try:
+        return None if context is None else str(context.codec_tag)
+    except UnicodeDecodeError:  # PyAV expects ASCII, NUT's tags are numbers
+        return None
 
 
 def chapters(path: Path) -> list[tuple[float, float, str]]:

@@ -15,6 +15,7 @@ import torch
 
 from lldiffusion.atomic import new_path
 from lldiffusion.config import Config, config_from_dict
+from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.export.graphs import write_graphs
 from lldiffusion.export.precision import half_tensor
 from lldiffusion.lock import exclusive
@@ -29,7 +30,7 @@ def micro_config(norm: str = "pixel") -> Config:
     """Two levels, attention in the middle; "pixel": the parts of `tiny`; "group": those of the authors' network."""
     ours = norm == "pixel"
     denoiser = UNET | {"norm": norm, "groups": 8, "patch": 2 if ours else 1, "middle_time": ours}
-    denoiser |= {"gain": True, "polish": 4} if ours else {}
+    denoiser |= {"gain": True, "refine": 4} if ours else {}
     encoder = {
         "channels": [8, 16] if ours else [8],  # the feature then has the size of decoder level 1
         "residual_blocks": 1,
@@ -42,7 +43,12 @@ def micro_config(norm: str = "pixel") -> Config:
     return config_from_dict(
         {
             "name": f"micro-{norm}",
-            "model": {"tone": "log" if ours else "none", "level": ours, "encoder": encoder, "denoiser": denoiser},
+            "model": {
+                "tone": "log" if ours else "none",
+                "level": "grid" if ours else "none",
+                "encoder": encoder,
+                "denoiser": denoiser,
+            },
             "diffusion": {"prediction": "x0" if ours else "eps", "zero_terminal_snr": ours},
             "sampling": {"steps": 3, "spacing": "trailing" if ours else "leading", "clip": ours},
         }
@@ -53,8 +59,8 @@ def micro_config(norm: str = "pixel") -> Config:
 def micro_model(norm: str = "pixel") -> LLDiffusion:
     torch.manual_seed(0)
     model = LLDiffusion(micro_config(norm), with_degrader=False)
-    if model.denoiser.polish is not None:  # it starts as the identity, which would hide it
-        torch.nn.init.normal_(model.denoiser.polish.mend.weight, std=0.05)
+    if model.denoiser.refine is not None:  # it starts as the identity, which would hide it
+        torch.nn.init.normal_(model.denoiser.refine.mend.weight, std=0.05)
     return fold_spectral_norm(model.eval().requires_grad_(False))
 
 
@@ -99,7 +105,10 @@ def inputs(norm: str, count: int, height: int, width: int, t: float) -> dict[str
     named |= {name: rng.standard_normal(shape, dtype=np.float32) for name in ("x_t", "x0_previous")}
     named |= {"low": low, "color_map": model.color_map(torch.from_numpy(low)).numpy()}
     numbers = dict(zip(("k_x", "k_p", "a", "b", "c"), rng.uniform(0.2, 1, 5), strict=True)) | {"t": t}
-    numbers |= {"exposure": 0.7} if model.config.model.level else {}
+    if model.level is not None:
+        named["level"] = model.level(torch.from_numpy(thumbnail_of(low))).numpy()
+        named["window"] = np.array([[0.1, 0.2, 0.7, 0.9]], np.float32).repeat(count, axis=0)
+        numbers |= {"exposure": 0.7}
     return named | {name: np.array([value], np.float32) for name, value in numbers.items()}
 
 

@@ -141,9 +141,12 @@ class FakeTensorRt(SimpleNamespace):
         return SimpleNamespace(deserialize_cuda_engine=load)
 
 
-def blob(graph: str, half: str = "FLOAT", largest: int = 256) -> bytes:
-    """An engine file that `FakeTensorRt` loads: features of type `half`, two profiles up to `largest` pixels a side."""
-    return json.dumps({"graph": graph, "half": half, "largest": largest}).encode()
+def blob(graph: str, half: str = "FLOAT", largest: int = 256, lit: bool = False) -> bytes:
+    """An engine file that `FakeTensorRt` loads: features of type `half`, two profiles up to `largest` pixels a side.
+
+    `lit`: of a model with a level.
+    """
+    return json.dumps({"graph": graph, "half": half, "largest": largest, "lit": lit}).encode()
 
 
 class FakeEngine:
@@ -154,17 +157,21 @@ class FakeEngine:
             *("x_t", "low", "color_map", "feature_0", "feature_1"),
             *("t", "k_x", "k_p", "a", "b", "c", "x0_previous"),
         ),
+        "level": ("thumbnail",),
     }
     OUTPUTS: ClassVar = {
         "encoder": ("feature_0", "feature_1"),
         "color_map": ("color_map",),
         "denoiser": ("x_next", "x0"),
+        "level": ("level",),
     }
+    LIT: ClassVar = ("level", "window", "exposure")  # more inputs of the denoiser of a model with a level
 
     def __init__(self, trt: FakeTensorRt, about: dict[str, Any]) -> None:
         self.trt, self.graph, self.half, self.largest = trt, about["graph"], about["half"], about["largest"]
-        self.names = self.INPUTS[self.graph] + self.OUTPUTS[self.graph]
-        self.num_io_tensors, self.num_optimization_profiles = len(self.names), 2
+        self.inputs = self.INPUTS[self.graph] + (self.LIT if self.graph == "denoiser" and about["lit"] else ())
+        self.names = self.inputs + self.OUTPUTS[self.graph]
+        self.num_io_tensors, self.num_optimization_profiles = len(self.names), 1 if self.graph == "level" else 2
 
     def get_tensor_name(self, index: int) -> str:
         return self.names[index]
@@ -173,7 +180,7 @@ class FakeEngine:
         return SimpleNamespace(name=self.half if name.startswith("feature") else "FLOAT")
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[list[int]]:
-        assert name == "low"
+        assert name == "low" and self.graph != "level"
         largest = self.largest if profile == 0 else self.largest // 2
         return [[1, 3, 64, 64], [1, 3, largest // 2, largest // 2], [2, 3, largest, largest]]
 
@@ -206,7 +213,7 @@ class FakeContext:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self._touch()
-        assert name in self.engine.INPUTS[self.engine.graph]
+        assert name in self.engine.inputs
         self.shapes[name] = tuple(shape)
         return True
 
@@ -221,6 +228,8 @@ class FakeContext:
         return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        if self.engine.graph == "level":
+            return (self.shapes["thumbnail"][0], 6, 8, 12)
         n, _, h, w = self.shapes["low"]
         stride = {"feature_0": 8, "feature_1": 4}.get(name, 1)
         return (n, 3, h // stride, w // stride)
@@ -229,7 +238,7 @@ class FakeContext:
         self._touch()
         assert self.scratch is not None, "no scratch memory"
         assert set(self.addresses) == set(self.engine.names), "an address is not set"
-        assert set(self.shapes) == set(self.engine.INPUTS[self.engine.graph]), "a shape is not set"
+        assert set(self.shapes) == set(self.engine.inputs), "a shape is not set"
         addresses = dict(self.addresses)
         self.cuda.enqueue(stream, lambda: self._compute(addresses))
         self.captured = stream in self.cuda.capturing
@@ -244,20 +253,24 @@ class FakeContext:
         assert self.scratch is not None
         assert self.scratch[0] in self.cuda.blocks, "scratch memory was freed"
         ctypes.memset(self.scratch[0], 0xFF, self.scratch[1])
-        values = {name: self._read(name, addresses[name]) for name in self.engine.INPUTS[self.engine.graph]}
+        values = {name: self._read(name, addresses[name]) for name in self.engine.inputs}
         for name, result in zip(self.engine.OUTPUTS[self.engine.graph], self._results(values), strict=True):
             self._view(name, addresses[name])[...] = self._to(name, result)
 
     def _results(self, values: dict[str, Any]) -> tuple[Any, ...]:
         toy = ToyEngine()
+        if self.engine.graph == "level":
+            return (toy.level(values["thumbnail"]),)
         if self.engine.graph == "encoder":
             return toy.encode(values["low"])
         if self.engine.graph == "color_map":
             return (toy.color_map(values["low"]),)
         features = (values["feature_0"], values["feature_1"])
-        conditions = Conditions(values["low"], values["color_map"], features)
-        numbers = [float(values[name][0]) for name in ("t", "k_x", "k_p", "a", "b", "c")]
-        step = Step(int(numbers[0]), *numbers[1:])
+        lit = (values.get("level"), values.get("window"))
+        conditions = Conditions(values["low"], values["color_map"], features, *lit)
+        t, k_x, k_p, a, b, c = (float(values[name][0]) for name in ("t", "k_x", "k_p", "a", "b", "c"))
+        exposure = float(values["exposure"][0]) if "exposure" in values else None
+        step = Step(int(t), k_x, k_p, a, b, c, exposure)
         return toy.step(values["x_t"], conditions, step, values["x0_previous"])
 
     def _view(self, name: str, pointer: int) -> Any:

@@ -1,4 +1,4 @@
-"""A toy model of the bundle's contract: three hand-written ONNX graphs, and the same arithmetic in NumPy."""
+"""A toy model of the bundle's contract: hand-written ONNX graphs, and the same arithmetic in NumPy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx.parser
 
-from lldiffusion.bundle import GRAPHS, Bundle, Manifest
+from lldiffusion.bundle import Bundle, Manifest, graphs_of
 from lldiffusion.config import Config, SamplingConfig, load_config
 from lldiffusion.engines.backends.base import Array, Conditions, Engine, Floats
 from lldiffusion.engines.sampler import Step
@@ -35,7 +35,7 @@ COLOR_MAP = """color_map (%(image)s low) => (%(image)s color_map)
 }"""
 DENOISER = """denoiser (%(image)s x_t, %(image)s low, %(image)s color_map,
     %(half)s[n,3,h8,w8] feature_0, %(half)s[n,3,h4,w4] feature_1,
-    float[1] t, float[1] k_x, float[1] k_p, float[1] a, float[1] b, float[1] c, %(image)s x0_previous)
+    float[1] t, float[1] k_x, float[1] k_p, float[1] a, float[1] b, float[1] c, %(image)s x0_previous%(ports)s)
   => (%(image)s x_next, %(image)s x0)
 <float w_x = {0.3}, float w_low = {0.5}, float w_t = {0.0001}, float[4] up8 = {1,1,8,8}, float[4] up4 = {1,1,4,4},
  float minus = {-1}, float plus = {1}> {
@@ -46,7 +46,7 @@ DENOISER = """denoiser (%(image)s x_t, %(image)s low, %(image)s color_map,
   from_x = Mul(x_t, w_x)
   from_low = Mul(low, w_low)
   from_t = Mul(t, w_t)
-  images = Sum(from_x, from_low, color_map, grown8, grown4)
+%(lit)s
   prediction = Add(images, from_t)
   kept = Mul(k_x, x_t)
   added = Mul(k_p, prediction)
@@ -58,33 +58,68 @@ DENOISER = """denoiser (%(image)s x_t, %(image)s low, %(image)s color_map,
   x_next = Sum(one, two, three)
 }"""
 
+LEVEL_GRAPH = """level (float[n,3,64,96] thumbnail) => (float[n,6,8,12] level)
+<int64[3] axes = {1,2,3}, int64[4] grid = {1,6,8,12}> {
+  mean = ReduceMean(thumbnail, axes)
+  level = Expand(mean, grid)
+}"""
+LEVEL_PORTS = ", float[n,6,8,12] level, float[n,4] window, float[1] exposure"
+LEVEL_NODES = """
+  w_level = Constant <value = float {0.2}> ()
+  w_window = Constant <value = float {0.1}> ()
+  axes = Constant <value = int64[3] {1,2,3}> ()
+  sides = Constant <value = int64[2] {2,3}> ()
+  one_axis = Constant <value = int64[1] {1}> ()
+  place = Unsqueeze(window, sides)
+  edges = ReduceSum(place, one_axis)
+  mean_level = ReduceMean(level, axes)
+  from_level = Mul(mean_level, w_level)
+  from_window = Mul(edges, w_window)
+  from_exposure = Mul(exposure, w_window)
+  unlit = Sum(from_x, from_low, color_map, grown8, grown4)
+  images = Sum(unlit, from_level, from_window, from_exposure)"""
+PLAIN_NODES = "  images = Sum(from_x, from_low, color_map, grown8, grown4)"
 
-def toy_config() -> Config:
+
+def toy_config(level: str = "none") -> Config:
     """The tiny preset with a solver that uses all five coefficients."""
-    config = load_config("tiny", ["model.level=false"])
+    config = load_config("tiny", [f"model.level={level}"])
     return replace(config, name="toy", sampling=SamplingConfig("dpm++", 5, "trailing", True))
 
 
-def toy_bundle(path: Path, precision: str = "fp32") -> Path:
+def toy_bundle(path: Path, precision: str = "fp32", level: str = "none") -> Path:
     """Write the toy model as a bundle with graphs of one precision."""
+    lit, config = level != "none", toy_config(level)
     words = {"image": IMAGE, "half": "float16" if precision == "fp16" else "float"}
-    types = words | {"type": 10 if precision == "fp16" else 1}
-    files = {graph: f"{graph}.onnx" for graph in GRAPHS}
+    types = words | {"type": 10 if precision == "fp16" else 1, "ports": LEVEL_PORTS if lit else ""}
+    types |= {"lit": LEVEL_NODES if lit else PLAIN_NODES}
+    texts = {"encoder": ENCODER, "color_map": COLOR_MAP, "denoiser": DENOISER, "level": LEVEL_GRAPH}
+    files = {graph: f"{graph}.onnx" for graph in graphs_of(config)}
     with Bundle.write(path) as draft:
-        for graph, text in zip(GRAPHS, (ENCODER, COLOR_MAP, DENOISER), strict=True):
-            model = onnx.parser.parse_model(HEADER + text % types)
+        for graph in files:
+            model = onnx.parser.parse_model(HEADER + texts[graph] % types)
             onnx.checker.check_model(model, full_check=True)
             (draft.folder / f"{graph}.onnx").write_bytes(model.SerializeToString())
         ports: dict[str, list[dict[str, Any]]] = {file: [] for file in files.values()}
-        config = toy_config()
         draft.manifest = Manifest(
-            "toy", "0" * 64, config.to_dict(), 32, precision, {precision: files}, ports, ports, {"onnx": "hand-written"}
+            name="toy",
+            weights_sha256="0" * 64,
+            config=config.to_dict(),
+            size_multiple=32,
+            default_precision=precision,
+            graphs={precision: files},
+            inputs=ports,
+            outputs=ports,
+            tools={"onnx": "hand-written"},
         )
     return path
 
 
 class ToyEngine(Engine):
     """The oracle: NumPy only."""
+
+    def level(self, thumbnail: Array) -> Array:
+        return np.broadcast_to(thumbnail.mean(axis=(1, 2, 3), keepdims=True), (len(thumbnail), 6, 8, 12))
 
     def encode(self, low: Array) -> tuple[Array, ...]:
         return _pool(low, 8), _pool(low, 4)
@@ -96,6 +131,9 @@ class ToyEngine(Engine):
     def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:
         grown = sum(f.repeat(k, 2).repeat(k, 3) for f, k in zip(conditions.features, (8, 4), strict=True))
         prediction = 0.3 * x + 0.5 * conditions.low + conditions.color_map + grown + 1e-4 * step.t
+        if conditions.level is not None and conditions.window is not None:
+            lit = 0.2 * conditions.level.mean(axis=(1, 2, 3)) + 0.1 * conditions.window.sum(axis=1)
+            prediction = prediction + (lit + 0.1 * (step.exposure or 0.0))[:, None, None, None]
         x0 = np.clip(step.k_x * x + step.k_p * prediction, -1, 1)
         return step.a * x + step.b * x0 + step.c * previous, x0
 

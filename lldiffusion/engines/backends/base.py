@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from lldiffusion.config import ModelConfig
 
-from ..memory import SAFETY, MemoryNeed, largest_tile_side, peak_bytes
+from ..memory import SAFETY, TILE, WHOLE, MemoryNeed, is_local, largest_tile_side, peak_bytes
 from ..sampler import Step
 
 Array = Any  # an engine's own array (NumPy, torch, device memory); host arrays are always accepted too
@@ -27,16 +28,22 @@ class Conditions:
 
     low: Array  # y, (N, 3, H, W) in [-1, 1]
     color_map: Array  # C(y), (N, 3, H, W) in [-1, 1]
-    features: tuple[Array, ...]  # E(y), coarse to fine; with config.model.level one more, (N, 2, 1, 1)
+    features: tuple[Array, ...]  # E(y), coarse to fine
+    level: Array | None = None  # (N, 6, 8, 12), log2 gain of the whole picture; None: the model has none
+    window: Array | None = None  # (N, 4): top, left, bottom, right of `low` as fractions of the whole picture
 
 
 class Engine(ABC):
-    """Runs the three graphs of a model; what it returns stays its own until `numpy` is called.
+    """Runs the graphs of a model; what it returns stays its own until `numpy` is called.
 
     The loop, the memory it needs and the tiles it asks for are shared; a backend with ways of its own overrides them.
     """
 
     memory_need: ClassVar[MemoryNeed] = MemoryNeed(stored=3.5, images=40)  # eager PyTorch's, until one is measured
+
+    def level(self, thumbnail: Array) -> Array:
+        """The level (N, 6, 8, 12) of whole pictures reduced to (N, 3, 64, 96) in [-1, 1]; models with a level only."""
+        raise NotImplementedError(f"{type(self).__name__} runs no model with a level")
 
     @abstractmethod
     def encode(self, low: Array) -> tuple[Array, ...]:
@@ -62,9 +69,9 @@ class Engine(ABC):
     def free_memory(self) -> int:
         """Bytes that an image may take on the device this engine runs on."""
 
-    def conditions(self, low: Array) -> Conditions:
-        """Everything of low planes (N, 3, H, W) in [-1, 1] that the steps share."""
-        return Conditions(low, self.color_map(low), self.encode(low))
+    def conditions(self, low: Array, level: Array | None = None, window: Array | None = None) -> Conditions:
+        """Everything that the steps share, of low planes (N, 3, H, W) in [-1, 1]; level and window as `Conditions`."""
+        return Conditions(low, self.color_map(low), self.encode(low), level, window)
 
     def denoise(
         self,
@@ -81,9 +88,21 @@ class Engine(ABC):
                 progress()
         return x
 
-    def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None = None) -> Floats:
-        """Enhance low images (N, 3, H, W) in [-1, 1] from x_T = noise; returns x_0, same shape, in about [-1, 1]."""
-        return self.numpy(self.denoise(self.conditions(low), steps, noise, np.zeros_like(noise), progress))
+    def sample(
+        self,
+        low: Floats,
+        steps: tuple[Step, ...],
+        noise: Floats,
+        progress: Progress | None = None,
+        level: Array | None = None,
+        window: Array | None = None,
+    ) -> Floats:
+        """Enhance low images (N, 3, H, W) in [-1, 1] from x_T = noise; returns x_0, same shape, in about [-1, 1].
+
+        `level` and `window`: as in `Conditions`.
+        """
+        conditions = self.conditions(low, level, window)
+        return self.numpy(self.denoise(conditions, steps, noise, np.zeros_like(noise), progress))
 
     def peak_bytes(self, model: ModelConfig, shape: Shape) -> float:
         """Estimated peak of its memory for a batch of this shape run whole."""
@@ -91,7 +110,9 @@ class Engine(ABC):
 
     def tile_side(self, model: ModelConfig, shape: Shape) -> int | None:
         """None when it runs a batch of this shape whole, else the side in pixels of the largest tile it runs."""
-        free = self.free_memory()
-        if self.peak_bytes(model, shape) < SAFETY * free:
+        free, local = self.free_memory(), is_local(model)
+        small = not local or math.prod((shape[0], *shape[2:])) <= WHOLE
+        if small and self.peak_bytes(model, shape) < SAFETY * free:
             return None
-        return largest_tile_side(free // shape[0], model, self.memory_need)
+        side = largest_tile_side(free // shape[0], model, self.memory_need)
+        return min(side, TILE) if local else side

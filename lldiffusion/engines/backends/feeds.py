@@ -19,7 +19,8 @@ def step_inputs(step: Step) -> dict[str, Floats]:
 def condition_inputs(conditions: Conditions) -> dict[str, Array]:
     """What stays the same from step to step."""
     features = {f"feature_{i}": feature for i, feature in enumerate(conditions.features)}
-    return {"low": conditions.low, "color_map": conditions.color_map, **features}
+    named = {"low": conditions.low, "color_map": conditions.color_map, **features}
+    return named if conditions.level is None else named | {"level": conditions.level, "window": conditions.window}
 
 
 def threads() -> int:

@@ -23,7 +23,10 @@ TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}  # of graph
 
 
 def disable_telemetry() -> None:
-    """Before onnxruntime is imported: from 1.32 on it writes a device id under the home folder and looks a host up."""
+    """Has to be called before onnxruntime is imported.
+
+    From 1.32 on it writes a device id under the home folder and looks a host up.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
@@ -34,7 +37,7 @@ def import_onnxruntime(purpose: str) -> ModuleType:
 
 
 class OnnxRuntimeEngine(Engine):
-    """Runs the three graphs; values are `OrtValue`s that live on the engine's device.
+    """Runs a model's graphs; values are `OrtValue`s that live on the engine's device.
 
     Args:
         graphs: graph name -> ONNX file.
@@ -43,7 +46,7 @@ class OnnxRuntimeEngine(Engine):
     Raises LLDiffusionError when a graph cannot be loaded, or CUDA was asked for and ONNX Runtime falls back to the CPU.
     """
 
-    memory_need = MemoryNeed(stored=2.8, images=36, attention=2.5)
+    memory_need = MemoryNeed(stored=2.8, images=36, attention=2.5, plain=0.55)
 
     def __init__(self, graphs: dict[str, Path], precision: str, device: str = "cpu") -> None:
         self._ort = import_onnxruntime("the onnxruntime backend")
@@ -58,6 +61,9 @@ class OnnxRuntimeEngine(Engine):
         # Conditions are put on the device once per image; the engine does not keep them alive.
         self._placed: weakref.WeakKeyDictionary[Conditions, dict[str, Array]] = weakref.WeakKeyDictionary()
 
+    def level(self, thumbnail: Array) -> Array:
+        return self._run("level", {"thumbnail": self._value("level", "thumbnail", thumbnail)})[0]
+
     def encode(self, low: Array) -> tuple[Array, ...]:
         return tuple(self._run("encoder", {"low": self._value("encoder", "low", low)}))
 
@@ -71,8 +77,9 @@ class OnnxRuntimeEngine(Engine):
         return x_next, x0
 
     def numpy(self, values: Array) -> Floats:
-        host = values if isinstance(values, np.ndarray) else values.numpy()
-        return np.ascontiguousarray(host, dtype=np.float32)
+        if not isinstance(values, np.ndarray):
+            values = (values if isinstance(values, self._ort.OrtValue) else self._borrow(values)).numpy()
+        return np.ascontiguousarray(values, dtype=np.float32)
 
     def info(self) -> dict[str, str]:
         name = "cpu" if self._gpu is None else driver().gpus[self._gpu].name

@@ -17,13 +17,13 @@ from .feeds import condition_inputs, step_inputs, threads
 
 
 class OpenVinoEngine(Engine):
-    """Runs the three graphs; values are NumPy arrays.
+    """Runs a model's graphs; values are NumPy arrays.
 
     Arithmetic is float32 whatever the graphs' precision: OpenVINO would choose bfloat16 by itself on some CPUs.
     Raises LLDiffusionError when a graph cannot be loaded.
     """
 
-    memory_need = MemoryNeed(stored=5.3, images=50)
+    memory_need = MemoryNeed(stored=5.3, images=50, plain=0.6)
 
     def __init__(self, graphs: dict[str, Path], precision: str) -> None:
         self._openvino = require("openvino", "openvino", "the openvino backend")
@@ -36,6 +36,9 @@ class OpenVinoEngine(Engine):
             for graph, model in self._models.items()
         }
         self._local = threading.local()  # an infer request serves one thread
+
+    def level(self, thumbnail: Array) -> Array:
+        return self._run("level", {"thumbnail": thumbnail})[0]
 
     def encode(self, low: Array) -> tuple[Array, ...]:
         return tuple(self._run("encoder", {"low": low}))

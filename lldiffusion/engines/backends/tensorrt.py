@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lldiffusion.bundle import Bundle
+from lldiffusion.bundle import LEVEL, Bundle
 from lldiffusion.config import ModelConfig
 from lldiffusion.errors import LLDiffusionError, require
 
@@ -63,6 +63,9 @@ class TensorRtEngine(Engine):
 
     # -- as every engine
 
+    def level(self, thumbnail: Array) -> Array:
+        return self._run(LEVEL, {"thumbnail": thumbnail})["level"]
+
     def encode(self, low: Array) -> tuple[Array, ...]:
         outputs = self._run("encoder", {"low": low})
         return tuple(outputs[f"feature_{i}"] for i in range(len(outputs)))
@@ -87,24 +90,38 @@ class TensorRtEngine(Engine):
     def free_memory(self) -> int:
         return free_memory(self._gpu)
 
-    def sample(self, low: Floats, steps: tuple[Step, ...], noise: Floats, progress: Progress | None = None) -> Floats:
+    def sample(
+        self,
+        low: Floats,
+        steps: tuple[Step, ...],
+        noise: Floats,
+        progress: Progress | None = None,
+        level: Array | None = None,
+        window: Array | None = None,
+    ) -> Floats:
         """The whole loop: the first time step by step, from then on as one CUDA graph.
 
         A batch larger than the engines were built for is run image by image.
         """
         most = max(largest[0] for _, _, largest in self._profiles(self._engines["denoiser"]))
+        lit = {} if level is None else {"level": level, "window": window}
         if len(low) > most:
-            ticks = [progress, *[None] * (len(low) - 1)]
-            pairs = zip(low, noise, ticks, strict=True)
-            return np.concatenate([self.sample(y[None], steps, x[None], tick) for y, x, tick in pairs])
+            alone = {name: self.numpy(values) for name, values in lit.items()}
+            parts = []
+            for i in range(len(low)):
+                one = {name: values[i : i + 1] for name, values in alone.items()}
+                tick = None if i else progress
+                parts.append(self.sample(low[i : i + 1], steps, noise[i : i + 1], tick, **one))
+            return np.concatenate(parts)
         thread = self._thread()
         session = self._session(("loop", low.shape, len(steps)), low.shape)
         upload_steps(session, steps)
+        given = {"low": low, "noise": noise, **lit}
         thread.current = session
         try:
             if session.graph is None:
-                return self._first(thread, session, low, noise, progress)
-            return self._replay(thread, session, low, noise, progress)
+                return self._first(thread, session, given, progress)
+            return self._replay(thread, session, given, progress)
         finally:
             thread.current = None
 
@@ -115,17 +132,19 @@ class TensorRtEngine(Engine):
     # -- the captured loop
 
     def _first(
-        self, thread: ThreadState, session: Session, low: Floats, noise: Floats, progress: Progress | None
+        self, thread: ThreadState, session: Session, given: dict[str, Array], progress: Progress | None
     ) -> Floats:
         """Run the loop plainly, capture it, and compare a replay with the plain run once."""
-        session.low, session.noise = session.pool.put(low), session.pool.put(noise)
-        session.zeros = session.pool.put(np.zeros_like(noise))
+        session.inputs = {name: session.pool.empty(tuple(values.shape)) for name, values in given.items()}
+        for name, values in given.items():
+            fill(session.inputs[name], values)
+        session.zeros = session.pool.put(np.zeros_like(given["noise"]))
         self._loop(session, progress)  # also sets shapes and coefficients, and allocates all that the capture needs
         plain = self.numpy(session.output)
         session.output = None
         if self._graphs == "used" and self._capturable(thread, session):
             session.graph = thread.stream.capture(partial(self._loop, session, None))
-            replayed = self._replay(thread, session, low, noise, None)
+            replayed = self._replay(thread, session, given, None)
             worst = float(np.abs(replayed - plain).max(initial=0))
             if not worst <= REPLAY_TOLERANCE:  # also when it is NaN
                 thread.stream.discard(session.graph)
@@ -134,17 +153,16 @@ class TensorRtEngine(Engine):
 
     def _loop(self, session: Session, progress: Progress | None) -> None:
         session.position = 0
-        conditions = self.conditions(session.low)
-        session.output = self.denoise(conditions, session.steps, session.noise, session.zeros, progress)
+        inputs = session.inputs
+        conditions = self.conditions(inputs["low"], inputs.get("level"), inputs.get("window"))
+        session.output = self.denoise(conditions, session.steps, inputs["noise"], session.zeros, progress)
 
     def _replay(
-        self, thread: ThreadState, session: Session, low: Floats, noise: Floats, progress: Progress | None
+        self, thread: ThreadState, session: Session, given: dict[str, Array], progress: Progress | None
     ) -> Floats:
-        assert session.low is not None
-        assert session.noise is not None
         assert session.output is not None
-        fill(session.low, low)
-        fill(session.noise, noise)
+        for name, values in given.items():
+            fill(session.inputs[name], values)
         thread.stream.launch(session.graph)
         result = session.output.host()
         if progress is not None:
@@ -161,7 +179,7 @@ class TensorRtEngine(Engine):
 
     def _run(self, graph: str, feeds: dict[str, Array]) -> dict[str, DeviceArray]:
         thread, engine = self._thread(), self._engines[graph]
-        session = thread.current or self._session(("steps", *_batch(feeds)), _batch(feeds))
+        session = thread.current or self._session_of(graph, feeds)
         context = session.contexts[graph]
         placed = {name: self._place(session, engine, name, value) for name, value in feeds.items()}
         if graph not in session.ready:
@@ -206,20 +224,30 @@ class TensorRtEngine(Engine):
         thread: ThreadState = self._local.state
         return thread
 
-    def _session(self, key: tuple[Any, ...], shape: tuple[int, ...]) -> Session:
+    def _session_of(self, graph: str, feeds: dict[str, Array]) -> Session:
+        """The session of a single call, outside a captured loop."""
+        if graph == LEVEL:
+            return self._session((LEVEL, *feeds["thumbnail"].shape), None)
+        return self._session(("steps", *feeds["low"].shape), tuple(feeds["low"].shape))
+
+    def _session(self, key: tuple[Any, ...], shape: Shape | None) -> Session:
+        """The session of planes of this shape; None: of thumbnails, which have one shape only."""
         thread = self._thread()
-        if key not in thread.sessions:
-            profiles = {graph: self._profile(engine, shape) for graph, engine in self._engines.items()}
-            needed = [e.get_device_memory_size_for_profile_v2(profiles[g]) for g, e in self._engines.items()]
-            thread.ensure_scratch(max(needed))
-            return thread.sessions.get(key, partial(self._new_session, thread, profiles))
-        return thread.sessions.get(key, partial(self._new_session, thread, {}))
+        sessions = thread.thumbnails if shape is None else thread.sessions
+        known = sessions.find(key)
+        if known is not None:
+            return known
+        names = [LEVEL] if shape is None else [graph for graph in self._engines if graph != LEVEL]
+        engines = {graph: self._engines[graph] for graph in names}
+        profiles = {g: 0 if shape is None else self._profile(engine, shape) for g, engine in engines.items()}
+        thread.ensure_scratch(max(e.get_device_memory_size_for_profile_v2(profiles[g]) for g, e in engines.items()))
+        return sessions.get(key, partial(self._new_session, thread, profiles))
 
     def _new_session(self, thread: ThreadState, profiles: dict[str, int]) -> Session:
         contexts = {}
-        for graph, engine in self._engines.items():
-            context = self._context(engine)
-            if context is None or not context.set_optimization_profile_async(profiles[graph], thread.stream.handle):
+        for graph, profile in profiles.items():
+            context = self._context(self._engines[graph])
+            if context is None or not context.set_optimization_profile_async(profile, thread.stream.handle):
                 raise LLDiffusionError(f"TensorRT cannot make a context for the {graph}: {self._log.last}")
             contexts[graph] = context
         return Session(contexts, Pool(thread.stream))
@@ -263,10 +291,6 @@ def upload_steps(session: Session, steps: tuple[Step, ...]) -> None:
             for name, value in step_inputs(step).items():
                 fill(session.numbers[i][name], value)
     session.steps = steps
-
-
-def _batch(feeds: dict[str, Array]) -> tuple[int, ...]:
-    return tuple(feeds["low"].shape)
 
 
 def _names(engine: Any) -> list[str]:

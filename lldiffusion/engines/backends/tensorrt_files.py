@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lldiffusion.bundle import GRAPHS, Bundle
+from lldiffusion.bundle import Bundle, graphs_of
 from lldiffusion.bundle.engine_cache import EngineFile
 from lldiffusion.errors import LLDiffusionError
 
@@ -26,12 +26,12 @@ class Target:
 
 
 def fitting_engines(bundle: Bundle, precision: str, target: Target) -> dict[str, EngineFile]:
-    """Graph -> engine for all three graphs.
+    """Graph -> engine, for all graphs of the model.
 
     Raises LLDiffusionError saying what is missing, untrusted or stale, and the command that rebuilds it.
     """
     engines = bundle.engines()
-    return {graph: _fitting(bundle, precision, graph, target, engines) for graph in GRAPHS}
+    return {graph: _fitting(bundle, precision, graph, target, engines) for graph in graphs_of(bundle.config)}
 
 
 def _fitting(bundle: Bundle, precision: str, graph: str, target: Target, engines: list[EngineFile]) -> EngineFile:

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Flavour:
-    """Where one of them comes from."""
+    """One of the two, and what installs it."""
 
     module: str  # its Python module
     extra: str  # of this package, which installs it

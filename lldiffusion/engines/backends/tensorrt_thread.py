@@ -23,7 +23,7 @@ PLANNED = 64  # steps whose numbers stay on the GPU while no loop is captured
 
 
 class Lru(Generic[T]):
-    """At most `capacity` values; a value that is dropped is closed by `close`."""
+    """A dictionary of at most `capacity` values; a value that is dropped is closed by `close`."""
 
     def __init__(self, capacity: int, close: Callable[[T], None] = lambda value: None) -> None:
         self._capacity = capacity
@@ -38,6 +38,10 @@ class Lru(Generic[T]):
             self._values[key] = make()
         self._values.move_to_end(key)
         return self._values[key]
+
+    def find(self, key: Hashable) -> T | None:
+        """The value of `key`, or None."""
+        return self.get(key, lambda: self._values[key]) if key in self._values else None
 
     def clear(self) -> None:
         """Drop everything."""
@@ -61,8 +65,7 @@ class Session:
     numbers: list[dict[str, DeviceArray]] = field(default_factory=list)
     position: int = 0  # of the step that comes next
     ready: set[str] = field(default_factory=set)  # graphs whose shapes are set
-    low: DeviceArray | None = None  # the captured loop's inputs and output
-    noise: DeviceArray | None = None
+    inputs: dict[str, DeviceArray] = field(default_factory=dict)  # of the captured loop: low, noise[, level, window]
     zeros: DeviceArray | None = None
     output: DeviceArray | None = None
     graph: Any = None
@@ -77,6 +80,7 @@ class ThreadState:
         self.scratch: DeviceArray | None = None
         self.numbers: Lru[dict[str, DeviceArray]] = Lru(PLANNED)  # of single steps
         self.sessions: Lru[Session] = Lru(SESSIONS, partial(_close, self.stream))
+        self.thumbnails: Lru[Session] = Lru(1, partial(_close, self.stream))  # of the level, which captures nothing
         weakref.finalize(self, self.sessions.clear).atexit = False  # when its thread ends
         self.current: Session | None = None  # of the loop that is running
 
@@ -84,6 +88,7 @@ class ThreadState:
         """Scratch memory of at least `size` bytes; when it must grow, captured loops are dropped: they know the old."""
         if self.scratch is None or self.scratch.nbytes < size:
             self.sessions.clear()
+            self.thumbnails.clear()
             self.scratch = None
             self.scratch = Pool(self.stream).empty((-(-size // 4),))
         return self.scratch

@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 class TorchEngine(Engine):
     """Runs an `LLDiffusion` model in evaluation mode, in float32, channels last."""
 
-    memory_need = MemoryNeed(stored=3.5, images=40)
+    memory_need = MemoryNeed(stored=3.5, images=40, plain=0.85)
 
     def __init__(self, model: LLDiffusion) -> None:
         self._torch = require("torch", "train", "the PyTorch backend")
         self._model = model.eval().to(memory_format=self._torch.channels_last)  # type: ignore[call-overload]
         self._device = next(model.parameters()).device
         self._clip = model.config.sampling.clip
+
+    def level(self, thumbnail: Array) -> Array:
+        assert self._model.level is not None
+        with self._torch.inference_mode():
+            return self._model.level(self._tensor(thumbnail))
 
     def encode(self, low: Array) -> tuple[Array, ...]:
         with self._torch.inference_mode():
@@ -39,13 +44,15 @@ class TorchEngine(Engine):
         with self._torch.inference_mode():
             x, previous, y, c = map(self._tensor, (x, previous, conditions.low, conditions.color_map))
             features = tuple(map(self._tensor, conditions.features))
-            prediction = self._model.denoiser(x, y, c, step.t, features, step.exposure or 0.0)
+            level, window = conditions.level, conditions.window
+            lit = () if level is None else (self._plain(level), self._plain(window), step.exposure or 0.0)
+            prediction = self._model.denoiser(x, y, c, step.t, features, *lit)
             x0 = step.k_x * x + step.k_p * prediction
             x0 = x0.clamp(-1, 1) if self._clip else x0
             return step.a * x + step.b * x0 + step.c * previous, x0
 
     def numpy(self, values: Array) -> Floats:
-        return values.float().cpu().contiguous().numpy()
+        return self._plain(values).float().cpu().contiguous().numpy()
 
     def info(self) -> dict[str, str]:
         cuda = self._device.type == "cuda"
@@ -57,9 +64,11 @@ class TorchEngine(Engine):
             return int(self._torch.cuda.mem_get_info(self._device)[0])
         return host_memory()
 
+    def _plain(self, values: Array) -> torch.Tensor:
+        return self._torch.as_tensor(values, device=self._device)
+
     def _tensor(self, values: Array) -> torch.Tensor:
-        tensor = self._torch.as_tensor(values, device=self._device)
-        return tensor.contiguous(memory_format=self._torch.channels_last)
+        return self._plain(values).contiguous(memory_format=self._torch.channels_last)
 
 
 def open_torch(source: str, device: str) -> tuple[TorchEngine, LLDiffusion]:

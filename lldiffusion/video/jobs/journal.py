@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lldiffusion.atomic import new_path, remove, write_text
+from lldiffusion.documents import read_json
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.tables import build
 
@@ -38,14 +39,13 @@ class JobJournal:
     def open(cls, folder: Path) -> JobJournal:
         """The journal in `folder`.  Raises LLDiffusionError when there is none, or none that can be read."""
         try:
-            table = json.loads((folder / _NAME).read_text(encoding="utf-8"))
-            if table.pop("version") != VERSION:
-                raise ValueError("another version of lldiffusion wrote it")
-            segments = tuple(build(Segment, segment, "segments") for segment in table.pop("segments"))
-            return cls(**table, segments=segments, folder=folder)
+            table = read_json(folder / _NAME)
+            if table.pop("version", None) != VERSION:
+                raise LLDiffusionError("another version of lldiffusion wrote it")
+            return replace(build(cls, table, "", "journal"), folder=folder)
         except FileNotFoundError:
             raise LLDiffusionError(f"nothing to resume: there is no '{folder}'; start without --resume") from None
-        except (ValueError, TypeError, KeyError, AttributeError, LLDiffusionError) as error:
+        except LLDiffusionError as error:
             raise LLDiffusionError(f"the journal in '{folder}' is damaged ({error}): start again with -y") from error
 
     def start(self) -> None:
@@ -86,8 +86,9 @@ class JobJournal:
         try:
             with np.load(self._state_file(len(self.segments)), allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError) as error:
-            raise LLDiffusionError(f"cannot resume '{self.folder}': {error}; start again with -y") from error
+        except Exception as error:  # NumPy's readers raise a dozen kinds for a damaged archive
+            reason = str(error) or "the enhancer's state is damaged"
+            raise LLDiffusionError(f"cannot resume '{self.folder}': {reason}; start again with -y") from error
 
     def _state_file(self, number: int) -> Path:
         return self.folder / f"state-{number:05d}.npz"

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """A decoded frame and its place in time."""
+
+    frame: Any  # PyAV's
+    pts: int
+    duration: int  # 0: unknown
+    repeated: bool = False  # stands for a frame that was lost
+    deinterlaced: bool = False  # its fields became a whole picture
 
 
 class PresentationClock:

@@ -14,7 +14,9 @@ class DamageReport:
     errors: int = 0  # packets that could not be decoded
     concealed: int = 0  # frames of which the decoder made up a part
     repeated: list[float] = field(default_factory=list)  # seconds where the last frame stands for a lost one
+    deinterlaced: int = 0  # frames, of a video that did not begin with such
     corrected: int = 0  # frames whose timestamps did not rise
+    left_out: list[str] = field(default_factory=list)  # other streams, a line each
     early_end: str = ""  # why reading stopped before the end
 
     def lines(self) -> list[str]:
@@ -28,8 +30,11 @@ class DamageReport:
             )
         if self.concealed:
             lines.append(f"damaged input: {self.concealed} frames patched by the decoder")
+        if self.deinterlaced:
+            lines.append(f"{self.deinterlaced} interlaced frames were made whole pictures")
         if self.corrected:
             lines.append(f"{self.corrected} frames had timestamps that did not rise: each moved behind the one before")
+        lines += self.left_out
         return [*lines, self.early_end] if self.early_end else lines
 
 

@@ -53,8 +53,8 @@ def first_video(container: Any, name: str) -> Any:
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             return stream
-    held = ", ".join(f"{stream.type} ({codec_name(stream) or 'unknown'})" for stream in container.streams)
-    raise LLDiffusionError(f"'{name}' holds no video, only {held or 'nothing'}: give a file with a video stream")
+    streams = ", ".join(f"{stream.type} ({codec_name(stream) or 'unknown'})" for stream in container.streams)
+    raise LLDiffusionError(f"'{name}' holds no video, only {streams or 'nothing'}: give a file with a video stream")
 
 
 def file_url(path: Path) -> str:
@@ -68,6 +68,12 @@ def codec_name(stream: Any) -> str | None:
         name: str | None = stream.name
         return name
     return None if stream.codec_context is None else str(stream.codec_context.name)
+
+
+def stream_name(stream: Any) -> str:
+    """A stream in messages: its kind, its number, its codec or else the name that its maker gave it."""
+    title = stream.metadata.get("handler_name") or stream.metadata.get("title")
+    return f"{stream.type} stream {stream.index} ({codec_name(stream) or title or 'unknown'})"
 
 
 def is_rereadable(name: str) -> bool:

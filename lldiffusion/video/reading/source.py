@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -15,22 +14,13 @@ from ..frame import Frame
 from ..orientation import display_matrix
 from ..planes import Origin, bit_depth, colour_tags, frame_to_rgb
 from ..video_info import VideoInfo, exact_seconds
-from .clock import PresentationClock
+from .clock import DecodedFrame, PresentationClock
 from .damage import DamageReport, LostFrames
-from .inputs import first_video, is_rereadable, open_input
+from .deinterlace import deinterlace, field_order
+from .inputs import codec_name, first_video, is_rereadable, open_input, stream_name
 from .spool import PacketSpool
 
 _MISSING = 0.5  # seconds that may lack at the end without being called damage
-
-
-@dataclass(frozen=True)
-class DecodedFrame:
-    """A decoded frame and its place in time."""
-
-    frame: Any  # PyAV's
-    pts: int
-    duration: int  # 0: unknown
-    repeated: bool = False  # stands for a frame that was lost
 
 
 class VideoSource:
@@ -40,16 +30,24 @@ class VideoSource:
         name: a file, a URL, `-` for standard input, or `v4l2:/dev/video0` and the like for a camera.
         options: for FFmpeg's reader, e.g. {"video_size": "640x480"}; `format` names the container.
         hwaccel: "cuda", "vaapi", "qsv" ...: decode there where the codec allows it, else on the CPU.
+        fields: keep the fields of interlaced video as they are; otherwise they become whole pictures (bwdif).
         spool: file for the packets of the other streams, where the input cannot be read again.
     Raises LLDiffusionError for what is no video, has no frames, or has colours that are not supported.
     """
 
     def __init__(
-        self, name: str, options: dict[str, str] | None = None, hwaccel: str | None = None, spool: Path | None = None
+        self,
+        name: str,
+        options: dict[str, str] | None = None,
+        hwaccel: str | None = None,
+        *,
+        fields: bool = False,
+        spool: Path | None = None,
     ) -> None:
         self._name = name
         self._options = dict(options or {})
         self._hwaccel = hwaccel
+        self._fields = fields
         self._spool_path = spool
         self.spool: PacketSpool | None = None
         self.damage = DamageReport()
@@ -75,6 +73,7 @@ class VideoSource:
             if end is not None and last.pts * unit >= zero + exact_seconds(end):
                 return
             self.damage.concealed += bool(last.frame.is_corrupt) and not last.repeated
+            self.damage.deinterlaced += last.deinterlaced and not self.info.deinterlaced
             if skip > 0:
                 skip -= 1
                 continue
@@ -92,10 +91,18 @@ class VideoSource:
         self._container = open_input(self._name, self._options, self._hwaccel)
         self._stream = first_video(self._container, self._name)
         self._stream.thread_type = "AUTO"
+        if self._spool_path is not None and not is_rereadable(self._name):
+            self._keep_other_streams(self._spool_path)
+        self._decoded = self._decode_pictures()
+
+    def _keep_other_streams(self, path: Path) -> None:
         others = [stream for stream in self._container.streams if stream.index != self._stream.index]
-        if others and self._spool_path is not None and not is_rereadable(self._name):
-            self.spool = PacketSpool(others, self._spool_path)
-        self._decoded = self._decode()
+        known = [stream for stream in others if codec_name(stream) is not None]
+        for stream in others:
+            if stream not in known:
+                self.damage.left_out.append(f"{stream_name(stream)} is left out: FFmpeg does not know its codec")
+        if known:
+            self.spool = PacketSpool(known, path)
 
     def _to_frame(self, decoded: DecodedFrame) -> Frame:
         width, height = decoded.frame.width, decoded.frame.height
@@ -115,7 +122,7 @@ class VideoSource:
         head = self._first
         if first > self.info.start and self.info.rereadable:
             self._container.seek(first, stream=self._stream, backward=True)
-            self._decoded = self._decode()
+            self._decoded = self._decode_pictures()
             landed = next(self._decoded, None)
             if landed is None or landed.pts > first:  # no index, or a wrong one: read from the beginning
                 self._container.close()
@@ -123,6 +130,10 @@ class VideoSource:
                 landed = next(self._decoded, None)
             head = landed or head
         yield from (decoded for decoded in chain([head], self._decoded) if decoded.pts >= first)
+
+    def _decode_pictures(self) -> Iterator[DecodedFrame]:
+        decoded = self._decode()
+        return decoded if self._fields else deinterlace(decoded)
 
     def _decode(self) -> Iterator[DecodedFrame]:
         """Decoded frames, timestamps rising, lost ones stood in for."""
@@ -159,7 +170,7 @@ class VideoSource:
             for packet in self._container.demux():
                 if packet.stream.index == self._stream.index:
                     yield packet
-                else:
+                elif codec_name(packet.stream) is not None:
                     self.spool.add(packet)
         except (av.error.FFmpegError, OSError) as error:
             self.damage.early_end = f"the input stopped early: {getattr(error, 'strerror', None) or error}"
@@ -213,7 +224,8 @@ def _read_info(container: Any, stream: Any, first: DecodedFrame, name: str) -> V
         duration=duration,
         sample_aspect=stream.sample_aspect_ratio or None,
         display_matrix=display_matrix(frame),
-        interlaced=bool(frame.interlaced_frame),
+        field_order=field_order(frame),
+        deinterlaced=first.deinterlaced,
         rereadable=is_rereadable(name),
         rgb=bool(frame.format.is_rgb),
     )

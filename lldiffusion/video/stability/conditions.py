@@ -1,4 +1,4 @@
-"""The conditions of frames that follow each other: features computed when due, smoothed within a shot, kept between."""
+"""The conditions of frames that follow each other: computed when due, smoothed within a shot, kept between."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lldiffusion.engines.backends.base import Floats
-from lldiffusion.engines.tiles import Features
+from lldiffusion.engines.pipeline import Guidance
 
 from .frame_state import FrameState
 from .scenes import is_cut
-from .smoothing import exponential_smoothing, feature_means, replace_means, shift_brightness
+from .smoothing import check_finite, exponential_smoothing, feature_means, replace_means
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +33,17 @@ def starts_shot(state: FrameState | None, now: FrameStatistics) -> bool:
 def smooth_conditions(
     state: FrameState | None,
     frames: list[FrameStatistics],
-    compute: Callable[[list[int]], list[Features]],
+    compute: Callable[[list[int]], list[Guidance]],
     smoothing: float,
     refresh: int,
 ) -> list[FrameState]:
-    """The state after every frame; its `features` are those to use for that frame.
+    """The state after every frame; its `guidance` is what to use for that frame.
 
     Args:
         state: after the frame before the first; None where there is none.
-        compute: E(y) of the frames at these indices, each (1, C, h, w).
+        compute: level and features of the frames at these indices, each of a batch of 1.
         smoothing, refresh: as of `VideoEnhancer`.
-    Raises LLDiffusionError when features are not finite.
+    Raises NotFiniteError when the network answered NaN or infinity.
     """
     previous = [state, *(_state_to_compare(frame) for frame in frames[:-1])]
     starts = [starts_shot(before, now) for before, now in zip(previous, frames, strict=True)]
@@ -68,7 +68,7 @@ def _state_to_compare(frame: FrameStatistics) -> FrameState:
 
 
 def _due_frames(state: FrameState | None, starts: list[bool], refresh: int) -> list[int]:
-    """Indices of the frames whose features must be computed."""
+    """Indices of the frames whose level and features must be computed."""
     age = state.age if state is not None and state.features else refresh  # no features kept: due at once
     due = []
     for i, start in enumerate(starts):
@@ -78,11 +78,17 @@ def _due_frames(state: FrameState | None, starts: list[bool], refresh: int) -> l
 
 
 def _refreshed_state(
-    before: FrameState | None, now: FrameStatistics, features: Features, smoothing: float
+    before: FrameState | None, now: FrameStatistics, guidance: Guidance, smoothing: float
 ) -> FrameState:
-    measured = means = feature_means(features)
+    measured = feature_means(guidance.features)
+    if guidance.level is not None:
+        check_finite(guidance.level)
+    now_values = measured if guidance.level is None else (*measured, guidance.level + np.float32(now.brightness))
+    smooth = now_values
     if before is not None:
-        means = exponential_smoothing(before.means, measured, now.time - before.time, smoothing)
+        old_values = before.means if before.target is None else (*before.means, before.target)
+        smooth = exponential_smoothing(old_values, now_values, now.time - before.time, smoothing)
+    means = smooth[: len(measured)]
     return FrameState(
         luma_grid=now.luma_grid,
         size=now.size,
@@ -90,20 +96,24 @@ def _refreshed_state(
         time=now.time,
         age=0,
         means=means,
-        features=replace_means(features, measured, means),
+        features=replace_means(guidance.features, measured, means),
+        target=None if guidance.level is None else smooth[-1],
     )
 
 
 def _reused_state(before: FrameState, now: FrameStatistics) -> FrameState:
-    features = shift_brightness(before.features, now.brightness - before.brightness)
-    return replace(before, features=features, luma_grid=now.luma_grid, brightness=now.brightness, age=before.age + 1)
+    return replace(before, luma_grid=now.luma_grid, brightness=now.brightness, age=before.age + 1)
 
 
-def concatenate_features(features: list[Features]) -> Features:
-    """Features of several frames as those of one batch, (N, C, h, w)."""
-    return tuple((np.concatenate([f for f, _ in maps]), maps[0][1]) for maps in zip(*features, strict=True))
+def concatenate(guidances: list[Guidance]) -> Guidance:
+    """What several frames are told, as of one batch."""
+    levels = [guidance.level for guidance in guidances if guidance.level is not None]
+    by_scale = zip(*(guidance.features for guidance in guidances), strict=True)
+    features = tuple((np.concatenate([f for f, _ in maps]), maps[0][1]) for maps in by_scale)
+    return Guidance(np.concatenate(levels) if levels else None, features)
 
 
-def split_features(features: Features) -> list[Features]:
-    """The inverse: a batch's features, frame by frame."""
-    return [tuple((f[i : i + 1], stride) for f, stride in features) for i in range(len(features[0][0]))]
+def part_of(guidance: Guidance, part: slice) -> Guidance:
+    """What some frames of a batch are told."""
+    level = None if guidance.level is None else guidance.level[part]
+    return Guidance(level, tuple((feature[part], stride) for feature, stride in guidance.features))

@@ -25,7 +25,9 @@ class FlickerMeter:
         if self.frames:
             self._steps += abs(brightness - self.last)
             self._relative += abs(math.log2(max(brightness, _DARK) / max(self.last, _DARK)))
-        self.frames, self.last, before = self.frames + 1, brightness, self.mean
+        before = self.mean
+        self.frames += 1
+        self.last = brightness
         self.mean += (brightness - before) / self.frames
         self._squares += (brightness - before) * (brightness - self.mean)
 

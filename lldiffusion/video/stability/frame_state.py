@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.engines.backends.base import Floats
+from lldiffusion.engines.pipeline import Guidance
 from lldiffusion.engines.tiles import Features
 from lldiffusion.errors import LLDiffusionError
 
@@ -27,10 +28,17 @@ class FrameState:
     brightness: float  # its log2 mean
     time: float  # seconds: when the conditions were last computed
     age: int  # frames since then
-    means: Means  # smoothed
+    means: Means  # of the features, smoothed
     features: Features = ()  # as last used, while they are kept for several frames
+    target: Floats | None = None  # level plus brightness, smoothed, (1, 6, 8, 12); None: the model has no level
     luma: Luma | None = None  # the last frame as `flow` compares it, and
     result: Floats | None = None  # what became of it, (H, W, 3) in [-1, 1]: for a warm start
+
+    @property
+    def guidance(self) -> Guidance:
+        """The level and features to use for this frame."""
+        level = None if self.target is None else self.target - np.float32(self.brightness)
+        return Guidance(level, self.features)
 
     def to_arrays(self) -> StateArrays:
         """As named arrays."""
@@ -40,7 +48,7 @@ class FrameState:
         arrays |= {f"mean_{i}": mean for i, mean in enumerate(self.means)}
         arrays |= {f"feature_{i}": feature for i, (feature, _) in enumerate(self.features)}
         arrays["strides"] = np.array([stride for _, stride in self.features], np.int64)
-        optional = {"luma": self.luma, "result": self.result}
+        optional = {"target": self.target, "luma": self.luma, "result": self.result}
         return arrays | {name: array for name, array in optional.items() if array is not None}
 
     @classmethod
@@ -57,6 +65,7 @@ class FrameState:
                 age=int(arrays["age"][0]),
                 means=tuple(arrays[f"mean_{i}"] for i in range(sum(name.startswith("mean_") for name in arrays))),
                 features=tuple((arrays[f"feature_{i}"], stride) for i, stride in enumerate(strides)),
+                target=arrays.get("target"),
                 luma=arrays.get("luma"),
                 result=arrays.get("result"),
             )

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from lldiffusion.engines.backends.base import Floats
 from lldiffusion.engines.enhancer import Enhancer
+from lldiffusion.engines.pipeline import Guidance
+from lldiffusion.engines.pixels import pad_to_multiple
 from lldiffusion.engines.sampler import exposed, plan
-from lldiffusion.engines.tiles import Features
 from lldiffusion.schedule import make_schedule
 
 from .flow import Luma, consistent, optical_flow, tone_mapped_luma, warp
@@ -43,39 +44,33 @@ class WarmStart:
         self._sigma = np.float32((1 - alpha_bar) ** 0.5)
 
     def render(
-        self, pixels: NDArray[Any], low: Floats, features: Features, before: FrameState | None
+        self, pixels: NDArray[Any], planes: Floats, guidance: Guidance, before: FrameState | None
     ) -> tuple[Floats, Luma, Floats]:
-        """x_0 (1, 3, H, W), and to keep of this frame: its tone-mapped luma, its result (h, w, 3).
+        """x_0 (1, 3, h, w), and to keep of this frame: its tone-mapped luma, its result (h, w, 3).
 
-        `pixels`: the frame, (h, w, 3); `low`: its planes, padded; `before`: the state of the shot, None at its start.
+        `pixels`: the frame, (h, w, 3); `planes`: the same for the engine; `before`: the state of the shot, None at its
+        start.
         """
-        now = tone_mapped_luma(pixels)
-        noise = self._enhancer.pipeline.noise(low.shape)
-        start = self._start(now, low, features, noise, before)
+        pipeline, now = self._enhancer.pipeline, tone_mapped_luma(pixels)
+        start = self._start(now, planes, guidance, before)
         if start is None:
-            x0 = self._enhancer.pipeline.denoise(low, features, self._enhancer.steps, noise)
+            x0 = pipeline.sample(planes, self._enhancer.steps, guidance=guidance)
         else:
-            x = self._alpha * start + self._sigma * noise
-            x0 = self._enhancer.pipeline.denoise(low, features, self._steps, x)
-        result = x0[0, :, : now.shape[0], : now.shape[1]].transpose(1, 2, 0)  # (h, w, 3)
-        return x0, now, np.ascontiguousarray(result)
+            padded = pad_to_multiple(start, pipeline.multiple)
+            x = self._alpha * padded + self._sigma * pipeline.noise(padded.shape)
+            x0 = pipeline.sample(planes, self._steps, x, guidance)
+        return x0, now, np.ascontiguousarray(x0[0].transpose(1, 2, 0))
 
-    def _start(
-        self, now: Luma, low: Floats, features: Features, noise: Floats, before: FrameState | None
-    ) -> Floats | None:
-        """b, (1, 3, H, W) in [-1, 1], or None to start cold."""
+    def _start(self, now: Luma, planes: Floats, guidance: Guidance, before: FrameState | None) -> Floats | None:
+        """b, (1, 3, h, w) in [-1, 1], or None to start cold."""
         if before is None or before.luma is None or before.result is None:
             return None
         flow = optical_flow(now, before.luma)
         known = consistent(flow, optical_flow(before.luma, now))
         if known.mean() < MIN_CONSISTENT:
             return None
-        moved = self._planes(warp(before.result, flow))
+        moved = np.ascontiguousarray(warp(before.result, flow).transpose(2, 0, 1)[None])
         if known.all():
             return moved
         guess = replace(self._enhancer.steps[0], a=0.0, b=1.0, c=0.0)  # x_next is x0
-        mask = self._planes(known[..., None].astype(np.float32))
-        return np.where(mask > 0, moved, self._enhancer.pipeline.denoise(low, features, (guess,), noise))
-
-    def _planes(self, pixels: NDArray[np.float32]) -> Floats:
-        return self._enhancer.pipeline.padded(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))
+        return np.where(known, moved, self._enhancer.pipeline.sample(planes, (guess,), guidance=guidance))

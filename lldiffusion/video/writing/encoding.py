@@ -17,6 +17,7 @@ from ..video_info import VideoInfo
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}
 ALIASES = {"h264": "libx264", "h265": "libx265", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 SOFTWARE = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
+INTERLACED = ("libx264", "ffv1", "prores_ks")  # encoders that say which field of a picture comes first
 HARDWARE = ("_nvenc", "_qsv", "_amf", "_vaapi", "_videotoolbox")  # how FFmpeg's hardware encoders end
 # The option that keeps the quality constant, and its value: hard to tell from the source.
 _QUALITY = {
@@ -40,6 +41,9 @@ _FIXED = {
 _LOSSLESS = {"libx264": {"qp": "0"}, "libx265": {"x265-params": "lossless=1:log-level=none"}}  # crf 0
 
 
+FIELD_ORDERS = {"top": 4, "bottom": 5}  # FFmpeg's numbers of interleaved fields, as its own program writes them
+
+
 @dataclass(frozen=True)
 class Encoding:
     """Everything an encoder is opened with; the same for every segment and for the final file."""
@@ -56,6 +60,7 @@ class Encoding:
     sample_aspect: Fraction | None
     display_matrix: tuple[int, ...] | None
     threads: int
+    field_order: str = ""  # of interlaced pictures, "top" or "bottom" first
 
     def add_stream(self, output: Any) -> Any:
         """A stream of this encoding in a PyAV output container; the encoder opens with the first packet."""
@@ -78,6 +83,9 @@ class Encoding:
         separate_header = bool(container_flags & FormatFlags.global_header.value)
         flag = int(Flags.global_header)
         context.flags = context.flags | flag if separate_header else context.flags & ~flag
+        if self.field_order:
+            context.flags |= int(Flags.interlaced_dct | Flags.interlaced_me)
+            context.field_order = FIELD_ORDERS[self.field_order]
         if self.display_matrix is not None:
             stream.set_display_matrix(self.display_matrix)
         return stream
@@ -96,6 +104,11 @@ def choose_encoding(info: VideoInfo, target: Path, codec: str | None, crf: float
     os.environ.setdefault("SVT_LOG", "1")  # errors only; it would print its settings on the terminal
     container = container_of(target)
     name = codec_name(codec) if codec else _default_codec(container, info.bits)
+    if info.field_order and name not in INTERLACED:
+        raise LLDiffusionError(
+            f"codec {name} cannot write interlaced video: leave --deinterlace off out, or choose another with --codec "
+            f"({', '.join(INTERLACED)})"
+        )
     without_format = Encoding(
         container=container,
         codec=name,
@@ -109,6 +122,7 @@ def choose_encoding(info: VideoInfo, target: Path, codec: str | None, crf: float
         sample_aspect=info.sample_aspect,
         display_matrix=info.display_matrix,
         threads=threads or os.cpu_count() or 1,
+        field_order=info.field_order,
     )
     return _first_that_opens(without_format, info)
 
@@ -214,7 +228,7 @@ def output_colour(colour: Colour, rgb: bool, format_: str) -> Colour:
         return colour
     primaries = BT709 if colour.primaries == UNSPECIFIED else colour.primaries
     transfer = 13 if colour.transfer == UNSPECIFIED else colour.transfer  # 13: sRGB, IEC 61966-2-1
-    return Colour(BT709, LIMITED, transfer, primaries)
+    return Colour(matrix=BT709, range=LIMITED, transfer=transfer, primaries=primaries)
 
 
 def _reason_to_refuse(encoding: Encoding) -> str | None:

@@ -139,7 +139,7 @@ def _mux(output: Any, merged: Iterator[Any], others: dict[int, OtherStream]) -> 
             output.mux(packet)
         except _refusals() as error:
             if stream is None and others:
-                raise _DamagedStreams(str(error)) from error
+                raise _DamagedStreams(str(getattr(error, "strerror", error))) from error
             if stream is None:
                 raise
             stream.damaged += 1
@@ -152,7 +152,7 @@ def _close(output: Any, others: dict[int, OtherStream]) -> None:
     except _refusals() as error:
         if not others:
             raise
-        raise _DamagedStreams(str(error)) from error
+        raise _DamagedStreams(str(getattr(error, "strerror", error))) from error
 
 
 def _refusals() -> tuple[type[Exception], ...]:

@@ -12,7 +12,7 @@ from ..frame import Frame
 from ..orientation import swaps_axes, upright
 from ..planes import Origin, planar_format, rgb_to_frame
 from ..video_info import VideoInfo
-from .encoding import output_colour
+from .encoding import FIELD_ORDERS, output_colour
 
 FORMATS = {"y4m": "yuv4mpegpipe", "rawvideo": "rawvideo"}
 _RAW = re.compile(r"^(\d+)x(\d+),(\w+),([\d./]+)$")
@@ -61,6 +61,8 @@ class PipeWriter:
         self._stream.time_base = 1 / info.frame_rate
         self._stream.codec_context.time_base = 1 / info.frame_rate
         self._stream.codec_context.color_range = self._colour.range
+        if info.field_order:
+            self._stream.codec_context.field_order = FIELD_ORDERS[info.field_order]
 
     def add(self, frame: Frame) -> None:
         """Write one frame, upright."""

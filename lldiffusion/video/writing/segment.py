@@ -2,7 +2,7 @@
 
 A segment starts with a key frame and needs nothing of its neighbours, so a job that is killed loses one at most,
 and segments made in two runs make the same file as segments made in one.  They are NUT files, FFmpeg's own container,
-which takes any codec and any time base.
+which takes nearly any codec and any time base.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from lldiffusion.atomic import flush
 from lldiffusion.errors import LLDiffusionError
 
 from ..frame import Frame
-from ..planes import convert_layout, planar_format, rgb_to_frame
+from ..planes import convert_layout, planar_format, rgb_to_frame, with_field_order
 from ..reading.inputs import file_url
 from .encoding import Encoding
 
+_NOT_IN_NUT = ("prores_ks",)  # which QuickTime holds
 _ZERO = 1 << 24  # where a segment's first frame lies in its file: NUT has no negative timestamps, an encoder may
 
 
@@ -38,6 +39,10 @@ class Segment:
     reorder_depth: int = 0  # by how many frames the encoder reorders at most
     size: int = 0  # bytes of the file
 
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.size < 0 or self.name in ("", ".", "..") or set("/\\") & set(self.name):
+            raise LLDiffusionError(f"'{self.name:.80}' of {self.frames} frames and {self.size} bytes is no segment")
+
 
 class VideoSegmentWriter:
     """Encodes frames into `folder/name`, which appears when it is closed."""
@@ -49,7 +54,8 @@ class VideoSegmentWriter:
         self._part = folder / f"{name}.part"
         self._encoding = encoding
         options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
-        self._output = av.open(file_url(self._part), "w", format="nut", container_options=options)
+        container = "mov" if encoding.codec in _NOT_IN_NUT else "nut"
+        self._output = av.open(file_url(self._part), "w", format=container, container_options=options)
         self._stream = encoding.add_stream(self._output)
         self._planar = planar_format(av.VideoFormat(encoding.pixel_format))
         self._frame_times: list[int] = []  # timestamps in the order of the frames
@@ -61,6 +67,8 @@ class VideoSegmentWriter:
         picture = rgb_to_frame(frame.pixels, frame.origin, self._planar, self._encoding.colour)
         if self._planar != self._encoding.pixel_format:
             picture = convert_layout(picture, self._encoding.pixel_format)
+        if self._encoding.field_order:
+            picture = with_field_order(picture, self._encoding.field_order)
         picture.pts = self._time_in_file(frame.pts)
         picture.time_base = self._encoding.time_base
         self._last_duration = picture.duration = frame.origin.duration
@@ -120,8 +128,8 @@ def packets(folder: Path, segments: list[Segment], unit: Fraction) -> Iterator[A
     depth = max(segment.reorder_depth for segment in segments)
     earlier: list[int] | None = None
     for number, segment in enumerate(segments):
-        held = list(_read_packets(folder / segment.name, segment, unit))
-        order = sorted(packet.pts for packet in held)
+        in_file = list(_read_packets(folder / segment.name, segment, unit))
+        order = sorted(packet.pts for packet in in_file)
         if earlier is None:
             step = order[1] - order[0] if len(order) > 1 else max(segment.last_duration, 1)
             earlier = [order[0] - step * back for back in range(depth, 0, -1)]
@@ -129,7 +137,7 @@ def packets(folder: Path, segments: list[Segment], unit: Fraction) -> Iterator[A
         following = segment.last_pts + _duration_at_end(segment, order) if is_last else segments[number + 1].first_pts
         ends = dict(zip(order, [*order[1:], following]))
         decoding_times = earlier + order
-        for place, packet in enumerate(held):
+        for place, packet in enumerate(in_file):
             packet.dts, packet.duration = decoding_times[place], ends[packet.pts] - packet.pts
             yield packet
         earlier = decoding_times[len(decoding_times) - depth :] if depth else []
@@ -147,8 +155,8 @@ def _read_packets(path: Path, segment: Segment, unit: Fraction) -> Iterator[Any]
 
     count = 0
     if path.is_file() and path.stat().st_size == segment.size:
-        with av.open(file_url(path), format="nut") as held:
-            for packet in held.demux(held.streams.video[0]):
+        with av.open(file_url(path)) as container:
+            for packet in container.demux(container.streams.video[0]):
                 if packet.size:
                     count += 1
                     ticks = packet.pts * packet.time_base / unit  # NUT refines the time base by a whole factor

@@ -9,7 +9,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Protocol
 
-from ..reading.inputs import codec_name
+from ..reading.inputs import codec_name, stream_name
 
 _TEXT_CODECS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}  # of subtitles, by container
 _AUDIO_CODECS = {"webm": "libopus"}  # for sound that the container cannot hold; AAC in all others
@@ -238,12 +238,6 @@ def add_other_stream(output: Any, stream: Any, time_range: TimeRange, repair: bo
         return subtitles, f"{name} is converted to {codec}: {container} cannot hold it as it is"
     hint = "" if container == "matroska" else "; Matroska (.mkv) holds most"
     return None, f"{name} is left out: {container} cannot hold it ({reason}){hint}"
-
-
-def stream_name(stream: Any) -> str:
-    """A stream in messages: its kind, its number, its codec or else the name that its maker gave it."""
-    title = stream.metadata.get("handler_name") or stream.metadata.get("title")
-    return f"{stream.type} stream {stream.index} ({codec_name(stream) or title or 'unknown'})"
 
 
 def _add_audio(output: Any, stream: Any, codec: str) -> Any:

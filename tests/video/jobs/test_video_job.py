@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
 import signal
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 
 from support import clips
-from support.passing import Listener, PassThrough, pass_through
+from support.passing import PassThrough, pass_through
 
 pytest.importorskip("av")
 
@@ -202,25 +201,6 @@ def test_a_small_disk(clip: Path, tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_what_was_asked_must_stay_the_same(tmp_path: Path) -> None:
-    journal = JobJournal({"seed": 1, "model": "tiny"}, 2, folder=tmp_path / "out.mp4.parts")
-    journal.start()
-    again = JobJournal.open(journal.folder)
-    assert again == journal
-    again.check_request({"seed": 1, "model": "tiny"})
-    with pytest.raises(LLDiffusionError, match="seed was 1 and is 2"):
-        again.check_request({"seed": 2, "model": "tiny"})
-
-
-@pytest.mark.parametrize("damage", [b"", b"{", b'{"version": 99}', b'{"version": 1}', b"[]"])
-def test_a_damaged_journal_is_named(damage: bytes, tmp_path: Path) -> None:
-    (tmp_path / "journal.json").write_bytes(damage)
-    with pytest.raises(LLDiffusionError, match="is damaged"):
-        JobJournal.open(tmp_path)
-    with pytest.raises(LLDiffusionError, match="nothing to resume"):
-        JobJournal.open(tmp_path / "nowhere")
-
-
 def test_a_changed_segment_is_noticed(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "out.mp4"
     monkeypatch.setattr("lldiffusion.video.writing.outputs.assemble", raises(KeyboardInterrupt(), 0))
@@ -269,14 +249,3 @@ def test_the_preview_shows_both(clip: Path, tmp_path: Path) -> None:
     assert summary.flicker_before.frames == summary.flicker_after.frames == 25
     assert summary.flicker_before.change == pytest.approx(summary.flicker_after.change)
     assert "flicker" in summary.lines()[1]
-
-
-def test_the_journal_is_readable(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "out.mp4.parts"
-    listener = Listener()
-    monkeypatch.setattr("lldiffusion.video.writing.outputs.assemble", raises(KeyboardInterrupt(), 0))
-    with pytest.raises(KeyboardInterrupt):
-        pass_through(clip, tmp_path / "out.mp4", listener=listener)
-    held = json.loads((folder / "journal.json").read_text())
-    assert [segment["frames"] for segment in held["segments"]] == [10, 10, 5]
-    assert (listener.total, listener.done, listener.frames) == (25, 0, 25)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from support import clips
 from support.passing import Listener, pass_through
 
 av = pytest.importorskip("av")
+
+from lldiffusion.video import VideoSource  # noqa: E402
 
 QUICK: dict[str, Any] = {"codec": "libx264", "crf": 30}
 
@@ -137,6 +140,19 @@ def test_tracks_of_unknown_codecs_are_left_out_and_named(suffix: str, tmp_path: 
     hashes = [[data for _, data in clips.packets(path, "a:0")] for path in (source, target)]
     assert hashes[0] == hashes[1]
     clips.ffmpeg("-i", target, "-f", "null", "-")  # complains of a broken header
+
+
+def test_tracks_of_unknown_codecs_on_a_pipe_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with with_unknown_tracks(tmp_path).open("rb") as pipe:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=pipe))
+        source = VideoSource("-", spool=tmp_path / "others.nut")
+        assert len(list(source.frames())) == 25
+        source.close()
+    assert [line.partition(":")[0] for line in source.damage.lines()] == [
+        "audio stream 2 (SoundHandler) is left out",
+        "data stream 3 (SubtitleHandler) is left out",
+    ]
+    assert [held["codec_name"] for held in clips.streams(tmp_path / "others.nut")] == ["aac"]
 
 
 @pytest.mark.parametrize(("name", "target"), [("in.ts", "out.mkv"), ("in.ts", "out.ts"), ("in.ts", "out.mp4")])

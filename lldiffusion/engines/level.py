@@ -1,0 +1,98 @@
+"""The level on the host: the whole picture reduced to what the level graph sees, and the exposure that matches a mean.
+
+The level (N, 6, 8, 12) is a grid of log2 gain by brightness, row and column (see `lldiffusion.model.level`, whose
+arithmetic this repeats in NumPy).  The graph makes it from the thumbnail, which is the only thing that looks at the
+whole picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lldiffusion.photometry import DISPLAY_GAMMA
+
+from .backends.base import Floats
+
+ROWS, COLUMNS = 64, 96  # of a thumbnail, whatever the picture's shape
+LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
+SHOULDER = 0.6  # brightened values above bend towards twice this
+FURTHEST = 30.0  # stops: the exposure that is searched lies within this, either way
+HALVINGS = 40  # of that range
+
+
+def thumbnail_of(planes: NDArray[Any]) -> Floats:
+    """(N, C, H, W) -> (N, C, 64, 96): exact area averages of the whole picture, read row by row, once."""
+    bands = [
+        np.tensordot(shares, planes[:, :, first : first + len(shares)], (0, 2)) for first, shares in _bands(planes)
+    ]
+    rows = np.stack(bands, axis=2)  # (N, C, 64, W)
+    return np.ascontiguousarray(rows @ area_shares(planes.shape[3], COLUMNS).T, dtype=np.float32)
+
+
+def reduce_picture(picture: NDArray[Any]) -> Floats:
+    """(H, W, 3) uint8 or float -> (64, 96, 3) float32 in the same range: the thumbnail of one picture's pixels."""
+    return thumbnail_of(picture.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0)
+
+
+def _bands(planes: NDArray[Any]) -> list[tuple[int, Floats]]:
+    """(the first, the share of each) of the picture's rows behind each row of the thumbnail."""
+    found = []
+    for shares in area_shares(planes.shape[2], ROWS):
+        used = np.flatnonzero(shares)
+        found.append((int(used[0]), shares[used[0] : used[-1] + 1]))
+    return found
+
+
+@lru_cache(maxsize=8)
+def area_shares(size: int, parts: int) -> Floats:
+    """(parts, size): how much each of `size` pixels adds to the mean of each of `parts` equal parts; rows sum to 1."""
+    edges = np.linspace(0, size, parts + 1)
+    pixel = np.arange(size)[None]
+    inside = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return (np.clip(inside, 0, None) * (parts / size)).astype(np.float32)
+
+
+def exposure_for(mean: float, thumbnail: Floats, level: Floats) -> float:
+    """The exposure in stops at which the brightened thumbnail (1, 3, 64, 96) has this mean sRGB value, by bisection.
+
+    The mean rises with the exposure; what black or white pixels cannot reach ends 30 stops away.
+    """
+    lit = np.clip((thumbnail + 1) / 2, 0, 1)
+    lit = lit * np.exp2(_log_gain(_log_tone(lit.mean(axis=1)), level))
+    return _bisect(lambda stops: float(_shoulder(lit * 2.0 ** (stops / DISPLAY_GAMMA)).mean()) < mean)
+
+
+def _bisect(too_dark: Callable[[float], bool]) -> float:
+    low, high = -FURTHEST, FURTHEST
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if too_dark(middle) else (low, middle)
+    return (low + high) / 2
+
+
+def _log_tone(u: Floats) -> Floats:
+    return np.log1p(LOG_TONE * u) / np.log1p(LOG_TONE)
+
+
+def _shoulder(x: Floats) -> Floats:
+    over = np.maximum(x - SHOULDER, 0)
+    return np.minimum(x, SHOULDER) + SHOULDER * (1 - np.exp(-over / SHOULDER))
+
+
+def _log_gain(grey: Floats, level: Floats) -> Floats:
+    """(N, 1, H, W): the level at each pixel's place in the whole picture, by its brightness `grey` (N, H, W)."""
+    bins, rows, columns = level.shape[1:]
+    maps = _hats(grey.shape[1], rows) @ level @ _hats(grey.shape[2], columns).T  # (N, 6, H, W)
+    distance = np.abs(grey[:, None] * (bins - 1) - np.arange(bins)[:, None, None])
+    return (np.clip(1 - distance, 0, None) * maps).sum(axis=1, keepdims=True)
+
+
+def _hats(size: int, cells: int) -> NDArray[np.float64]:
+    """(size, cells): how much of each grid cell each pixel of a whole side takes, linearly between cell centres."""
+    at = np.clip((np.arange(size) + 0.5) / size * cells - 0.5, 0, cells - 1)
+    return np.clip(1 - np.abs(at[:, None] - np.arange(cells)), 0, None)

@@ -1,0 +1,131 @@
+"""A U-Net of convolutions alone: no norm, no attention, nothing that looks at the whole picture.
+
+A tile with enough margin therefore equals the whole, and a runtime sees 3x3 convolutions, ReLU and additions: no
+transposes, no reductions.  Without norms the blocks must not let the signal grow: the second convolution of each
+starts at a fifth of its weight, so that the network starts close to its own shortcuts.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lldiffusion.config import UNetConfig
+
+from .blocks import TimeEmbedding, activate
+
+RESIDUAL_START = 0.2  # of the second convolution's usual weight
+
+
+class PlainBlock(nn.Module):
+    """x + conv3(act(conv3(x) + a projection of the timestep)), with a 1x1 shortcut where the channels change."""
+
+    def __init__(self, c_in: int, c_out: int, time_channels: int, activation: str) -> None:
+        super().__init__()
+        self.activation = activation
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.time = nn.Linear(time_channels, c_out) if time_channels else None
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        with torch.no_grad():
+            self.conv2.weight.mul_(RESIDUAL_START)
+
+    def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
+        h = self.conv1(x)
+        if self.time is not None and time is not None:
+            h = h + self.time(time)[:, :, None, None]
+        return self.shortcut(x) + self.conv2(activate(h, self.activation))
+
+
+class Down(nn.Module):
+    """Blocks at one resolution, after a stride-2 conv3 that leads there (not at the finest)."""
+
+    def __init__(self, c_in: int, c_out: int, blocks: int, time_channels: int, activation: str, first: bool) -> None:
+        super().__init__()
+        self.reduce = None if first else nn.Conv2d(c_in, c_out, 3, stride=2, padding=1)
+        start = c_in if first else c_out
+        self.blocks = nn.ModuleList(
+            [PlainBlock(start if j == 0 else c_out, c_out, time_channels, activation) for j in range(blocks)]
+        )
+
+    def forward(self, h: Tensor, time: Tensor | None) -> Tensor:
+        h = h if self.reduce is None else self.reduce(h)
+        for block in self.blocks:
+            h = block(h, time)
+        return h
+
+
+class Up(nn.Module):
+    """1x1 to the finer level's width, nearest x2, the feature and the skip beside it, then blocks."""
+
+    def __init__(
+        self, c_in: int, c_out: int, feature: int, skip: int, blocks: int, time_channels: int, activation: str
+    ) -> None:
+        super().__init__()
+        self.widen = nn.Conv2d(c_in, c_out, 1)
+        joined = c_out + feature + skip
+        self.blocks = nn.ModuleList(
+            [PlainBlock(joined if j == 0 else c_out, c_out, time_channels, activation) for j in range(blocks)]
+        )
+
+    def forward(self, h: Tensor, beside: list[Tensor], time: Tensor | None) -> Tensor:
+        h = F.interpolate(self.widen(h), scale_factor=2.0, mode="nearest")
+        h = torch.cat([h, *beside], dim=1)
+        for block in self.blocks:
+            h = block(h, time)
+        return h
+
+
+class PlainUNet(nn.Module):
+    """The same contract as `unet.UNet`: feature i joins decoder level i + 1, coarse to fine.
+
+    Args:
+        config: sizes; `blocks` at each level going down and going up, and as many in the middle.
+        c_in, c_out: channels of the input and of the prediction.
+        features: channels of the degradation features, coarse to fine.
+        timed: whether `forward` gets a timestep.
+    """
+
+    def __init__(self, config: UNetConfig, c_in: int, c_out: int, features: tuple[int, ...], timed: bool) -> None:
+        super().__init__()
+        self.patch, self.activation = config.patch, config.activation
+        widths = [config.channels * m for m in config.multipliers]
+        time = 4 * config.channels if timed else 0
+        self.time = TimeEmbedding(config.channels) if timed else None
+        self.conv_in = nn.Conv2d(c_in * self.patch**2, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            [
+                Down(widths[max(0, i - 1)], width, config.blocks, time, config.activation, first=i == 0)
+                for i, width in enumerate(widths)
+            ]
+        )
+        self.middle = nn.ModuleList(
+            [PlainBlock(widths[-1], widths[-1], time, config.activation) for _ in range(config.blocks)]
+        )
+        beside = [*features, *[0] * len(widths)]  # a level without a feature has its skip alone
+        self.up = nn.ModuleList(
+            [
+                Up(widths[-i], widths[-i - 1], beside[i - 1], widths[-i - 1], config.blocks, time, config.activation)
+                for i in range(1, len(widths))
+            ]
+        )
+        self.conv_out = nn.Conv2d(widths[0], c_out * self.patch**2, 3, padding=1)
+
+    def forward(self, x: Tensor, features: tuple[Tensor, ...], t: Tensor | None = None) -> Tensor:
+        """(N, c_in, H, W), features coarse to fine and t (N,) -> (N, c_out, H, W)."""
+        time = F.silu(self.time(t)) if self.time is not None else None
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)  # (N, C, H/patch, W/patch)
+        skips = []
+        for down in self.down:
+            h = down(h, time)
+            skips.append(h)
+        skips.pop()  # the coarsest goes on as it is
+        for block in self.middle:
+            h = block(h, time)
+        for i, up in enumerate(cast("list[Up]", list(self.up))):
+            h = up(h, [*features[i : i + 1], skips.pop()], time)
+        h = self.conv_out(activate(h, self.activation))
+        return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
