@@ -13,13 +13,14 @@ from lldiffusion.bundle import GRAPHS, Bundle, Manifest
 from lldiffusion.config import load_config
 from lldiffusion.errors import LLDiffusionError
 
-PORTS: list[dict[str, Any]] = [{"name": "low", "shape": ["n", 3, "h", "w"], "dtype": "float32", "range": [-1, 1]}]
+INPUTS: list[dict[str, Any]] = [{"name": "x", "shape": [4], "dtype": "float32", "range": [-1, 1]}]
+OUTPUTS: list[dict[str, Any]] = [{"name": "y", "shape": [4], "dtype": "float32", "range": None}]
 
 
 def manifest() -> Manifest:
     files = {graph: f"{graph}.onnx" for graph in GRAPHS}
-    ports = dict.fromkeys(files.values(), PORTS)
-    return Manifest("tiny", "0" * 64, load_config("tiny").to_dict(), 32, "fp32", {"fp32": files}, ports, ports)
+    inputs, outputs = (dict.fromkeys(files.values(), ports) for ports in (INPUTS, OUTPUTS))
+    return Manifest("tiny", "0" * 64, load_config("tiny").to_dict(), 32, "fp32", {"fp32": files}, inputs, outputs)
 
 
 def graph_bytes(location: str | None = None) -> bytes:
