@@ -23,6 +23,7 @@ TAKEN = ("float32", "float16", "bfloat16")  # types of inputs
 NEEDED = {  # graph -> inputs and outputs that every engine uses
     "encoder": ("low", "feature_0"),
     "color_map": ("low", "color_map"),
+    "level": ("thumbnail", "level"),
     "denoiser": ("x_t", "low", "color_map", "t", "k_x", "k_p", "a", "b", "c", "x0_previous", "x_next", "x0"),
 }
 POSITIVE = (b"kernel_shape", b"strides", b"dilations", b"group", b"num_groups", b"blocksize")  # attributes, all >= 1
