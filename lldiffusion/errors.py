@@ -15,6 +15,10 @@ class LLDiffusionError(Exception):
     """
 
 
+class DamagedGraphError(LLDiffusionError):
+    """One engine found a graph damaged: no other native library is given it."""
+
+
 def require(module: str, extra: str, purpose: str) -> ModuleType:
     """Import `module`, or raise an error naming the extra that installs it and what it is for."""
     try:
