@@ -37,7 +37,7 @@ def choose(given: str, accepted: Iterable[str], what: str) -> str:
         return given
     nearest = get_close_matches(given, names, n=1)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
-    raise LLDiffusionError(f"unknown {what} '{given}': accepted are {', '.join(names)}{hint}")
+    raise LLDiffusionError(f"unknown {what} '{printable(given):.200}': accepted are {', '.join(names)}{hint}")
 
 
 def printable(text: object) -> str:
