@@ -11,7 +11,7 @@ from lldiffusion.bundle import Bundle
 from lldiffusion.bundle.find import find_model
 from lldiffusion.engines import Enhancer
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.evaluation.measure import EvaluationCase
+from lldiffusion.evaluation.measure import EvaluationCase, Method
 from lldiffusion.evaluation.metrics import Pixels
 from lldiffusion.hashing import sha256_of
 from lldiffusion.images import list_images, read_image
@@ -34,10 +34,12 @@ class NamedMethod:
 
 def classical() -> list[NamedMethod]:
     """The methods without a network, as `lldiff bench` has them."""
-    return [
-        NamedMethod(name, lambda pixels, data, case, method=method: method(pixels), f"{name}: as in `lldiff bench`")  # type: ignore[misc]
-        for name, method in CLASSICAL.items()
-    ]
+    return [NamedMethod(name, _alone(method), f"{name}: as in `lldiff bench`") for name, method in CLASSICAL.items()]
+
+
+def _alone(method: Method) -> Run:
+    """A method that needs to know nothing but the pixels."""
+    return lambda pixels, data, case: method(pixels)
 
 
 def of_model(model: str, enhancer: Enhancer, told: bool) -> list[NamedMethod]:
@@ -45,7 +47,7 @@ def of_model(model: str, enhancer: Enhancer, told: bool) -> list[NamedMethod]:
     name, found = Path(model).stem, enhancer.info()
     shown = [f"{key} {found[key]}" for key in ("backend", "device", "precision", "steps", "sampler") if key in found]
     about = f"{name}: weights sha256 {_weights(model)}, {', '.join(shown)}, seed {enhancer.seed}"
-    rows = [NamedMethod(name, lambda pixels, data, case: enhancer(pixels), about)]
+    rows = [NamedMethod(name, _alone(enhancer), about)]
 
     def tell(pixels: Pixels, data: DataSet, case: EvaluationCase) -> Pixels:
         assert case.target is not None

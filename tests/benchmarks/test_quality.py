@@ -108,10 +108,8 @@ def test_a_run_writes_what_it_shows(
     options: dict[str, Any] = {"steps": 1, "device": "cpu", **sets}
     first, sheet = tmp_path / "first", tmp_path / "sheet.jpg"
     main([level_model], [], told=True, out=first, sheet=sheet, save=tmp_path / "saved", **options)
-    page, document = (
-        (first / "quality.md").read_text(encoding="utf-8"),
-        json.loads((first / "quality.json").read_text()),
-    )
+    page = (first / "quality.md").read_text(encoding="utf-8")
+    document = json.loads((first / "quality.json").read_text())
     assert page in capsys.readouterr().out
     assert str(tmp_path) not in page + json.dumps(document)  # no paths of this machine
     assert document["methods"] == ["gamma", "clahe", "teacher", "teacher, told"]
