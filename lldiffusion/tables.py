@@ -81,7 +81,10 @@ def _value(hint: Any, value: Any, where: str, document: str, ignore_unknown: boo
             parts = enumerate(zip(hints, value))
             return origin(_value(each, part, f"{where}[{i}]", document, ignore_unknown) for i, (each, part) in parts)
     elif origin is dict and isinstance(value, dict):
-        return {k: _value(inner[1], entry, f"{where}.{k}", document, ignore_unknown) for k, entry in value.items()}
+        return {
+            k: _value(inner[1], entry, f"{where}.{printable(k)}", document, ignore_unknown)
+            for k, entry in value.items()
+        }
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     elif hint is Any or (isinstance(hint, type) and type(value) is hint):

@@ -20,6 +20,7 @@ from .engine_cache import EngineFile, list_engines, write_engine
 from .engine_key import EngineKey
 from .files import ENGINES, check_folder, record, walk
 from .manifest import MANIFEST, Manifest, ShippedEngine, parse_manifest, read_manifest
+from .onnx_check import check_graph
 from .onnx_external import external_files
 
 
@@ -54,7 +55,7 @@ class Bundle:
         else:
             raise LLDiffusionError(f"bundle '{path}' does not exist: give a bundle folder or a {SUFFIX} file")
         bundle = cls(path, folder, manifest)
-        bundle._check_external_data()
+        bundle._check_graphs()
         return bundle
 
     @classmethod
@@ -114,8 +115,8 @@ class Bundle:
         with exclusive(self.folder / ENGINES, wait=60):
             return write_engine(self.folder, key, blob, about or {})
 
-    def _check_external_data(self) -> None:
-        """External data may lie only in files that the manifest lists."""
+    def _check_graphs(self) -> None:
+        """External data may lie only in files that the manifest lists, and every graph is what it says."""
         for graphs in self.manifest.graphs.values():
             for name in graphs.values():
                 for location in external_files(self.folder / name):
@@ -125,6 +126,8 @@ class Bundle:
                             f"'{self.source}': '{name}' keeps weights in '{location}', "
                             "which is not a file of the bundle: refused"
                         )
+                inputs, outputs = (ports.get(name, []) for ports in (self.manifest.inputs, self.manifest.outputs))
+                check_graph(self.folder, name, inputs, outputs)
 
 
 def check_target(path: Path, overwrite: bool) -> None:

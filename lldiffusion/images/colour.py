@@ -11,6 +11,7 @@ by LittleCMS in libvips, through Lab with relative colorimetric intent.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from .icc import D50, SRGB_TO_XYZ, Curve, Shaper, shaper_of, space_of, tags_of
 from .libvips import libvips
 
 Floats = NDArray[np.float32]
+STRIP = 1 << 20  # pixels converted at a time
 OUTSIDE = 1e-7  # linear light beyond [0, 1] that is kept aside
 LEAST_CHROMA, MOST_GAIN = 1e-3, 64.0  # of linear light; how far chroma may have grown
 
@@ -59,35 +61,56 @@ def can_go_back(icc: bytes) -> bool:
 
 def to_srgb(numbers: Floats, icc: bytes) -> tuple[Floats, Beyond | None]:
     """(H, W, 3 or 1) in [0, 1] under a profile to sRGB in [0, 1], and what lies outside sRGB."""
-    shaper = shaper_of(icc)
-    linear = _shaped(numbers, shaper) if shaper else _tables_to_linear(numbers, icc)
-    inside = np.clip(linear, 0, 1)
-    return Curve().encode(inside), _beyond(linear, inside)
+    shaper, pixels, outside = shaper_of(icc), np.empty_like(numbers), []
+    for rows in _strips(numbers):
+        linear = _shaped(numbers[rows], shaper) if shaper else _tables_to_linear(numbers[rows], icc)
+        inside = np.clip(linear, 0, 1)
+        pixels[rows] = Curve().encode(inside)
+        outside.append(_outside(linear, inside, rows.start * numbers.shape[1]))
+    places, excess, chroma = (np.concatenate(parts) for parts in zip(*outside))
+    some = places.size and numbers.shape[2] == 3
+    return pixels, Beyond((numbers.shape[0], numbers.shape[1]), places, excess, chroma) if some else None
 
 
 def from_srgb(pixels: Floats, icc: bytes, beyond: Beyond | None = None) -> Floats:
     """sRGB (H, W, 3 or 1) in [0, 1] to numbers under a profile, with the colours outside sRGB back in place."""
-    linear = Curve().decode(np.clip(pixels, 0, 1))
-    if beyond is not None and beyond.shape == linear.shape[:2] and linear.shape[2] == 3:
-        flat = linear.reshape(-1, 3)
-        now = flat[beyond.places]
-        grown = np.clip((now.max(1) - now.min(1)) / np.maximum(beyond.chroma, LEAST_CHROMA), 0, MOST_GAIN)
-        flat[beyond.places] = now + beyond.excess * np.where(beyond.chroma < LEAST_CHROMA, 1, grown)[:, None]
-    shaper = shaper_of(icc)
-    if shaper is None:
-        return _linear_to_tables(linear, icc)
+    shaper, numbers, width = shaper_of(icc), np.empty_like(pixels), pixels.shape[1]
+    for rows in _strips(pixels):
+        linear = Curve().decode(np.clip(pixels[rows], 0, 1))
+        if beyond is not None and beyond.shape == pixels.shape[:2] and pixels.shape[2] == 3:
+            _put_back(linear.reshape(-1, 3), beyond, rows.start * width)
+        numbers[rows] = _unshaped(linear, shaper) if shaper else _linear_to_tables(linear, icc)
+    return numbers
+
+
+def _strips(pixels: Floats) -> Iterator[slice]:
+    """Rows of about a million pixels, so that memory does not grow with the picture."""
+    rows = max(STRIP // pixels.shape[1], 1)
+    for start in range(0, pixels.shape[0], rows):
+        yield slice(start, min(start + rows, pixels.shape[0]))
+
+
+def _outside(linear: Floats, inside: Floats, first: int) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Places, excess and chroma, as in `Beyond`, of a strip that begins at the place `first`."""
+    excess = (linear - inside).reshape(-1, linear.shape[2])
+    places = np.flatnonzero(np.abs(excess).max(1) > OUTSIDE)
+    kept = inside.reshape(-1, linear.shape[2])[places]
+    return places + first, excess[places], kept.max(1) - kept.min(1)
+
+
+def _put_back(flat: Floats, beyond: Beyond, first: int) -> None:
+    """Add to (N, 3) linear light, in place, what was outside sRGB, as much as the chroma has grown."""
+    begin, end = np.searchsorted(beyond.places, (first, first + len(flat)))
+    places, excess, was = beyond.places[begin:end] - first, beyond.excess[begin:end], beyond.chroma[begin:end]
+    now = flat[places]
+    grown = np.clip((now.max(1) - now.min(1)) / np.maximum(was, LEAST_CHROMA), 0, MOST_GAIN)
+    flat[places] = now + excess * np.where(was < LEAST_CHROMA, 1, grown)[:, None]
+
+
+def _unshaped(linear: Floats, shaper: Shaper) -> Floats:
     if linear.shape[2] == 3:
         linear = _matrix(linear, np.linalg.solve(np.array(shaper.to_xyz), np.array(SRGB_TO_XYZ)))
     return np.dstack([shaper.curves[i].encode(linear[..., i]) for i in range(linear.shape[2])])
-
-
-def _beyond(linear: Floats, inside: Floats) -> Beyond | None:
-    excess = (linear - inside).reshape(-1, linear.shape[2])
-    places = np.flatnonzero(np.abs(excess).max(1) > OUTSIDE)
-    if places.size == 0 or linear.shape[2] != 3:
-        return None
-    kept = inside.reshape(-1, 3)[places]
-    return Beyond((linear.shape[0], linear.shape[1]), places, excess[places], kept.max(1) - kept.min(1))
 
 
 def _shaped(numbers: Floats, shaper: Shaper) -> Floats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from .directories import EXIF, GPS, INTEROPERABILITY, UNITS, Directory, Value, first_directory, parse
+from .directories import EXIF, GPS, INTEROPERABILITY, MAKER_NOTE, UNITS, Directory, Value, first_directory, parse
 
 MARK = b"Exif\0\0"  # before the TIFF structure, in JPEG and in libvips
 ORIENTATION = 0x0112
@@ -62,15 +62,20 @@ def _blank(block: bytearray, directory: int, order: str) -> None:
         block[start:end] = bytes(max(end - start, 0))
 
 
-def exif_of_tiff(path: Path, leave: tuple[int, ...] = ()) -> bytes | None:
-    """What a TIFF file's first directory says of the photograph, as an EXIF block; None where it says nothing.
+def exif_of_tiff(path: Path) -> bytes | None:
+    """What a TIFF file's first directory says of the photograph, as an EXIF block; None where it says nothing."""
+    return _block(first_directory(path))
 
-    Tags of the EXIF directory in `leave` are left out.
-    """
-    first = first_directory(path)
-    for tag in leave:
-        if first and EXIF in first.below:
-            first.below[EXIF].tags.pop(tag, None)
+
+def without_maker_note(exif: bytes | None) -> bytes | None:
+    """The block without the camera maker's own part, often the largest; None where the rest says nothing."""
+    first = parse(exif.removeprefix(MARK)) if exif else None
+    if first is not None and EXIF in first.below:
+        first.below[EXIF].tags.pop(MAKER_NOTE, None)
+    return _block(first)
+
+
+def _block(first: Directory | None) -> bytes | None:
     about = _about(first) if first else None
     if about is None:
         return None

@@ -26,6 +26,8 @@ SRGB_TO_XYZ: Matrix = (
 )
 # Parameters g, a, b, c, d, e, f: y = (a x + b)^g + e from d on, c x + f below.
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045, 0.0, 0.0)
+ENDS, MOST_LIGHT = np.array((0, 1), np.float32), 2.0  # of a curve
+MOST_CONDITION = 1e4  # of a matrix that can be undone; sRGB's is 4
 ALIKE_MATRIX, ALIKE_CURVE = 0.004, 1.5 / 255  # how far a profile may be from sRGB and count as sRGB
 
 
@@ -101,8 +103,10 @@ def shaper_of(icc: bytes) -> Shaper | None:
     try:
         if space_of(icc) == "GRAY":
             return Shaper((_curve(tags["kTRC"]),), SRGB_TO_XYZ)
-        columns = [_xyz(tags[name]) for name in ("rXYZ", "gXYZ", "bXYZ")]
-        return Shaper(tuple(_curve(tags[name]) for name in ("rTRC", "gTRC", "bTRC")), tuple(zip(*columns)))
+        to_xyz: Matrix = tuple(zip(*(_xyz(tags[name]) for name in ("rXYZ", "gXYZ", "bXYZ"))))
+        if not np.linalg.cond(np.array(to_xyz)) < MOST_CONDITION:
+            raise ValueError("the profile's primaries span no colours")
+        return Shaper(tuple(_curve(tags[name]) for name in ("rTRC", "gTRC", "bTRC")), to_xyz)
     except (KeyError, struct.error) as error:
         raise ValueError(f"the profile lacks {error}") from error
 
@@ -118,14 +122,19 @@ def _curve(tag: bytes) -> Curve:
         if kind > 4:
             raise ValueError(f"unknown kind of curve {kind}")
         given = [value / 65536 for value in struct.unpack_from(f">{(1, 3, 4, 5, 7)[kind]}i", tag, 12)]
-        if given[0] <= 0 or (kind and given[1] <= 0):
-            raise ValueError("a curve that falls")
-        return Curve(_seven(kind, given))
+        curve = Curve(_seven(kind, given)) if given[0] > 0 and (kind == 0 or given[1] > 0) else None
+        if curve is None or not 0 <= curve.decode(ENDS)[0] < curve.decode(ENDS)[1] < MOST_LIGHT:
+            raise ValueError("a curve of the profile falls, or leaves [0, 1]")
+        return curve
     count = struct.unpack_from(">I", tag, 8)[0]
     if count == 0:
         return power(1.0)
     values = struct.unpack_from(f">{count}H", tag, 12)
-    return power(values[0] / 256) if count == 1 else Curve(samples=tuple(value / 65535 for value in values))
+    if count == 1:
+        return power(values[0] / 256) if values[0] else power(1.0)
+    if values[0] >= values[-1]:
+        raise ValueError("a curve of the profile falls")
+    return Curve(samples=tuple(value / 65535 for value in values))
 
 
 def _seven(kind: int, p: list[float]) -> tuple[float, ...]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .colour import is_srgb
+from .exif import without_maker_note
 from .formats import Format
 from .image import Image
 from .libvips import libvips
@@ -24,6 +26,8 @@ KEPT: dict[Format, tuple[str, ...]] = {
     "heic": ("profile", "EXIF", "XMP"),
     "jxl": ("EXIF", "XMP"),
 }
+LARGEST = 65_000  # bytes of a block: of any in a JPEG, of EXIF wherever libvips writes it, which drops larger ones
+SMALL_EXIF = ("jpeg", "png", "webp", "avif")
 PHOTOSHOP, RESOURCE, IPTC_RESOURCE = b"Photoshop 3.0\0", b"8BIM", 0x0404
 TEXT = re.compile(r"png-comment-\d+-(.*)", re.DOTALL)  # libvips' name of a PNG text
 # What XMP says of parts that are dropped: gain map, the video of a motion photo, where they lie, and extended XMP.
@@ -97,14 +101,24 @@ def is_lossless_webp(path: Path) -> bool:
     return False
 
 
-def dropped(image: Image, format_: Format) -> tuple[str, ...]:
-    """What of a picture a format cannot keep, a clause each."""
+def for_format(image: Image, format_: Format) -> tuple[Image, tuple[str, ...]]:
+    """The picture with what a format can keep of its metadata, and what it cannot, a clause each."""
     held = {"EXIF": image.exif, "XMP": image.xmp, "IPTC": image.iptc, "text": image.text}
     lost = [name for name, value in held.items() if value and name not in KEPT[format_]]
     notes = [f"{', '.join(lost)} dropped: not kept in {format_.upper()}"] if lost else []
     if "profile" not in KEPT[format_] and not is_srgb(image.icc):
         notes.append("colours converted to sRGB")
-    return tuple(notes)
+    exif = image.exif if "EXIF" not in lost else None
+    if exif and len(exif) > LARGEST and format_ in SMALL_EXIF:
+        exif = without_maker_note(exif)
+        exif = exif if exif and len(exif) <= LARGEST else None
+        notes.append(f"{'maker note of EXIF' if exif else 'EXIF'} dropped: too large for {format_.upper()}")
+    kept = {name: value for name, value in (("XMP", image.xmp), ("IPTC", image.iptc)) if value and name not in lost}
+    if format_ == "jpeg" and (large := [name for name, value in kept.items() if len(value) > LARGEST]):
+        notes.append(f"{', '.join(large)} dropped: too large for JPEG")
+        kept = {name: value for name, value in kept.items() if name not in large}
+    text = image.text if "text" not in lost else ()
+    return replace(image, exif=exif, xmp=kept.get("XMP"), iptc=kept.get("IPTC"), text=text), tuple(notes)
 
 
 def with_metadata(target: Any, image: Image, format_: Format) -> Any:

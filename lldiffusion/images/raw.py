@@ -8,8 +8,7 @@ from typing import Any
 from lldiffusion.errors import LLDiffusionError, printable, require
 
 from .decoded import Decoded, Opened
-from .directories import MAKER_NOTE
-from .exif import exif_of_tiff
+from .exif import exif_of_tiff, without_maker_note
 
 SIDEWAYS = (5, 6)  # LibRaw's flips that exchange width and height
 
@@ -41,7 +40,7 @@ def _develop(picture: Any, path: Path) -> Decoded:
             )
     except Exception as error:
         raise LLDiffusionError(f"cannot read '{printable(path)}' as RAW: {_said(error)}") from error
-    exif = exif_of_tiff(path, leave=(MAKER_NOTE,))  # DNG, CR2, NEF and ARW are TIFF files
+    exif = without_maker_note(exif_of_tiff(path))  # DNG, CR2, NEF and ARW are TIFF files
     notes = ("developed with the camera's white balance",) + (() if exif else ("EXIF dropped",))
     return Decoded(values, "tiff", exif=exif, notes=notes)
 

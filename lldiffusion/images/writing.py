@@ -21,7 +21,7 @@ from .heic import write_heic
 from .image import Image, to_uint8
 from .jxl import write_jxl
 from .libvips import errors_named, libvips, refuse_after_fork
-from .metadata import KEPT, dropped, with_metadata
+from .metadata import KEPT, for_format, with_metadata
 
 DEFAULT_QUALITY = 95  # of 100
 
@@ -44,6 +44,7 @@ def write_image(path: Path, image: Image, quality: int | None = None) -> tuple[s
             f"cannot write '{printable(path)}': the folder '{printable(path.parent)}' does not exist"
         )
     check_format(format_)
+    image, notes = for_format(image, format_)
     refuse_after_fork()
     with errors_named(path, "write"), new_path(path) as temporary:
         values = _numbers(image, format_)
@@ -60,7 +61,7 @@ def write_image(path: Path, image: Image, quality: int | None = None) -> tuple[s
             )
             if format_ == "tiff":
                 add_to_tiff(temporary, image.exif, image.iptc)
-    return dropped(image, format_)
+    return notes
 
 
 def through_jpeg(values: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lldiffusion.config import DataConfig
 from lldiffusion.data.dataset import Source, load_bytes
@@ -23,10 +23,10 @@ from lldiffusion.model.level import LevelHead, knots_of, log_mean
 STEPS = 4000  # of each network
 BATCH = 24
 RATE = 3e-3
-DECAY = 0.02  # weight decay
+DECAY = 0.04  # weight decay
 SHIFT = 0.05  # random exposure of the low picture, +- this many log2 of the sRGB value
 PRIOR = 1e-3  # of the curve: weight of "no change" against all pictures together
-FORGET = 0.5  # share of what is seen that is dropped in each step
+FORGET = 0.3  # share of what is seen that is dropped in each step
 HUBER = 0.25  # log2: a picture that is further off than this pulls no harder
 
 
@@ -69,7 +69,9 @@ def fit_guess(head: LevelHead, seen: Thumbnails, seed: int = 0, steps: int = STE
     """Fit `head.guess` in place, its networks one after the other, each with draws of its own."""
     for number, guess in enumerate(head.mean):
         guess.requires_grad_(True)
-        _fit(guess, seen, torch.Generator().manual_seed(seed * len(head.mean) + number), steps)
+        with torch.random.fork_rng(devices=[]):  # what is forgotten is drawn from the global numbers
+            generator = torch.manual_seed(seed * len(head.mean) + number)
+            _fit(guess, seen, generator, steps)
         guess.requires_grad_(False)
     head.zero_grad()  # or the trainer would clip by these too
 

@@ -19,7 +19,7 @@ from skimage import data
 from lldiffusion.cli import run
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import Image, read_image, to_uint8, write_image
-from lldiffusion.images.icc import SRGB_CURVE, Curve, make_profile, power, shaper_of
+from lldiffusion.images.icc import SRGB_CURVE, Curve, make_profile, power, shaper_of, tags_of
 from support.toy import toy_bundle
 
 Pixels = NDArray[np.float64]
@@ -152,6 +152,29 @@ def test_an_unchanged_picture_comes_back_to_its_numbers(tmp_path: Path, name: st
     assert np.abs(was - now).max() <= (0 if bits == 8 else 60)  # float32 near black, under a steep curve
 
 
+def test_a_sequence_of_pictures_is_read_as_srgb_too(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from lldiffusion.video.reading.image_sequence import ImageSequenceSource
+
+    for name in ("AdobeRGB", "ProPhoto"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "1.tif", encoded(name, PHOTO), PROFILES[name], 16)
+        (frame,) = ImageSequenceSource(str(tmp_path / name)).frames()
+        assert np.abs(to_uint8(frame.pixels).astype(int) - PHOTO).max() <= 1
+
+
+def test_strips_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lldiffusion.images import colour
+
+    numbers = np.random.default_rng(0).random((50, 40, 3)).astype(np.float32)
+    whole, beyond = colour.to_srgb(numbers, PROFILES["ProPhoto"])
+    monkeypatch.setattr(colour, "STRIP", 300)
+    strips, parts = colour.to_srgb(numbers, PROFILES["ProPhoto"])
+    np.testing.assert_array_equal(strips, whole)
+    assert beyond is not None and parts is not None and np.array_equal(beyond.places, parts.places)
+    np.testing.assert_allclose(colour.from_srgb(strips, PROFILES["ProPhoto"], parts), numbers, atol=1e-3)
+
+
 def test_srgb_stays_on_its_path_to_the_byte(tmp_path: Path) -> None:
     """Under any profile that means sRGB, or none: the numbers are not touched, the profile stays."""
     littlecms_srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -262,6 +285,8 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "cut short": lambda icc: icc[:200],
     "no profile": lambda icc: b"x" * 300,
     "CMYK": lambda icc: icc[:16] + b"CMYK" + icc[20:],
+    "span no colours": lambda icc: icc.replace(tags_of(icc)["rXYZ"], b"XYZ ".ljust(20, b"\0")),
+    "falls": lambda icc: icc.replace(tags_of(icc)["rTRC"], b"curv" + bytes(4) + b"\0\0\0\2\xff\xff\0\0" + bytes(24)),
     "lacks": lambda icc: icc.replace(b"gXYZ", b"zzzz"),
 }
 

@@ -126,6 +126,19 @@ def test_a_thumbnail_is_removed(tmp_path: Path, suffix: str) -> None:
         write_image(tmp_path / "c.png", Image(image.pixels, exif=read_cut(block[:length])))
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_blocks_too_large_for_a_format_are_named(tmp_path: Path, suffix: str) -> None:
+    tags = exif()
+    tags.get_ifd(0x8769)[0x927C] = bytes(100_000)  # a maker's note
+    image = Image((PHOTO / 255).astype(np.float32), exif=tags.tobytes(), xmp=b"<x>" + b"y" * 70_000 + b"</x>")
+    notes = write_image(tmp_path / f"a.{suffix}", image)
+    again = read_image(tmp_path / f"a.{suffix}")
+    assert again.exif is not None and b"Camera & Co" in again.exif
+    assert (len(again.exif) > 100_000) == (suffix == "tif")
+    assert any("maker note of EXIF dropped" in note for note in notes) == (suffix != "tif")
+    assert (again.xmp is None) == any("XMP dropped: too large" in note for note in notes) == (suffix == "jpg")
+
+
 def read_cut(block: bytes) -> bytes | None:
     from lldiffusion.images.exif import without_thumbnail
 
