@@ -30,20 +30,30 @@ class EnhancerService:
         self._enhancer, self._turn = enhancer, asyncio.Semaphore(at_once)
 
     async def enhance(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Raises LLDiffusionError as the enhancer does."""
-        async with self._turn:
-            return await asyncio.to_thread(self._enhancer, pixels)
+        """Raises LLDiffusionError as the enhancer does.
+
+        A thread cannot be cancelled: when the caller is, the turn goes on until the thread has ended.
+        """
+        await self._turn.acquire()
+        work = asyncio.get_running_loop().run_in_executor(None, self._enhancer, pixels)
+        work.add_done_callback(self._ended)
+        return await asyncio.shield(work)
+
+    def _ended(self, work: asyncio.Future[NDArray[np.uint8]]) -> None:
+        self._turn.release()
+        if not work.cancelled():
+            work.exception()  # looked at: nobody may be waiting for it any more
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it closes."""
         try:
             while True:
                 try:
-                    pixels = np.load(io.BytesIO(await receive(reader)), allow_pickle=False)
+                    pixels = unpack(await receive(reader))
                     bright = io.BytesIO()
                     np.save(bright, await self.enhance(pixels))
                     send(writer, bright.getvalue())
-                except (LLDiffusionError, ValueError) as error:  # the client's mistake: tell, and go on
+                except (LLDiffusionError, TypeError, ValueError) as error:  # the client's mistake: tell, and go on
                     send(writer, b"")
                     send(writer, str(error).encode())
                 await writer.drain()
@@ -59,6 +69,17 @@ async def receive(reader: asyncio.StreamReader) -> bytes:
     if length > LARGEST:
         raise ConnectionError(f"a message of {length} bytes")
     return await reader.readexactly(length)
+
+
+def unpack(message: bytes) -> NDArray[np.uint8]:
+    """The picture in a message; ValueError when it holds none."""
+    try:
+        pixels = np.load(io.BytesIO(message), allow_pickle=False)
+    except Exception as error:  # of a dozen kinds, and the client's fault all of them
+        raise ValueError(f"not a picture in NumPy's .npy format: {error}") from error
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        raise ValueError("not a picture in NumPy's .npy format: a uint8 array of shape (H, W, 3) is needed")
+    return pixels
 
 
 def send(writer: asyncio.StreamWriter, message: bytes) -> None:
@@ -77,7 +98,11 @@ async def main(port: int, host: str = "127.0.0.1") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not sys.argv[1].isdecimal() or int(sys.argv[1]) > 65535:
+        sys.exit("usage: python examples/asyncio_service.py PORT   (0 takes a free one)")
     try:
         asyncio.run(main(int(sys.argv[1])))
     except KeyboardInterrupt:
         print("stopped")
+    except (LLDiffusionError, OSError) as error:
+        sys.exit(f"error: {error}")

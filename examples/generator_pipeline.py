@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lldiffusion import Enhancer
+from lldiffusion import Enhancer, LLDiffusionError
 from lldiffusion.images import Image, list_images, read_image, write_image
 
 Picture = NDArray[np.float32]  # (H, W, 3) RGB in [0, 1]
@@ -51,4 +51,9 @@ def main(source: str, target: str) -> int:
 
 
 if __name__ == "__main__":
-    print(f"{main(*sys.argv[1:])} pictures")
+    if len(sys.argv) != 3:
+        sys.exit("usage: python examples/generator_pipeline.py FRAMES/ BRIGHT/")
+    try:
+        print(f"{main(*sys.argv[1:])} pictures")
+    except (LLDiffusionError, OSError) as error:
+        sys.exit(f"error: {error}")

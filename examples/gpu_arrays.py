@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lldiffusion import Enhancer
+from lldiffusion import Enhancer, LLDiffusionError
 
 
 def with_torch(enhancer: Enhancer, low: np.ndarray) -> np.ndarray:
@@ -60,4 +60,9 @@ def main(library: str, model: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    print(f"mean brightness {(main(*sys.argv[1:]).mean() + 1) / 2:.3f}")
+    if len(sys.argv) != 3 or sys.argv[1] not in WAYS:
+        sys.exit("usage: python examples/gpu_arrays.py torch|cupy|pycuda BUNDLE")
+    try:
+        print(f"mean brightness {(main(*sys.argv[1:]).mean() + 1) / 2:.3f}")
+    except (LLDiffusionError, ImportError) as error:
+        sys.exit(f"error: {error}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import cv2
 
-from lldiffusion import Enhancer
+from lldiffusion import Enhancer, LLDiffusionError
 
 
 def frames(capture: Any) -> Iterator[Any]:
@@ -49,4 +49,9 @@ def main(source: str, target: str) -> int:
 
 
 if __name__ == "__main__":
-    print(f"{main(*sys.argv[1:])} frames")
+    if len(sys.argv) != 3:
+        sys.exit("usage: python examples/opencv_capture.py DARK BRIGHT.mp4")
+    try:
+        print(f"{main(*sys.argv[1:])} frames")
+    except LLDiffusionError as error:
+        sys.exit(f"error: {error}")

@@ -14,13 +14,15 @@ from itertools import tee
 
 import av
 
-from lldiffusion import Enhancer
+from lldiffusion import Enhancer, LLDiffusionError
 
 
 def main(source: str, target: str) -> int:
     """Returns the number of frames written."""
     count = 0
     with av.open(source) as input_, av.open(target, "w") as output, Enhancer.open("tiny") as enhancer:
+        if not input_.streams.video:
+            raise LLDiffusionError(f"'{source}' holds no video")
         video = input_.streams.video[0]
         stream = output.add_stream("h264", rate=video.average_rate)
         stream.width, stream.height, stream.pix_fmt = video.width, video.height, "yuv420p"
@@ -44,4 +46,9 @@ def enhanced(enhancer: Enhancer, decoded: Iterator[av.VideoFrame]) -> Iterator[t
 
 
 if __name__ == "__main__":
-    print(f"{main(*sys.argv[1:])} frames")
+    if len(sys.argv) != 3:
+        sys.exit("usage: python examples/pyav_filter.py DARK BRIGHT")
+    try:
+        print(f"{main(*sys.argv[1:])} frames")
+    except (LLDiffusionError, av.FFmpegError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+
+from lldiffusion.errors import LLDiffusionError, printable
+
+LONGEST = 180  # bytes of a target's name that its temporaries repeat
+TEMPORARY = re.compile(
+    r"\.(?P<start>.+)\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9a-f]{8}\.(?P<kind>tmp|old)(\.d)?", re.DOTALL
+)
+_swept: set[Path] = set()  # by this process
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a full or failing disk: true of the machine, not of us
 
 
 @contextmanager
@@ -15,16 +29,28 @@ def new_path(target: Path) -> Iterator[Path]:
     """A temporary path beside `target` that becomes it when the block ends well, and vanishes when it does not.
 
     The block makes a file or a folder there.  What stood at `target` is replaced.
+    Raises LLDiffusionError when the disk is full or fails, in the block or when what it wrote is brought to the disk.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent)
     temporary = _beside(target, "tmp")
     try:
         yield temporary
         flush(temporary)
         _replace(temporary, target)
         _sync(target.parent)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise LLDiffusionError(f"cannot write '{printable(target)}': {no_room(error, target.parent)}") from error
     finally:
         remove(temporary)
+
+
+def no_room(error: OSError, folder: Path) -> str:
+    """What a full or failing disk means, and what to do."""
+    free = shutil.disk_usage(folder).free >> 20
+    return f"{error.strerror} ({free} MiB left in '{printable(folder)}'); make room, or name another output"
 
 
 def write_text(target: Path, text: str) -> None:
@@ -34,9 +60,54 @@ def write_text(target: Path, text: str) -> None:
 
 
 def _beside(target: Path, suffix: str) -> Path:
-    """A hidden name beside `target` that nobody uses, short enough for file systems that allow 255 bytes."""
-    start = os.fsdecode(os.fsencode(target.name)[:200])
-    return target.parent / f".{start}.{secrets.token_hex(4)}.{suffix}"
+    """A hidden name beside `target` that nobody uses, short enough for file systems that allow 255 bytes.
+
+    It names this process, so that others know whether its maker still lives.
+    """
+    start = os.fsdecode(os.fsencode(target.name)[:LONGEST])
+    return target.parent / f".{start}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.{suffix}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporaries that killed processes of this machine have left in `folder`; once for each folder.
+
+    What was moved aside for a successor that never came is moved back.  Those of living processes, of other machines
+    and of other containers, whose process numbers mean nothing here, stay.
+    """
+    if folder.absolute() in _swept or os.name == "nt":  # on Windows, asking after a process may end it
+        return
+    _swept.add(folder.absolute())
+    with suppress(OSError):  # a folder that may be written but not listed
+        for name in os.listdir(folder):
+            found = TEMPORARY.fullmatch(name)
+            if found and found["machine"] == _machine() and not _lives(int(found["pid"])):
+                _clear(folder / name, folder / found["start"], aside=found["kind"] == "old")
+
+
+def _clear(left: Path, target: Path, aside: bool) -> None:
+    with suppress(OSError):  # another process may be sweeping, too
+        if aside and not os.path.lexists(target) and len(os.fsencode(target.name)) < LONGEST:
+            os.replace(left, target)
+        else:
+            remove(left)
+
+
+@lru_cache(1)
+def _machine() -> str:
+    """Eight hexadecimal digits for where process numbers mean the same: this host, and this container on it."""
+    with suppress(OSError):
+        return hashlib.sha256(f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # another user's
+    return True
 
 
 def _replace(source: Path, target: Path) -> None:
@@ -70,6 +141,13 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def discard(path: Path) -> None:
+    """Delete a finished file or folder so that a kill leaves the whole of it or, under a hidden name, the rest."""
+    aside = _beside(path, "tmp")
+    os.replace(path, aside)
+    remove(aside)
 
 
 def remove(path: Path) -> None:

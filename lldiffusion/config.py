@@ -13,6 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lldiffusion.bounds import check_bounds
+from lldiffusion.documents import read_json, read_toml
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.tables import build, merge, override
 
@@ -32,6 +34,7 @@ class EncoderConfig:
     spectral_norm: bool = True  # of the pyramid, head and ladder convolutions
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.norm, ("instance", "none"), "encoder norm")
         if len(self.ladder) != len(self.ladder_scales):
             raise LLDiffusionError("model.encoder: 'ladder' and 'ladder_scales' must have the same length")
@@ -60,6 +63,7 @@ class UNetConfig:
     refine: int = 0  # with gain: channels of a last residual at full resolution, which sees across the patches; 0: none
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.norm, ("group", "pixel", "none"), "U-Net norm")
         choose(self.activation, ("silu", "relu"), "U-Net activation")
         choose(self.block_type, ("res", "naf"), "U-Net block")
@@ -144,6 +148,7 @@ class DiffusionConfig:
     prediction: str = "eps"  # "eps", "x0" or "v"
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.schedule, ("linear", "cosine"), "noise schedule")
         choose(self.prediction, ("eps", "x0", "v"), "prediction type")
         if self.zero_terminal_snr and self.prediction == "eps":
@@ -162,10 +167,9 @@ class SamplingConfig:
     clip: bool = False  # clip x0 to [-1, 1] at every step
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.sampler, ("ddim", "dpm++", "euler"), "sampler")
         choose(self.spacing, ("leading", "trailing"), "timestep spacing")
-        if self.steps < 1:
-            raise LLDiffusionError(f"sampling.steps is {self.steps}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,7 @@ class DataConfig:
     target_expose: float = 0.0  # random exposure change of half the normal images, +- this many stops (model.level)
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.weights and len(self.weights) != len(self.pairs) + len(self.normal):
             raise LLDiffusionError("data.weights must name one weight for each folder of data.pairs and data.normal")
         if len(self.stops) != 2 or not 0 <= self.stops[0] <= self.stops[1]:
@@ -223,6 +228,9 @@ class LossConfig:
     perceptual: float = 0.0  # distance of VGG features of x0, in stage 2 alone (it halves the speed); x0 and v only
     perceptual_weights: str = ""  # of that VGG16: a .pth or .safetensors file of its convolutions
     perceptual_crop: int = 128  # side of the part of each crop that is compared, in pixels
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -252,11 +260,9 @@ class TrainConfig:
     compile: bool = False  # torch.compile the training step
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.schedule, ("constant", "cosine", "multistep", "cooldown"), "learning-rate schedule")
         choose(self.precision, ("no", "bf16", "fp16"), "training precision")
-        for name in ("batch", "accumulate", "save_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise LLDiffusionError(f"train.{name} is {getattr(self, name)}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -282,6 +288,7 @@ class ParityConfig:
         for name, value in asdict(self).items():
             if not value > 0:
                 raise LLDiffusionError(f"parity.{name} is {value}: a positive number is needed")
+        check_bounds(self)
 
     def of(self, precision: str) -> Thresholds:
         """The thresholds of "fp32", "fp16" or "bf16"."""
@@ -365,9 +372,8 @@ def _read(source: str) -> dict[str, Any]:
             )
         choose(source, PRESETS, "preset (and there is no file of that name)")
     try:
-        text = path.read_text(encoding="utf-8")
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:  # TOML, JSON and UTF-8 errors alike
+        table = read_json(path) if path.suffix == ".json" else read_toml(path)
+    except LLDiffusionError as error:
         raise LLDiffusionError(f"'{source}' is not a readable configuration: {error}") from error
     return _based(table)
 

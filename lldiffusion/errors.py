@@ -15,6 +15,10 @@ class LLDiffusionError(Exception):
     """
 
 
+class DamagedGraphError(LLDiffusionError):
+    """One engine found a graph damaged: no other native library is given it."""
+
+
 def require(module: str, extra: str, purpose: str) -> ModuleType:
     """Import `module`, or raise an error naming the extra that installs it and what it is for."""
     try:
@@ -33,7 +37,7 @@ def choose(given: str, accepted: Iterable[str], what: str) -> str:
         return given
     nearest = get_close_matches(given, names, n=1)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
-    raise LLDiffusionError(f"unknown {what} '{given}': accepted are {', '.join(names)}{hint}")
+    raise LLDiffusionError(f"unknown {what} '{printable(given):.200}': accepted are {', '.join(names)}{hint}")
 
 
 def printable(text: object) -> str:

@@ -6,8 +6,10 @@ locks nothing.  The file names its owner for the message that the second writer 
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -27,7 +29,7 @@ def exclusive(target: Path, wait: float = 0.0) -> Iterator[None]:
     path = target.parent / f".{target.name}.lock"
     handle = _acquire(path, target, time.monotonic() + wait)
     try:
-        os.truncate(path, 0)
+        os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}".encode())
         yield
     finally:
@@ -38,7 +40,7 @@ def exclusive(target: Path, wait: float = 0.0) -> Iterator[None]:
 
 def _acquire(path: Path, target: Path, deadline: float) -> int:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = _open(path)
         if not _try_lock(handle):
             owner = os.read(handle, 200).decode(errors="replace") or "another process"
             os.close(handle)
@@ -51,9 +53,24 @@ def _acquire(path: Path, target: Path, deadline: float) -> int:
             os.close(handle)  # its owner has just removed it: take the new one
 
 
+def _open(path: Path) -> int:
+    """The lock file itself, never what a link at its place leads to: it will be written over."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR):
+            raise
+        raise LLDiffusionError(f"'{path}' is in the way of a lock file, and is none: remove it") from error
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(handle)
+        raise LLDiffusionError(f"'{path}' is in the way of a lock file, and is none: remove it")
+    return handle
+
+
 def _same(handle: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
     except FileNotFoundError:
         return False
 

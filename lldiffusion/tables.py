@@ -7,7 +7,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.documents import check_plain
+from lldiffusion.errors import LLDiffusionError, choose, printable
 
 T = TypeVar("T")
 
@@ -32,9 +33,14 @@ def override(table: dict[str, Any], text: str) -> None:
         if not isinstance(table, dict):
             raise LLDiffusionError(f"'{key}': '{parent}' is a value, not a section")
     try:
-        table[leaf] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[leaf] = value  # a bare word is a string
+        given = tomllib.loads(f"value = {value}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        given = value  # a bare word is a string
+    try:
+        check_plain(given)
+    except ValueError as error:
+        raise LLDiffusionError(f"'{printable(key)}' cannot be set to that: {error}") from error
+    table[leaf] = given
 
 
 def build(cls: type[T], table: Any, where: str, document: str = "configuration", ignore_unknown: bool = False) -> T:
@@ -75,7 +81,10 @@ def _value(hint: Any, value: Any, where: str, document: str, ignore_unknown: boo
             parts = enumerate(zip(hints, value))
             return origin(_value(each, part, f"{where}[{i}]", document, ignore_unknown) for i, (each, part) in parts)
     elif origin is dict and isinstance(value, dict):
-        return {k: _value(inner[1], entry, f"{where}.{k}", document, ignore_unknown) for k, entry in value.items()}
+        return {
+            k: _value(inner[1], entry, f"{where}.{printable(k)}", document, ignore_unknown)
+            for k, entry in value.items()
+        }
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     elif hint is Any or (isinstance(hint, type) and type(value) is hint):

@@ -44,6 +44,8 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "another type": ({"name": 3}, "file 'name' is 3: expected str"),
     "a truth for a number": ({"name": "a", "layer": True}, "file 'layer' is True: expected int or None"),
     "too many": ({"name": "a", "size": [1, 2, 3]}, r"file 'size' is \[1, 2, 3\]: expected tuple\[int, int\]"),
+    "a key of two lines": ({"name": "a", "b\nc": 1}, r"unknown file key in .* 'b\\nc': accepted"),
+    "an inner key of two lines": ({"name": "a", "notes": {"b\nc": 1}}, r"file 'notes.b\\nc' is 1: expected str"),
     "deep inside": ({"name": "a", "points": [{"x": 1, "y": "z"}]}, r"file 'points\[0\].y' is 'z': expected float"),
 }
 

@@ -1,6 +1,6 @@
 """What a model's pictures are worth, beside gamma, CLAHE and other models: a table for each kind of data.
 
-    python -m benchmarks.quality tiny PREDECESSOR --pairs LOL=LOL/eval15 --pairs held=pairs@held.txt \\
+    python -m benchmarks.quality tiny --results predecessor=FOLDER --pairs LOL=LOL/eval15 --pairs held=pairs@held.txt \\
         --unchanged Kodak=kodak24 --pictures LIME=LIME --pictures DICM=DICM -o benchmarks/results --sheet sheet.jpg
 
 - `--pairs`: dark pictures with their truth.  PSNR, SSIM and, where its weights are at hand, LPIPS, protocol `standard`;
@@ -22,22 +22,22 @@ from statistics import fmean, median
 
 import typer
 
-from lldiffusion.bundle import Bundle
-from lldiffusion.bundle.find import find_model
-from lldiffusion.engines import DEFAULT_MODEL, Enhancer
+from lldiffusion.engines import Enhancer
 from lldiffusion.engines.allocator import keep_freed_memory
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.evaluation.baselines import as_float
 from lldiffusion.evaluation.lpips import lpips_at_hand
-from lldiffusion.evaluation.measure import EvaluationCase, Instruments, Method, measure
+from lldiffusion.evaluation.measure import EvaluationCase, Instruments, measure
+from lldiffusion.evaluation.metrics import Pixels
 from lldiffusion.evaluation.protocols import GTMEAN, STANDARD
-from lldiffusion.hashing import sha256_of
-from lldiffusion.images import read_image, to_uint8
+from lldiffusion.images import Image, read_image, to_uint8, write_image
 from lldiffusion.progress import progress_bar
 
 from ..markdown import table_lines
 from ..program import run_program
 from ..result_file import write_result
 from .data import DataSet, read_sets
+from .methods import NamedMethod, classical, finished, of_model
 from .scores import BRIGHT, BURNT, EQUAL, Numbers, pair_numbers, picture_numbers, unchanged_numbers
 from .sheet import Sheet
 
@@ -103,31 +103,43 @@ class PictureScore:
 
 
 def measure_all(
-    sets: Sequence[DataSet], methods: dict[str, Method], tools: Instruments, sheet: Sheet
+    sets: Sequence[DataSet], methods: Sequence[NamedMethod], tools: Instruments, sheet: Sheet, save: Path | None
 ) -> Iterator[PictureScore]:
-    """Every method on every picture; all methods of a picture before the next.  Dark pictures go on the sheet."""
-    for data in sets:
-        for case in data.cases:
+    """Every method on every picture; all methods of a picture before the next.
+
+    Args:
+        sheet: gets the dark pictures and what the methods made of them.
+        save: folder for every result, METHOD/SET/NAME.png; None: none is kept.
+    """
+    for data, case in ((one, case) for one in sets for case in one.cases):
+        pixels = read_image(case.source).pixels
+        if data.kind == "pictures":
+            sheet.add(to_uint8(pixels))
+        for method in methods:
+            if method.needs_truth and case.target is None:
+                continue
+            start = time.perf_counter()
+            result = method.run(pixels, data, case)
+            seconds = time.perf_counter() - start if method.timed else None
             if data.kind == "pictures":
-                sheet.add(to_uint8(read_image(case.source).pixels))
-            for name, method in methods.items():
-                numbers = _measure_one(data.kind, case, method, tools, sheet)
-                yield PictureScore(data.name, name, case.name, numbers)
+                sheet.add(to_uint8(result))
+            if save is not None:
+                _save(save / method.name / data.name / f"{case.name}.png", result)
+            numbers = _numbers(data.kind, case, pixels, result, tools)
+            yield PictureScore(data.name, method.name, case.name, numbers | {"seconds": seconds})
 
 
-def _measure_one(kind: str, case: EvaluationCase, method: Method, tools: Instruments, sheet: Sheet) -> Numbers:
+def _numbers(kind: str, case: EvaluationCase, pixels: Pixels, result: Pixels, tools: Instruments) -> Numbers:
     if kind == "pairs":
-        (score,) = measure([case], method, tools)
+        (score,) = measure([case], lambda _: result, tools)
         return pair_numbers(score)
-    pixels = read_image(case.source).pixels
-    start = time.perf_counter()
-    result = method(pixels)
-    seconds = time.perf_counter() - start
-    before, after = to_uint8(pixels), to_uint8(result)
-    if kind == "unchanged":
-        return unchanged_numbers(before, after, seconds)
-    sheet.add(after)
-    return picture_numbers(before, after, seconds)
+    compare = {"unchanged": unchanged_numbers, "pictures": picture_numbers}[kind]
+    return compare(to_uint8(pixels), to_uint8(result))
+
+
+def _save(path: Path, result: Pixels) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, Image(as_float(result), format="png"))
 
 
 def to_markdown(
@@ -137,11 +149,23 @@ def to_markdown(
     lines = ["# Quality of the pictures"]
     for data in sets:
         mine = [score for score in scores if score.data == data.name]
-        columns = [c for c in (*COLUMNS[data.kind], SECONDS) if any(known(mine, name, c.measure) for name in methods)]
-        rows = [[name, *(_cell(known(mine, name, column.measure), column) for column in columns)] for name in methods]
+        names = [name for name in methods if any(score.method == name for score in mine)]
+        columns = [c for c in (*COLUMNS[data.kind], SECONDS) if any(known(mine, name, c.measure) for name in names)]
+        rows = [[name, *(_cell(known(mine, name, column.measure), column) for column in columns)] for name in names]
         lines += ["", f"## {data.name} ({len(data.cases)} pictures)", ""]
         lines += [*table_lines(["method", *(column.head for column in columns)], rows), "", ABOUT[data.kind]]
+        lines += _failures(mine, names)
     return "\n".join([*lines, "", "## How it was measured", "", *(f"- {fact}" for fact in facts)]) + "\n"
+
+
+def _failures(scores: Sequence[PictureScore], methods: Sequence[str]) -> Iterator[str]:
+    """The pictures to look at first, a line for each method."""
+    for word, limit in (("burnt", BURNT), ("darkened", 0.5)):
+        for method in methods:
+            mine = [score for score in scores if score.method == method]
+            names = [score.picture for score in mine if (score.numbers.get(word) or 0) > limit]
+            if names:
+                yield f"- {word} by {method}: {', '.join(names)}"
 
 
 def known(scores: Sequence[PictureScore], method: str, measure: str) -> list[float]:
@@ -167,74 +191,62 @@ def to_dict(
 
 
 def main(
-    models: list[str] = typer.Argument(
-        None, metavar="[MODEL]...", help=f"The model to judge, then others to compare it with [{DEFAULT_MODEL}]."
-    ),
+    models: list[str] = typer.Argument(None, metavar="[MODEL]...", help="The model to judge, then others [none]."),
+    results: list[str] = typer.Option([], help="NAME=FOLDER of finished pictures, SET/PICTURE.png; repeatable."),
     pairs: list[str] = typer.Option([], help="NAME=FOLDER[@FILE] of pairs; repeatable."),
     unchanged: list[str] = typer.Option([], help="NAME=FOLDER[@FILE] of pictures that need nothing; repeatable."),
     pictures: list[str] = typer.Option([], help="NAME=FOLDER[@FILE] of dark pictures without a truth; repeatable."),
+    told: bool = typer.Option(False, help="Also each model told the truth's mean brightness (pairs)."),
     steps: int = typer.Option(0, min=0, help="Sampling steps of every model [each model's own]."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     out: Path = typer.Option(Path("quality"), "-o", "--out", help="Folder for quality.json and quality.md."),
     sheet: Path | None = typer.Option(None, help="JPEG to write: every picture of --pictures, a row each."),
+    save: Path | None = typer.Option(None, help="Folder for every result, METHOD/SET/PICTURE.png (see --results)."),
 ) -> None:
-    """Measure models beside gamma and CLAHE on folders of pictures."""
-    from lldiffusion.bench.quality import CLASSICAL
-
+    """Measure models and finished pictures beside gamma and CLAHE on folders of pictures."""
     keep_freed_memory()
     sets = read_sets(dict(zip(KINDS, (pairs, unchanged, pictures))))
     if not sets:
         raise LLDiffusionError("nothing to measure: give --pairs, --unchanged or --pictures NAME=FOLDER")
-    out.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
     tools = Instruments((STANDARD, GTMEAN), lpips_at_hand(), "not measured here")
+    lpips = tools.lpips if isinstance(tools.lpips, str) else tools.lpips.definition
     with ExitStack() as stack:
-        chosen = list(dict.fromkeys(models or [DEFAULT_MODEL]))
         opened = {
-            Path(model).stem: stack.enter_context(Enhancer.open(model, steps=steps or None, device=device))
-            for model in chosen
+            model: stack.enter_context(Enhancer.open(model, steps=steps or None, device=device))
+            for model in dict.fromkeys(models or ())
         }
-        if len(opened) < len(chosen):
-            raise LLDiffusionError(f"models {', '.join(chosen)}: two have the same name, and would share a row")
-        methods: dict[str, Method] = {**CLASSICAL, **opened}
-        facts = [
-            *_about(chosen, opened),
-            f"LPIPS: {tools.lpips if isinstance(tools.lpips, str) else tools.lpips.definition}",
-        ]
-        shown = Sheet(across=1 + len(methods))
-        scores = list(_under_a_bar(measure_all(sets, methods, tools, shown), sets, len(methods)))
-        page = to_markdown(sets, list(methods), scores, facts)
-        written = [write_result(out / "quality.json", to_dict(sets, list(methods), scores, facts), page)]
-        if sheet is not None:
-            written.append(shown.write(sheet))
-            typer.echo(f"columns of {sheet}: {', '.join(('as taken', *methods))}")
+        methods = [*classical(), *map(finished, results)]
+        methods += [row for model, enhancer in opened.items() for row in of_model(model, enhancer, told)]
+        _refuse_equal_names(methods)
+        out.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
+        shown = Sheet(across=1 + sum(not method.needs_truth for method in methods))
+        scores = list(_under_a_bar(measure_all(sets, methods, tools, shown, save), sets, methods))
+    names, facts = [method.name for method in methods], [*(method.about for method in methods), f"LPIPS: {lpips}"]
+    page = to_markdown(sets, names, scores, facts)
     typer.echo(page)
-    typer.echo(f"written: {', '.join(map(str, written))}")
+    typer.echo(f"written: {write_result(out / 'quality.json', to_dict(sets, names, scores, facts), page)}")
+    if sheet is not None and shown.write(sheet):
+        columns = ["as taken", *(method.name for method in methods if not method.needs_truth)]
+        typer.echo(f"written: {sheet}; its columns: {', '.join(columns)}")
 
 
-def _under_a_bar(scores: Iterator[PictureScore], sets: Sequence[DataSet], methods: int) -> Iterator[PictureScore]:
+def _refuse_equal_names(methods: Sequence[NamedMethod]) -> None:
+    names = [method.name for method in methods]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise LLDiffusionError(f"two methods are called '{twice[0]}': rename one's folder, or its NAME in --results")
+
+
+def _under_a_bar(
+    scores: Iterator[PictureScore], sets: Sequence[DataSet], methods: Sequence[NamedMethod]
+) -> Iterator[PictureScore]:
     """The same scores; a bar tells how far the measuring is."""
+    rows = {kind: sum(kind == "pairs" or not method.needs_truth for method in methods) for kind in KINDS}
     with progress_bar(note=True) as bar:
-        task = bar.add_task("measuring", total=methods * sum(len(data.cases) for data in sets), note="")
+        task = bar.add_task("measuring", total=sum(rows[data.kind] * len(data.cases) for data in sets), note="")
         for score in scores:
             yield score
             bar.update(task, advance=1, note=f"{score.data}, {score.picture}")
-
-
-def _about(models: Sequence[str], opened: dict[str, Enhancer]) -> Iterator[str]:
-    for model, (name, enhancer) in zip(models, opened.items(), strict=True):
-        found = enhancer.info()
-        shown = [
-            f"{key} {found[key]}" for key in ("backend", "device", "precision", "steps", "sampler") if key in found
-        ]
-        yield f"{name}: weights sha256 {_weights(model)}, {', '.join(shown)}, seed {enhancer.seed}"
-
-
-def _weights(model: str) -> str:
-    """SHA-256 of a model's weights: names stay while weights change."""
-    place = find_model(model)
-    if (place / "model.safetensors").is_file():
-        return sha256_of(place / "model.safetensors")
-    return Bundle.open(place).manifest.weights_sha256
 
 
 if __name__ == "__main__":

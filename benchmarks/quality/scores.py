@@ -33,17 +33,16 @@ def pair_numbers(score: Score) -> Numbers:
         lpips=standard.get("lpips"),
         gtmean_psnr=min(gtmean["psnr"], EQUAL),
         brightness_error=None if score.brightness is None else abs(score.brightness),
-        seconds=score.seconds,
     )
 
 
-def unchanged_numbers(before: Uint8, after: Uint8, seconds: float) -> Numbers:
+def unchanged_numbers(before: Uint8, after: Uint8) -> Numbers:
     """How far a picture that needs nothing comes back as it was."""
     contrast = luminance(after).std() / max(luminance(before).std(), 1e-9)
-    return _rounded(psnr=min(psnr(after, before), EQUAL), contrast=float(contrast), seconds=seconds)
+    return _rounded(psnr=min(psnr(after, before), EQUAL), contrast=float(contrast))
 
 
-def picture_numbers(before: Uint8, after: Uint8, seconds: float) -> Numbers:
+def picture_numbers(before: Uint8, after: Uint8) -> Numbers:
     """What burnt, what got darker, what bright grew grey."""
     was, change = luminance(before), luminance(after) - luminance(before)
     burnt = (after.max(axis=2) >= BRIGHT) & (before.max(axis=2) < BRIGHT)
@@ -53,7 +52,6 @@ def picture_numbers(before: Uint8, after: Uint8, seconds: float) -> Numbers:
         darker_half=darker_half,
         darkened=float(darker_half < DARKENED),
         brightest=float(change[was >= np.percentile(was, 95)].mean()),
-        seconds=seconds,
     )
 
 

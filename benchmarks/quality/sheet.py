@@ -27,12 +27,12 @@ class Sheet:
         image = pyvips.Image.new_from_array(pixels, interpretation="srgb")
         self._cells.append(image.thumbnail_image(SIDE).copy_memory())
 
-    def write(self, path: Path) -> Path:
-        """Write a JPEG; returns its path.  A sheet without pictures has no file."""
+    def write(self, path: Path) -> bool:
+        """Write a JPEG; False where there are no pictures for it."""
         import pyvips
 
-        if self._cells:
-            join = {"across": self._across, "shim": GAP, "background": [255, 255, 255]}
-            sheet = pyvips.Image.arrayjoin(self._cells, **join)
-            write_image(path, Image(as_float(sheet.numpy()), format="jpeg"))
-        return path
+        if not self._cells:
+            return False
+        sheet = pyvips.Image.arrayjoin(self._cells, across=self._across, shim=GAP, background=[255, 255, 255])
+        write_image(path, Image(as_float(sheet.numpy()), format="jpeg"))
+        return True

@@ -16,6 +16,7 @@ from statistics import fmean, median
 from typing import Any
 
 from lldiffusion.atomic import new_path
+from lldiffusion.documents import read_json
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.tables import build
 
@@ -219,14 +220,10 @@ def load_result(path: str | Path) -> BenchResult:
         raise LLDiffusionError(
             f"no result file '{path}': give a bench.json, or the folder that `lldiff bench -o` wrote"
         )
-    if path.stat().st_size > LARGEST:
-        raise LLDiffusionError(f"'{path}' is far too large for a result file: give the bench.json of `lldiff bench`")
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise LLDiffusionError(
-            f"'{path}' is damaged: it is no JSON ({' '.join(str(error).split())[:200]}); measure again"
-        ) from error
+        table = read_json(path, LARGEST)
+    except LLDiffusionError as error:
+        raise LLDiffusionError(f"{error}: it is no result of `lldiff bench`; measure again") from error
     return result_from_dict(table, str(path))
 
 

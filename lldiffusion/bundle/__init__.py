@@ -5,7 +5,7 @@ of TensorRT engines.  A bundle is a download: every file is checked against the 
 """
 
 from .core import Bundle, Draft, finish
-from .engine_cache import EngineKey
+from .engine_key import EngineKey
 from .manifest import GRAPHS, LEVEL, MANIFEST, PRECISIONS, SCHEMA, Manifest, graphs_of
 
 __all__ = [

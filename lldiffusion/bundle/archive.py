@@ -7,15 +7,18 @@ import os
 import shutil
 import stat
 import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from lldiffusion.atomic import new_path
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.documents import LARGEST
+from lldiffusion.errors import LLDiffusionError, printable
 from lldiffusion.lock import exclusive
 
 from .files import check_folder, walk
-from .manifest import LARGEST, MANIFEST, FileRecord, Manifest, parse_manifest
+from .manifest import MANIFEST, FileRecord, Manifest, parse_manifest
 
 SUFFIX = ".lldiff"
 PIECE = 1 << 20  # bytes read at a time
@@ -45,42 +48,63 @@ def unpack(path: Path) -> tuple[Path, Manifest]:
 
     Raises LLDiffusionError for a damaged zip and for one that holds anything but the files of its manifest.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            text = _read_manifest(archive, path)
-            manifest = parse_manifest(text, str(path))
-            _check_entries(archive, manifest, path)
-            folder = cache_folder() / "bundles" / hashlib.sha256(text).hexdigest()[:32]
-            with exclusive(folder, wait=600):
-                if not _already(folder, manifest):
-                    _extract(archive, manifest, folder, path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise LLDiffusionError(f"'{path}' is damaged or truncated ({error}): copy or export it again") from error
+    with _damage_named(path):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        text = _read_manifest(archive, path)
+        manifest = parse_manifest(text, str(path))
+        _check_entries(archive, manifest, path)
+        folder = cache_folder() / "bundles" / hashlib.sha256(text).hexdigest()[:32]
+        with exclusive(folder, wait=600):
+            if not _already(folder, manifest):
+                _extract(archive, manifest, folder, path)
     return folder, manifest
 
 
-def _read_manifest(archive: zipfile.ZipFile, path: Path) -> bytes:
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Around what only reads the zip: whatever its readers raise, and they raise a dozen kinds, is damage."""
     try:
-        with archive.open(MANIFEST) as file:
-            text = file.read(LARGEST + 1)
-    except KeyError as error:
-        raise LLDiffusionError(f"'{path}' is a zip without {MANIFEST}: it is not a bundle") from error
+        yield
+    except (LLDiffusionError, MemoryError):
+        raise
+    except Exception as error:
+        reason = printable(str(error) or type(error).__name__)[:200]
+        raise LLDiffusionError(f"'{path}' is damaged or truncated ({reason}): copy or export it again") from error
+
+
+def _read_manifest(archive: zipfile.ZipFile, path: Path) -> bytes:
+    if MANIFEST not in archive.namelist():
+        raise LLDiffusionError(f"'{path}' is a zip without {MANIFEST}: it is not a bundle")
+    _check_plain(archive.getinfo(MANIFEST), path)
+    with _damage_named(path), archive.open(MANIFEST) as file:
+        text = file.read(LARGEST + 1)
     if len(text) > LARGEST:
         raise LLDiffusionError(f"'{path}': {MANIFEST} is far too large for a manifest")
     return text
+
+
+def _check_plain(entry: zipfile.ZipInfo, path: Path) -> None:
+    """Stored or deflated, as zips of bundles are: other ways to pack need modules that not every Python has."""
+    name = printable(entry.filename)
+    if entry.flag_bits & 1:
+        raise LLDiffusionError(f"'{path}': '{name}' is encrypted, which a bundle never is: refused")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise LLDiffusionError(f"'{path}': '{name}' is packed by method {entry.compress_type}: pack it by deflate")
 
 
 def _check_entries(archive: zipfile.ZipFile, manifest: Manifest, path: Path) -> None:
     """Exactly the files of the manifest, once each, plain, with the sizes it gives: nothing else is ever unpacked."""
     entries = [entry for entry in archive.infolist() if entry.filename != MANIFEST]
     for entry in entries:
+        _check_plain(entry, path)
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise LLDiffusionError(f"'{path}' holds '{entry.filename}', which is a link or no file: refused")
+            raise LLDiffusionError(f"'{path}' holds '{printable(entry.filename)}', which is a link or no file: refused")
         if entry.filename not in manifest.files:
             outside = entry.filename.startswith(("/", "\\")) or ".." in entry.filename or ":" in entry.filename
             why = "leads outside the bundle" if outside else "is not in its manifest"
-            raise LLDiffusionError(f"'{path}' holds '{entry.filename}', which {why}: refused")
+            raise LLDiffusionError(f"'{path}' holds '{printable(entry.filename)}', which {why}: refused")
         wanted = manifest.files[entry.filename].bytes
         if entry.file_size != wanted:
             raise LLDiffusionError(
@@ -113,7 +137,7 @@ def _extract(archive: zipfile.ZipFile, manifest: Manifest, folder: Path, path: P
         )
     with new_path(folder) as temporary:
         temporary.mkdir()
-        (temporary / MANIFEST).write_bytes(archive.read(MANIFEST))
+        (temporary / MANIFEST).write_bytes(_read_manifest(archive, path))
         for name, wanted in manifest.files.items():
             target = temporary / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,8 +147,10 @@ def _extract(archive: zipfile.ZipFile, manifest: Manifest, folder: Path, path: P
 def _copy(archive: zipfile.ZipFile, name: str, wanted: FileRecord, target: Path, path: Path) -> None:
     """Unpack one file, stopping as soon as it is longer than the manifest says, whatever the zip's headers claim."""
     digest, size = hashlib.sha256(), 0
-    with archive.open(name) as source, target.open("wb") as sink:
-        while piece := source.read(PIECE):
+    with _damage_named(path):
+        source = archive.open(name)
+    with source, target.open("wb") as sink:
+        while piece := _piece(source, path):
             size += len(piece)
             if size > wanted.bytes:
                 raise LLDiffusionError(
@@ -134,3 +160,8 @@ def _copy(archive: zipfile.ZipFile, name: str, wanted: FileRecord, target: Path,
             sink.write(piece)
     if digest.hexdigest() != wanted.sha256:
         raise LLDiffusionError(f"'{path}': '{name}' is not what its manifest says (SHA-256 differs): copy it again")
+
+
+def _piece(source: IO[bytes], path: Path) -> bytes:
+    with _damage_named(path):
+        return source.read(PIECE)

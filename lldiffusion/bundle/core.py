@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,13 +10,17 @@ from typing import Any
 
 from lldiffusion.atomic import new_path, remove
 from lldiffusion.config import Config, config_from_dict
+from lldiffusion.documents import read_json
 from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.lock import exclusive
+from lldiffusion.tables import build
 
 from .archive import SUFFIX, pack, unpack
-from .engine_cache import EngineFile, EngineKey, list_engines, write_engine
+from .engine_cache import EngineFile, list_engines, write_engine
+from .engine_key import EngineKey
 from .files import ENGINES, check_folder, record, walk
-from .manifest import MANIFEST, Manifest, parse_manifest, read_manifest
+from .manifest import MANIFEST, Manifest, ShippedEngine, parse_manifest, read_manifest
+from .onnx_check import check_graph
 from .onnx_external import external_files
 
 
@@ -52,7 +55,7 @@ class Bundle:
         else:
             raise LLDiffusionError(f"bundle '{path}' does not exist: give a bundle folder or a {SUFFIX} file")
         bundle = cls(path, folder, manifest)
-        bundle._check_external_data()
+        bundle._check_graphs()
         return bundle
 
     @classmethod
@@ -112,8 +115,8 @@ class Bundle:
         with exclusive(self.folder / ENGINES, wait=60):
             return write_engine(self.folder, key, blob, about or {})
 
-    def _check_external_data(self) -> None:
-        """External data may lie only in files that the manifest lists."""
+    def _check_graphs(self) -> None:
+        """External data may lie only in files that the manifest lists, and every graph is what it says."""
         for graphs in self.manifest.graphs.values():
             for name in graphs.values():
                 for location in external_files(self.folder / name):
@@ -123,6 +126,8 @@ class Bundle:
                             f"'{self.source}': '{name}' keeps weights in '{location}', "
                             "which is not a file of the bundle: refused"
                         )
+                inputs, outputs = (ports.get(name, []) for ports in (self.manifest.inputs, self.manifest.outputs))
+                check_graph(self.folder, name, inputs, outputs)
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -146,10 +151,7 @@ def finish(draft: Draft) -> None:
     (draft.folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 
-def _shipped_engines(folder: Path, names: list[str]) -> list[dict[str, Any]]:
+def _shipped_engines(folder: Path, names: list[str]) -> list[ShippedEngine]:
     """Engines put into a draft with `write_engine` travel with the bundle."""
-    found = [name for name in names if name.endswith(".engine")]
-    return [
-        {"file": name, "key": json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["key"]}
-        for name in found
-    ]
+    sidecars = {name: read_json(folder / f"{name}.json") for name in names if name.endswith(".engine")}
+    return [ShippedEngine(name, build(EngineKey, body.get("key"), "key")) for name, body in sidecars.items()]

@@ -9,7 +9,7 @@ from lldiffusion.errors import LLDiffusionError
 
 from .manifest import MANIFEST
 
-SHIPPED = ("tiny",)  # models that come with the package, by name
+SHIPPED = ("tiny", "tiny-lol")  # models that come with the package, by name
 
 
 def find_model(source: str | Path) -> Path:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+import re
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lldiffusion.config import Config, config_from_dict
-from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.documents import LARGEST, parse_json
+from lldiffusion.errors import LLDiffusionError, choose, printable
+from lldiffusion.tables import build
 from lldiffusion.versions import __version__
+
+from .engine_key import EngineKey
 
 SCHEMA = 3  # raised when an older reader would misread a newer bundle; 3: the level is a graph of its own
 MANIFEST = "manifest.json"
-LARGEST = 16 << 20  # bytes of a manifest: a real one has a few thousand
 GRAPHS = ("encoder", "color_map", "denoiser")  # of every model
 LEVEL = "level"  # one more graph, of models with a level
 PRECISIONS = ("fp32", "fp16", "bf16")
+WRITTEN = ("files", "tools")  # have defaults for the writer only
 
 
 def graphs_of(config: Config) -> tuple[str, ...]:
@@ -30,6 +35,18 @@ class FileRecord:
 
     sha256: str
     bytes: int
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256) or self.bytes < 0:
+            raise LLDiffusionError(f"sha256 '{self.sha256:.80}' and bytes {self.bytes} describe no file")
+
+
+@dataclass(frozen=True)
+class ShippedEngine:
+    """A TensorRT engine that travels with the bundle."""
+
+    file: str
+    key: EngineKey
 
 
 @dataclass(frozen=True)
@@ -45,13 +62,15 @@ class Manifest:
     inputs: dict[str, list[dict[str, Any]]]  # graph file -> [{name, shape, dtype, range}]; a symbol is a dynamic size
     outputs: dict[str, list[dict[str, Any]]]
     tools: dict[str, str] = field(default_factory=dict)  # package -> version
-    engines: list[dict[str, Any]] = field(default_factory=list)  # [{file, key}]
+    engines: list[ShippedEngine] = field(default_factory=list)
     files: dict[str, FileRecord] = field(default_factory=dict)  # path below the bundle -> what it must be
     lldiffusion: str = __version__  # the version that wrote it
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
         choose(self.default_precision, self.graphs, "default precision of a bundle")
+        if self.size_multiple < 1:
+            raise LLDiffusionError(f"size_multiple is {self.size_multiple}: at least 1 is needed")
         needed = graphs_of(config_from_dict(self.config))
         for precision, graphs in self.graphs.items():
             choose(precision, PRECISIONS, "precision of a bundle")
@@ -70,32 +89,32 @@ def parse_manifest(text: bytes, source: str) -> Manifest:
     Raises LLDiffusionError when it is damaged, incomplete, newer than this version, or names a path outside the bundle.
     """
     try:
-        table = json.loads(text)
-        schema = table["schema"]
-        if not isinstance(schema, int):
-            raise TypeError(f"schema is {schema!r}")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise LLDiffusionError(f"'{source}': manifest.json is damaged: {_short(error)}; export it again") from error
-    if schema > SCHEMA:
-        writer = table.get("lldiffusion", "a newer version")
-        raise LLDiffusionError(
-            f"'{source}' has bundle schema {schema} (written by lldiffusion {writer}), "
-            f"this version reads up to {SCHEMA}: upgrade lldiffusion"
-        )
-    try:
-        return _build(table)
-    except (KeyError, TypeError, ValueError, AttributeError, LLDiffusionError) as error:
-        raise LLDiffusionError(f"'{source}': manifest.json is damaged: {_short(error)}; export it again") from error
+        table = parse_json(text, MANIFEST)
+        schema = table.get("schema")
+        if type(schema) is not int:
+            raise LLDiffusionError(f"'schema' is {schema!r:.80}: expected int")
+        if schema <= SCHEMA:
+            return _build(table)
+    except (ValueError, LLDiffusionError) as error:
+        reason = str(error).removeprefix(f"'{MANIFEST}' is damaged: ")[:300]
+        raise LLDiffusionError(f"'{source}': manifest.json is damaged: {reason}; export it again") from error
+    writer = table.get("lldiffusion", "a newer version")
+    raise LLDiffusionError(
+        f"'{source}' has bundle schema {schema} (written by lldiffusion {writer!s:.40}), "
+        f"this version reads up to {SCHEMA}: upgrade lldiffusion"
+    )
 
 
 def _build(table: dict[str, Any]) -> Manifest:
-    known = {f.name: table[f.name] for f in fields(Manifest) if f.name in table}
-    for name in ("config", "graphs", "inputs", "outputs", "files", "tools"):
-        if not isinstance(table[name], dict):
-            raise TypeError(f"'{name}' is no table")
-    known["files"] = {safe_name(name): _record(entry) for name, entry in table["files"].items()}
-    manifest = Manifest(**known)
-    for file in (*(f for graphs in manifest.graphs.values() for f in graphs.values()), *_engine_files(manifest)):
+    missing = [name for name in WRITTEN if name not in table]
+    if missing:
+        raise ValueError(f"'{missing[0]}' is missing")
+    manifest = build(Manifest, table, "", "its", ignore_unknown=True)
+    config_from_dict(manifest.config)
+    for name in manifest.files:
+        safe_name(name)
+    graphs = (file for graphs in manifest.graphs.values() for file in graphs.values())
+    for file in (*graphs, *(engine.file for engine in manifest.engines)):
         if file not in manifest.files:
             raise ValueError(f"'{file}' is used but not among its files")
     if len({name.casefold() for name in manifest.files}) != len(manifest.files):
@@ -103,23 +122,12 @@ def _build(table: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def _engine_files(manifest: Manifest) -> list[str]:
-    return [str(engine["file"]) for engine in manifest.engines]
-
-
-def _record(entry: dict[str, Any]) -> FileRecord:
-    sha256, size = entry["sha256"], entry["bytes"]
-    if not isinstance(sha256, str) or len(sha256) != 64 or not isinstance(size, int) or size < 0:
-        raise ValueError(f"{entry!r} is no file record")
-    return FileRecord(sha256, size)
-
-
 def safe_name(name: str) -> str:
     """`name` if it is a plain path below the bundle on every system; ValueError when it could lead elsewhere."""
     path = PurePosixPath(name)
     bad = not name or path.is_absolute() or any(part in ("..", ".") for part in name.split("/"))
-    if bad or any(c in name for c in '\\:\0<>"|?*') or str(path) != name or name == MANIFEST:
-        raise ValueError(f"'{name!s}' is not a path inside the bundle")
+    if bad or not name.isprintable() or any(c in name for c in '\\:<>"|?*') or str(path) != name or name == MANIFEST:
+        raise ValueError(f"'{printable(name)}' is not a path inside the bundle")
     return name
 
 
@@ -131,9 +139,3 @@ def read_manifest(folder: Path) -> Manifest:
     if path.is_symlink() or path.stat().st_size > LARGEST:
         raise LLDiffusionError(f"'{folder}': {MANIFEST} is a link, or far too large for a manifest")
     return parse_manifest(path.read_bytes(), str(folder))
-
-
-def _short(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    return str(error).replace("\n", " ")[:200]

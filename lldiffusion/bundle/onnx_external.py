@@ -46,8 +46,8 @@ def _locations(data: View, start: int, end: int, message: str, depth: int) -> It
     if depth > DEEPEST:
         raise ValueError("messages are nested too deeply")
     follow = FOLLOW[message]
-    for number, first, last in _fields(data, start, end):
-        child = follow.get(number)
+    for number, first, last in fields_of(data, start, end):
+        child = follow.get(number) if first >= 0 else None
         if child == "Entry":
             key, value = _entry(data, first, last)
             if key == b"location":
@@ -58,19 +58,20 @@ def _locations(data: View, start: int, end: int, message: str, depth: int) -> It
 
 def _entry(data: View, start: int, end: int) -> tuple[bytes, bytes]:
     """A StringStringEntryProto: (key, value)."""
-    found = {number: data[first:last] for number, first, last in _fields(data, start, end)}
+    found = {number: data[first:last] for number, first, last in fields_of(data, start, end) if first >= 0}
     return found.get(1, b""), found.get(2, b"")
 
 
-def _fields(data: View, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(field number, first byte, last byte + 1) of every length-delimited field; the others are skipped."""
+def fields_of(data: View, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(field number, first byte, last byte + 1) of every length-delimited field, (number, -1, value) of an integer."""
     while start < end:
-        tag, start = _varint(data, start)
+        tag, start = varint(data, start)
         number, kind = tag >> 3, tag & 7
         if kind == 0:
-            _, start = _varint(data, start)
+            value, start = varint(data, start)
+            yield number, -1, value
         elif kind == 2:
-            length, start = _varint(data, start)
+            length, start = varint(data, start)
             if start + length > end:
                 raise ValueError("a field is longer than the file")
             yield number, start, start + length
@@ -83,7 +84,7 @@ def _fields(data: View, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         raise ValueError("it ends in the middle of a field")
 
 
-def _varint(data: View, at: int) -> tuple[int, int]:
+def varint(data: View, at: int) -> tuple[int, int]:
     """(value, place behind it)."""
     value = shift = 0
     while shift < 70:

@@ -25,7 +25,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.errors import LLDiffusionError, printable
 
 # verb: (module, short help), in the order of `lldiff --help`
 VERBS = {
@@ -95,13 +95,11 @@ def run(arguments: Sequence[str]) -> int:
         result = command.main(list(arguments) or ["--help"], prog_name="lldiff", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except LLDiffusionError as error:
-        return _fail(f"error: {error}", 2)
+        return _fail(f"error: {_one_line(error)}", 2)
     except TyperException as error:
         return _fail(f"error: {_usage_line(error)}", error.exit_code)
     except OSError as error:  # disk full, permission denied: true of the machine, not of this program
-        if error.filename is None:
-            raise
-        return _fail(f"error: {error.filename}: {error.strerror}", 2)
+        return _fail(f"error: {_one_line(_explained(error))}", 2)
 
 
 def main() -> None:
@@ -114,6 +112,19 @@ def _usage_line(error: TyperException) -> str:
     context = getattr(error, "ctx", None)
     hint = f" (see  {context.command_path} --help)" if context else ""
     return " ".join(error.format_message().split()).rstrip(".") + hint
+
+
+def _explained(error: OSError) -> str:
+    """What the system said, of which file where it is known, and what to do about a full disk."""
+    from lldiffusion.atomic import FULL
+
+    what = " ".join(map(str, filter(None, [error.filename and f"{error.filename}:", error.strerror or error])))
+    return f"{what}; make room on the disk that is written to, and start again" if error.errno in FULL else what
+
+
+def _one_line(error: object) -> str:
+    """A message on one line that every terminal can show, whatever names and values it quotes."""
+    return printable(" ".join(line.strip() for line in str(error).splitlines()))
 
 
 def _fail(message: str, code: int) -> int:

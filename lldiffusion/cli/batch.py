@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lldiffusion.errors import LLDiffusionError, choose, printable
-from lldiffusion.images import FORMATS, IMAGE_SUFFIXES, read_image
+from lldiffusion.images import FORMATS, IMAGE_SUFFIXES, LOSSY, READ_ONLY, check_format, image_format
 
 NAMED = 5  # files that a sentence names; the rest is counted
-LOSSY = ("jpeg", "webp")  # formats that have a quality
 # The first suffix of each format.
 SUFFIX_OF: dict[str, str] = {format_: suffix for suffix, format_ in reversed(FORMATS.items())}
 
@@ -61,20 +60,21 @@ def _is_file(out: str, format_: str | None) -> bool:
     path, suffix = Path(out), Path(out).suffix.lower()
     if out.endswith("/") or path.is_dir():
         return False
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in FORMATS:
         if format_ is not None and FORMATS[suffix] != format_:
             raise LLDiffusionError(f"-o '{printable(out)}' and --format {format_} say different things: give one")
         return True
     if path.is_file() or re.fullmatch(r"\.[a-z][a-z0-9]{1,4}", suffix):
         raise LLDiffusionError(
-            f"cannot write '{printable(out)}': accepted suffixes are {', '.join(IMAGE_SUFFIXES)}; "
+            f"cannot write '{printable(out)}': accepted suffixes are {', '.join(FORMATS)}; "
             f"a folder of that name is written '{printable(out)}/'"
         )
     return False
 
 
 def _renamed(output: Path, format_: str | None) -> Path:
-    """The output with the usual suffix of a format, unless it has one of that format's."""
+    """The output with the usual suffix of a format, unless it has one of that format's; what is only read gets one."""
+    format_ = format_ or READ_ONLY.get(output.suffix.lower())
     if format_ is None or FORMATS.get(output.suffix.lower()) == format_:
         return output
     return output.with_suffix(SUFFIX_OF[format_])
@@ -133,7 +133,7 @@ def _name_of_result(path: Path) -> Path:
     """The input's name, with a suffix where it has none of a picture's; LLDiffusionError where it is no picture."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Path(path.name)
-    return Path(path.name + SUFFIX_OF[read_image(path).format])
+    return Path(path.name + SUFFIX_OF[image_format(path)])
 
 
 def _left_out(path: Path, root: Path, out: Path | None) -> bool:
@@ -150,10 +150,14 @@ def choose_format(given: str | None) -> str | None:
     return FORMATS.get(f".{given.lower()}") or choose(given, SUFFIX_OF, "format")
 
 
-def check_quality(quality: int | None, outputs: list[Path]) -> None:
-    """Raises LLDiffusionError when --quality would change nothing."""
+def check_outputs(quality: int | None, outputs: list[Path]) -> None:
+    """Raises LLDiffusionError when --quality would change nothing, or a format needs a package that is not here."""
+    for format_ in {FORMATS[output.suffix.lower()] for output in outputs}:
+        check_format(format_)
     if quality is not None and outputs and not any(FORMATS[output.suffix.lower()] in LOSSY for output in outputs):
-        raise LLDiffusionError("--quality is for JPEG and WebP, and no output is one: add e.g. --format jpeg")
+        raise LLDiffusionError(
+            "--quality is for JPEG and WebP, AVIF, HEIC and JPEG XL, and no output is one: add e.g. --format jpeg"
+        )
 
 
 @contextmanager
@@ -175,7 +179,7 @@ def through_pipes(inputs: list[str], out: str, format_: str | None) -> Iterator[
         if out == "-":
             if sys.stdout.isatty():
                 raise LLDiffusionError("standard output is a terminal: pipe it into a program, or name a file with -o")
-            target = Path(folder) / f"stdout{SUFFIX_OF[format_ or read_image(source).format]}"
+            target = Path(folder) / f"stdout{SUFFIX_OF[format_ or image_format(source)]}"
         elif not _is_file(out, format_):
             raise LLDiffusionError(f"a picture on a pipe has no name: give a file as -o, not '{printable(out)}'")
         yield [str(source)], str(target)

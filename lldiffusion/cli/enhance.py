@@ -52,12 +52,21 @@ def enhance(
     tile: Tile = "auto",
     exposure: Exposure = 0.0,
     match: Path | None = typer.Option(None, help="Make the results as bright, on average, as this picture."),
-    samples: int = typer.Option(1, min=1, help="Average this many samples, each from noise of its own."),
+    samples: int = typer.Option(
+        1, min=1, help="Average this many samples, each from noise of its own; several need several --steps."
+    ),
     save_spread: bool = typer.Option(
         False, "--save-spread", help="Save NAME.spread.png: where the samples differ (white: 0.1 of the range)."
     ),
-    format_: str | None = typer.Option(None, "--format", help="png, jpeg, webp, tiff or bmp [that of each input]."),
-    quality: int | None = typer.Option(None, min=1, max=100, help="Of JPEG and WebP [95, or lossless as the input]."),
+    format_: str | None = typer.Option(
+        None, "--format", help="png, jpeg, webp, tiff, bmp, avif, heic or jxl [that of each input]."
+    ),
+    quality: int | None = typer.Option(
+        None, min=1, max=100, help="Of JPEG, WebP, AVIF, HEIC, JPEG XL [95, or lossless as the input]."
+    ),
+    max_pixels: float = typer.Option(
+        200, "--max-pixels", min=0.001, help="Refuse pictures of more pixels than this many millions."
+    ),
     device: Device = "auto",
     backend: Backend = "auto",
     precision: Precision = "auto",
@@ -77,6 +86,7 @@ def enhance(
     engine: dict[str, Any] = {"source": model, "backend": backend, "device": device, "precision": precision}
     engine |= {"steps": steps, "sampler": sampler, "seed": seed, "tile": parse_tile(tile)}
     options = _check_options(exposure, match, samples, save_spread, quality)
+    options = replace(options, max_pixels=round(max_pixels * 1e6))
     with through_pipes(inputs, out, chosen) as (files, target):
         batch = plan_batch(files, target, chosen, overwrite, skip_existing)
         _check_outputs(batch, options, overwrite)
@@ -90,10 +100,10 @@ def enhance(
 
 
 def _check_outputs(batch: Batch, options: EnhanceOptions, overwrite: bool) -> None:
-    from .batch import check_quality, refuse_existing
+    from .batch import check_outputs, refuse_existing
 
     outputs = [output for _, output in batch.jobs]
-    check_quality(options.quality, outputs)
+    check_outputs(options.quality, outputs)
     if options.spread:
         refuse_existing([spread_path(output) for output in outputs], overwrite)
 
@@ -113,7 +123,17 @@ def _enhance_all(
         return {}
     keep_freed_memory()
     with Enhancer.open(**engine) as enhancer:
+        _check_samples(enhancer, options.samples)
         return _run(enhancer, batch.jobs, options, quiet, verbose)
+
+
+def _check_samples(enhancer: Enhancer, samples: int) -> None:
+    """One step from pure noise gives the picture that is likeliest, whatever the noise: there is nothing to compare."""
+    if samples > 1 and len(enhancer.steps) == 1:
+        raise LLDiffusionError(
+            f"--samples {samples}: model '{enhancer.config.name}' makes its picture in one step, and samples of one "
+            "step do not differ: add e.g. --steps 4"
+        )
 
 
 def _summary(batch: Batch, failed: dict[Path, str], out: str) -> str:
@@ -138,7 +158,8 @@ class EnhanceOptions:
     brightness: float | None = None  # mean sRGB value to match instead, in [0, 1]
     samples: int = 1
     spread: bool = False  # save the standard deviation of the samples
-    quality: int | None = None  # of JPEG and WebP, 1 to 100
+    quality: int | None = None  # of lossy formats, 1 to 100
+    max_pixels: int = 200_000_000  # a larger picture is refused
 
 
 def _check_options(
@@ -166,26 +187,34 @@ def _run(
         for source, target in jobs:
             start = time.perf_counter()
             try:
-                enhance_file(enhancer, source, target, options, bar)
+                notes = enhance_file(enhancer, source, target, options, bar)
+                if notes and not quiet:
+                    _say(bar, f"{printable(source)}: {'; '.join(notes)}")
             except LLDiffusionError as error:
                 failed[source] = str(error)
             except OSError as error:
                 failed[source] = f"'{printable(error.filename or source)}': {error.strerror}"
             if verbose and source not in failed:
                 line = f"{printable(source)} -> {printable(target)} ({time.perf_counter() - start:.2f} s)"
-                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                _say(bar, line)
             bar.advance(images)
     return failed
 
 
-def enhance_file(enhancer: Enhancer, source: Path, target: Path, options: EnhanceOptions, bar: Progress) -> None:
-    """Read, enhance and write one image, showing its steps on the bar."""
+def _say(bar: Progress, line: str) -> None:
+    bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def enhance_file(
+    enhancer: Enhancer, source: Path, target: Path, options: EnhanceOptions, bar: Progress
+) -> tuple[str, ...]:
+    """Read, enhance and write one image, showing its steps on the bar; returns what was left out of it."""
     import numpy as np
 
     from lldiffusion.engines.samples import mean_and_deviation
     from lldiffusion.images import Image, read_image, write_image
 
-    image, stops = read_image(source), options.exposure
+    image, stops = read_image(source, options.max_pixels), options.exposure
     height, width = image.pixels.shape[:2]
     if options.brightness is not None:
         stops = enhancer.exposure_to_match(image.pixels, options.brightness)
@@ -195,7 +224,8 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path, options: Enhanc
     finally:
         bar.remove_task(task)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_image(target, replace(image, pixels=mean), options.quality)
+    dropped = write_image(target, replace(image, pixels=mean), options.quality)
     if options.spread:
         shown = np.repeat(np.clip(spread / SPREAD_WHITE, 0, 1)[..., None], 3, axis=2)
         write_image(spread_path(target), Image(shown, grey=True))
+    return image.notes + dropped

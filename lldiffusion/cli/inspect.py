@@ -43,7 +43,9 @@ def brief(table: dict[str, Any]) -> dict[str, Any]:
         name: {"dB": f"{row['psnr']:.1f}", "largest error": f"{row['max_error']:.1e}", "at": row["size"]}
         for name, row in worst.items()
     }
-    islands = {file: dict(Counter(node["reason"] for node in nodes)) for file, nodes in parity["islands"].items()}
+    islands = {
+        file: dict(Counter(node.get("reason", "") for node in nodes)) for file, nodes in parity["islands"].items()
+    }
     rest = {"passed": parity["passed"], "thresholds": parity["thresholds"], "notes": parity["notes"]}
     return table | {"parity": rest | {"worst": dict(sorted(shown.items())), "float32 nodes": islands}}
 

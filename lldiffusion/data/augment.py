@@ -60,7 +60,10 @@ def _saturated(pixels: Pixels, chroma: float) -> Pixels:
 
 
 def draw_changes(config: DataConfig, as_is: bool, rng: Generator) -> Changes:
-    """Half of the pictures get noise, half another target, half another saturation; a picture that needs nothing at most a little noise."""
+    """Half of the pictures get noise, half another target, half another saturation.
+
+    A picture that needs nothing gets at most a little noise.
+    """
     stops = rng.uniform(-config.expose, config.expose)
     gain = 2 ** (stops / 2.2) * rng.uniform(1 - config.cast, 1 + config.cast, size=3)
     gamma = rng.uniform(1 - config.gamma, 1 + config.gamma)

@@ -109,10 +109,10 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         return Scene(low, normal, changes, changes.of_light(small_low), changes.of_normal(small_normal))
 
     def _darken(self, normal: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
-        stops = rng.uniform(*self.config.stops)
+        stops = rng.uniform(self.config.stops[0], self.config.stops[1])
         light = None
         if rng.random() < self.config.uneven:
-            light, stops = draw_light(*normal.shape[:2], rng), stops / 3  # the shade is dark enough
+            light, stops = draw_light(normal.shape[0], normal.shape[1], rng), stops / 3  # the shade is dark enough
         pixels = normal.astype(np.float32) / np.float32(255)
         return np.round(simulate(pixels, rng, at_exposure(stops), light) * 255).astype(np.uint8)
 

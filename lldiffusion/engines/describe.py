@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lldiffusion.bundle import Bundle
+from lldiffusion.bundle.checkpoint_record import read_record
 from lldiffusion.bundle.engine_cache import EngineFile, list_engines, sidecar
 from lldiffusion.bundle.manifest import read_manifest
+from lldiffusion.documents import read_json
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.hashing import sha256_of
+from lldiffusion.tables import build
 
 Table = dict[str, Any]
 TOP_OPERATORS = 8  # shown for a graph, most frequent first
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """What every row of `parity.json` must have to be shown."""
+
+    precision: str
+    how: str
+    graph: str
+    size: str
+    psnr: float
+    max_error: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What `parity.json` must have to be shown."""
+
+    rows: list[ParityRow]
+    thresholds: dict[str, Any]
+    notes: list[str]
+    islands: dict[str, list[dict[str, str]]]
+    passed: bool
 
 
 def describe(path: Path) -> Table:
@@ -57,20 +82,26 @@ def describe_bundle(bundle: Bundle) -> Table:
         "engines": [_engine(engine) for engine in bundle.engines()],
         "tools": manifest.tools,
         "files": {name: asdict(file) for name, file in manifest.files.items()},
-        "parity": json.loads(parity.read_text(encoding="utf-8")) if parity.is_file() else None,
+        "parity": _parity(parity) if parity.is_file() else None,
     }
+
+
+def _parity(path: Path) -> Table:
+    """What an export measured, as it stands in the file."""
+    table = read_json(path)
+    try:
+        build(Parity, table, "", "its", ignore_unknown=True)
+    except LLDiffusionError as error:
+        raise LLDiffusionError(f"'{path}' is damaged: {error}; export the bundle again") from error
+    return table
 
 
 def describe_checkpoint(folder: Path) -> Table:
     """A checkpoint from its configuration and the headers of its weights."""
-    try:
-        table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config, notes = table["config"], table.get("notes", {})
-        about = {"kind": "checkpoint", "model": config["name"], "format": table["format"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise LLDiffusionError(f"'{folder / 'config.json'}' is damaged: {error}") from error
+    record = read_record(folder / "config.json")
+    about = {"kind": "checkpoint", "model": record.config.get("name"), "format": record.format}
     weights = {path.name: _weights(path) for path in sorted(folder.glob("*.safetensors"))}
-    return about | {"weights": weights, "notes": notes, "sampling": config.get("sampling")}
+    return about | {"weights": weights, "notes": record.notes, "sampling": record.config.get("sampling")}
 
 
 def _weights(path: Path) -> Table:
@@ -142,6 +173,6 @@ def describe_engine(path: Path) -> Table:
 def _engine(engine: EngineFile) -> Table:
     about: Table = {}
     if sidecar(engine.path).is_file():
-        about = json.loads(sidecar(engine.path).read_text(encoding="utf-8")).get("about", {})
+        about = read_json(sidecar(engine.path)).get("about", {})
     size = engine.path.stat().st_size
     return {"file": engine.path.name, "trusted": engine.trusted, "bytes": size, **engine.key.to_dict(), "about": about}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from lldiffusion.bundle import Bundle
 from lldiffusion.bundle.find import find_model, is_bundle, is_checkpoint
+from lldiffusion.bundle.onnx_check import check_runnable
 from lldiffusion.config import Config
-from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.errors import DamagedGraphError, LLDiffusionError, choose
 
 from .backends.base import Engine
 from .driver import device_index, driver
@@ -71,6 +73,8 @@ def open_bundle(bundle: Bundle, backend: str, device: str, precision: str) -> Op
     for i, candidate in enumerate(candidates):
         try:
             engine = candidate.open(bundle, _precision(bundle, candidate, precision), _device(candidate, device))
+        except DamagedGraphError:
+            raise
         except LLDiffusionError as error:
             passed[candidate.label] = str(error)
             continue
@@ -126,14 +130,14 @@ def _onnx_runtime(bundle: Bundle, precision: str, device: str) -> Engine:
     from .backends.onnx_runtime import OnnxRuntimeEngine
 
     _no_bf16(precision, "ONNX Runtime")
-    return OnnxRuntimeEngine(bundle.graphs(precision), precision, device)
+    return OnnxRuntimeEngine(_runnable(bundle, precision), precision, device)
 
 
 def _openvino(bundle: Bundle, precision: str, device: str) -> Engine:
     from .backends.openvino_cpu import OpenVinoEngine
 
     _no_bf16(precision, "OpenVINO")
-    return OpenVinoEngine(bundle.graphs(precision), precision)
+    return OpenVinoEngine(_runnable(bundle, precision), precision)
 
 
 def _tensorrt(flavour: str, bundle: Bundle, precision: str, device: str) -> Engine:
@@ -146,6 +150,14 @@ def _torch(bundle: Bundle, precision: str, device: str) -> Engine:
     from .backends.torch_eager import open_torch
 
     return open_torch(str(bundle.folder), device)[0]
+
+
+def _runnable(bundle: Bundle, precision: str) -> dict[str, Path]:
+    """The files of the graphs, each with the inputs and outputs that the engines use."""
+    graphs = bundle.graphs(precision)
+    for graph, path in graphs.items():
+        check_runnable(path, graph)
+    return graphs
 
 
 def _no_bf16(precision: str, who: str) -> None:

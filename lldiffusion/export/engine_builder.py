@@ -18,6 +18,7 @@ from typing import Any
 
 from lldiffusion.atomic import new_path, write_text
 from lldiffusion.bundle.archive import cache_folder
+from lldiffusion.documents import read_json
 from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS, make_logger
 from lldiffusion.engines.driver import driver
 from lldiffusion.errors import LLDiffusionError, choose
@@ -246,9 +247,9 @@ def read_checked(path: Path) -> bytes:
     """What `write_checked` wrote; empty when it is missing or damaged: a cache may always be made again."""
     try:
         data = path.read_bytes()
-        record = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
-        intact = hashlib.sha256(data).hexdigest() == record["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_json(path.with_name(path.name + ".json"))
+        intact = hashlib.sha256(data).hexdigest() == record.get("sha256")
+    except (OSError, LLDiffusionError):
         return b""
     return data if intact else b""
 

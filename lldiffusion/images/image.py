@@ -1,44 +1,39 @@
-"""A picture in memory, and the formats of files by their suffix."""
+"""A picture in memory."""
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.errors import LLDiffusionError
 
-Format = Literal["png", "jpeg", "webp", "tiff", "bmp"]
-FORMATS: dict[str, Format] = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".bmp": "bmp",
-}
-IMAGE_SUFFIXES: tuple[str, ...] = tuple(FORMATS)
-ACCEPTED = "PNG, JPEG, WebP, TIFF and BMP"
+from .colour import Beyond
+from .formats import FORMATS, Format
 
 
 @dataclass(frozen=True)
 class Image:
     """An upright picture and what must survive processing; `dataclasses.replace(image, pixels=...)` changes it."""
 
-    pixels: NDArray[np.float32]  # (H, W, 3) RGB in [0, 1]
+    pixels: NDArray[np.float32]  # (H, W, 3) sRGB in [0, 1]
     _: KW_ONLY
     alpha: NDArray[np.float32] | None = None  # (H, W) in [0, 1], not premultiplied
     bits: int = 8  # of the source: 8 or 16
     grey: bool = False  # the source had one colour channel
-    icc: bytes | None = None
-    exif: bytes | None = None  # its orientation is 1
+    icc: bytes | None = None  # the profile that the file has, to which writing converts; None: sRGB
+    beyond: Beyond | None = None  # colours of the source outside sRGB
+    exif: bytes | None = None  # its orientation is 1; it has no thumbnail
+    xmp: bytes | None = None
+    iptc: bytes | None = None  # records, without Photoshop's wrapping
+    text: tuple[tuple[str, str], ...] = ()  # of a PNG: keyword, text
     format: Format = "png"
     lossless: bool = True  # decides how WebP is written
     density: tuple[float, float] | None = None  # pixels per millimetre: the printed size
+    notes: tuple[str, ...] = ()  # what reading left out or changed, a clause each
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[2] != 3:

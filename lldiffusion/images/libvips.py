@@ -11,7 +11,7 @@ from types import ModuleType
 
 from lldiffusion.errors import LLDiffusionError, printable
 
-from .image import ACCEPTED
+from .formats import ACCEPTED
 
 _threads_of: set[int] = set()  # the process in which libvips has started its threads
 

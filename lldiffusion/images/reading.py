@@ -1,89 +1,129 @@
-"""A file to an `Image`: upright, RGB in [0, 1], with everything that must survive processing."""
+"""A file to an `Image`: upright, sRGB in [0, 1], with everything that must survive processing."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lldiffusion.errors import LLDiffusionError, printable
 
-from .bmp import is_bmp, read_bmp
-from .image import ACCEPTED, FORMATS, Image
-from .libvips import errors_named, libvips, refuse_after_fork
-from .metadata import blob, is_lossless_webp, orientation, upright_exif
+from .bmp import open_bmp
+from .by_libvips import open_vips
+from .coded import refuse_hdr
+from .colour import Beyond, can_go_back, is_srgb, profile_problem, to_srgb
+from .decoded import Decoded, Opened
+from .directories import is_raw
+from .exif import without_thumbnail
+from .formats import RAW_SUFFIXES, Format
+from .heic import open_heic
+from .icc import tags_of
+from .image import Image
+from .jxl import BARE, BOXED, open_jxl
+from .libvips import errors_named, refuse_after_fork
+from .metadata import fresh_xmp, unwrapped_iptc
+from .raw import open_raw
 
-DEPTHS = {"uchar": 8, "ushort": 16}  # bits a channel, by libvips' names
+MAX_PIXELS = 200_000_000  # that are decoded unasked
+MILLION = 1_000_000
+AVIF_BRANDS, HEIC_BRANDS = {b"avif", b"avis"}, {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+RAW_BRAND, RAF_MAGIC = b"crx ", b"FUJIFILMCCD-RAW"
+
+Floats = NDArray[np.float32]
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of the upright picture, from the header (a BMP is read whole); raises as `read_image` does."""
-    with errors_named(path, "read"):
-        header = _open(path, memory=False)
-        size = (int(header.width), int(header.height))
-        return size[::-1] if orientation(header) >= 5 else size
+    """(width, height) of the upright picture, from the header; raises as `read_image` does."""
+    opened = _open(Path(path))
+    return opened.width, opened.height
 
 
-def read_image(path: Path) -> Image:
-    """Read a picture.  Raises LLDiffusionError if it is missing, no image, damaged, or of an unsupported kind."""
+def image_format(path: Path) -> Format:
+    """In which format a picture is written by default, from the header; raises as `read_image` does."""
+    return _open(Path(path)).format
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a picture.  Raises LLDiffusionError if it is missing, no image, damaged, or of an unsupported kind.
+
+    One of more than `max_pixels` by its header is refused before it is decoded.
+    """
     refuse_after_fork()
-    with errors_named(path, "read"):
-        source = _open(path, memory=True)
-        format_, icc = FORMATS["." + _loader(source)], blob(source, "icc-profile-data")
-        if source.interpretation == "cmyk":
-            source, icc = _cmyk_to_srgb(source, has_profile=icc is not None), None
-        values = np.atleast_3d(source.autorot().numpy())  # (H, W, bands)
-    bits, colours = DEPTHS[source.format], 3 if source.bands >= 3 else 1
-    planes = values.astype(np.float32) / np.float32(2**bits - 1)
-    return Image(
-        pixels=np.ascontiguousarray(np.broadcast_to(planes[..., :colours], (*planes.shape[:2], 3))),
-        alpha=np.ascontiguousarray(planes[..., colours]) if source.hasalpha() else None,
-        bits=bits,
-        grey=colours == 1,
-        icc=icc,
-        exif=upright_exif(blob(source, "exif-data")),
-        format=format_,
-        lossless=format_ in ("png", "tiff", "bmp") or (format_ == "webp" and is_lossless_webp(Path(path))),
-        density=(float(source.xres), float(source.yres)),
-    )
+    opened = _open(Path(path))
+    size, millions = f"{opened.width}x{opened.height}", opened.width * opened.height / MILLION
+    if millions * MILLION > max_pixels:
+        raise LLDiffusionError(
+            f"'{printable(path)}' is {size}, {millions:.0f} million pixels: at most {max_pixels / MILLION:g} million "
+            "are read (`lldiff enhance --max-pixels` for more)"
+        )
+    return _image(opened.decode(), path)
 
 
-def _open(path: Path, memory: bool) -> Any:
-    """The vips image of a supported file; with `memory` its pixels are decoded, so that damage is found here."""
-    path, vips, name = Path(path), libvips(), printable(path)
+def _open(path: Path) -> Opened:
+    name = printable(path)
     if not path.is_file():
         raise LLDiffusionError(f"cannot read '{name}': {'it is a folder' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
         raise LLDiffusionError(f"cannot read '{name}': the file is empty")
-    if is_bmp(path):
-        return _open_bmp(path)
-    # As a source, since new_from_file takes "[1]" in a name for options, and as bytes, since a name may be no UTF-8.
-    # revalidate: libvips would otherwise answer from its cache after the file was rewritten.
-    opened = vips.Source.new_from_file(os.fsencode(path))
-    source = vips.Image.new_from_source(opened, "", memory=memory, fail_on="error", revalidate=True)
-    if _loader(source) not in FORMATS.values():
-        raise LLDiffusionError(f"cannot read '{name}': {_loader(source)} is not supported; accepted are {ACCEPTED}")
-    if source.format not in DEPTHS:
-        raise LLDiffusionError(f"cannot read '{name}': {source.format} samples; convert it to 8 or 16 bits a channel")
-    return source
+    with errors_named(path, "read"):
+        return _opener(path)(path)
 
 
-def _open_bmp(path: Path) -> Any:
-    values, density = read_bmp(path)
-    height, width, bands = values.shape
-    source = libvips().Image.new_from_memory(values.tobytes(), width, height, bands, "uchar")
-    source = source.copy(interpretation="b-w" if bands == 1 else "srgb", xres=density[0], yres=density[1])
-    source.set_type(libvips().GValue.gstr_type, "vips-loader", "bmpload")
-    return source
+def _opener(path: Path) -> Any:
+    """What opens a file, by its first bytes; a RAW file by its suffix too, since many begin as a TIFF."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head[4:8] == b"ftyp":
+        brands = {head[i : i + 4] for i in range(8, min(int.from_bytes(head[:4], "big"), 64), 4)}
+        if head[8:12] == RAW_BRAND:
+            return open_raw
+        return open_heic if brands & HEIC_BRANDS and not brands & AVIF_BRANDS else open_vips
+    if head.startswith((BARE, BOXED)):
+        return open_jxl
+    if head.startswith(RAF_MAGIC) or path.suffix.lower() in RAW_SUFFIXES or is_raw(path):
+        return open_raw
+    return open_bmp if head.startswith(b"BM") else open_vips
 
 
-def _loader(source: Any) -> str:
-    """ "png" of "pngload", "pngload_buffer" and the like."""
-    return str(source.get("vips-loader")).partition("load")[0]
+def _image(decoded: Decoded, path: Path) -> Image:
+    values = decoded.values
+    colours, alpha = (3 if values.shape[2] >= 3 else 1), values.shape[2] in (2, 4)
+    planes = values.astype(np.float32) / np.float32(decoded.white or 2**decoded.bits - 1)
+    if decoded.white:
+        planes = np.minimum(planes, 1)
+    pixels, icc, beyond, notes = _in_srgb(planes[..., :colours], decoded.icc, path)
+    xmp, parts = fresh_xmp(decoded.xmp)
+    return Image(
+        pixels=np.ascontiguousarray(np.broadcast_to(pixels, (*planes.shape[:2], 3))),
+        alpha=np.ascontiguousarray(planes[..., colours]) if alpha else None,
+        bits=decoded.bits,
+        grey=colours == 1,
+        icc=icc,
+        beyond=beyond,
+        exif=without_thumbnail(decoded.exif),
+        xmp=xmp,
+        iptc=unwrapped_iptc(decoded.iptc),
+        text=decoded.text,
+        format=decoded.format,
+        lossless=decoded.lossless,
+        density=decoded.density,
+        notes=decoded.notes + parts + notes,
+    )
 
 
-def _cmyk_to_srgb(source: Any, has_profile: bool) -> Any:
-    profile = {"embedded": True} if has_profile else {"input_profile": "cmyk"}
-    return source.icc_transform("srgb", depth=DEPTHS[source.format], **profile)
+def _in_srgb(
+    numbers: Floats, icc: bytes | None, path: Path
+) -> tuple[Floats, bytes | None, Beyond | None, tuple[str, ...]]:
+    """(H, W, 1 or 3) under a profile in sRGB; the profile to go back to; what is outside sRGB; what is to be said."""
+    if icc is not None and (problem := profile_problem(icc, grey=numbers.shape[2] == 1)):
+        return numbers, None, None, (f"its colour profile cannot be used ({problem}): taken as sRGB",)
+    if icc is not None and len(code := tags_of(icc).get("cicp", b"")) >= 10:
+        refuse_hdr(code[9], path)
+    if icc is None or is_srgb(icc):
+        return numbers, icc, None, ()
+    pixels, beyond = to_srgb(numbers, icc)
+    if can_go_back(icc):
+        return pixels, icc, beyond, ()
+    return pixels, None, None, ("its colour profile leads one way only: written as sRGB",)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lldiffusion.atomic import new_path
+from lldiffusion.bundle.checkpoint_record import FORMAT, read_record
 from lldiffusion.bundle.find import find_model
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.versions import __version__
 
 from .network import LLDiffusion
-
-FORMAT = 1  # of config.json; raised when an older reader would misread a newer file
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,14 @@ def read_info(path: str | Path) -> CheckpointInfo:
     """Read `config.json` of a checkpoint without its weights."""
     folder = find_model(path)
     try:
-        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        version, table = int(record["format"]), record["config"]
+        record = read_record(folder / "config.json")
     except FileNotFoundError as error:
         raise LLDiffusionError(f"'{path}' is not a checkpoint: it has no config.json (see `lldiff convert`)") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise LLDiffusionError(f"'{folder / 'config.json'}' is damaged: {error}") from error
-    if version > FORMAT:
-        raise LLDiffusionError(f"'{path}' has format {version}, this version reads up to {FORMAT}: upgrade lldiffusion")
-    return CheckpointInfo(folder, config_from_dict(table), bool(record.get("degrader")), record.get("notes", {}))
+    if record.format > FORMAT:
+        raise LLDiffusionError(
+            f"'{path}' has format {record.format}, this version reads up to {FORMAT}: upgrade lldiffusion"
+        )
+    return CheckpointInfo(folder, config_from_dict(record.config), record.degrader, record.notes)
 
 
 def save_checkpoint(
@@ -70,8 +68,12 @@ def save_checkpoint(
     weights: dict[str, Tensor],
     notes: dict[str, Any] | None = None,
     extra: dict[str, dict[str, Tensor]] | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Write a checkpoint to a new folder; `extra` adds further `NAME.safetensors` files (training state)."""
+    """Write a checkpoint to a new folder; `extra` adds further `NAME.safetensors` files (training state).
+
+    `overwrite` replaces, as a whole, a checkpoint that stands there.
+    """
     record = {
         "format": FORMAT,
         "lldiffusion": __version__,
@@ -79,10 +81,11 @@ def save_checkpoint(
         "config": config.to_dict(),
         "notes": notes or {},
     }
-    with new_folder(folder) as temporary:
-        save_file(_contiguous(weights), str(temporary / "model.safetensors"))
+    with new_path(Path(folder) if overwrite else check_free(folder)) as temporary:
+        temporary.mkdir()
+        _write_weights(weights, temporary / "model.safetensors")
         for name, tensors in (extra or {}).items():
-            save_file(_contiguous(tensors), str(temporary / f"{name}.safetensors"))
+            _write_weights(tensors, temporary / f"{name}.safetensors")
         (temporary / "config.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -94,22 +97,25 @@ def check_free(folder: str | Path) -> Path:
     return target
 
 
-@contextmanager
-def new_folder(folder: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes when it does not."""
-    with new_path(check_free(folder)) as temporary:
-        temporary.mkdir()
-        yield temporary
-
-
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _write_weights(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(_contiguous(tensors), str(path))
+    except SafetensorError as error:  # it says what the system said, as text
+        if said := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(said[1]), os.strerror(int(said[1])), str(path)) from error
+        raise
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(str(path))
-    except (SafetensorError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of safetensors, and of torch for types that it does not know
         raise LLDiffusionError(f"'{path}' is missing or damaged: {error}") from error
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def convert(
     model, notes["left_out"] = fill(config, theirs, str(source))
     notes |= {
         "source": Path(source).name,
-        "epoch": payload.get("epoch"),
+        "epoch": epoch if isinstance(epoch := payload.get("epoch"), int) else None,
         "spectral_norm": "folded" if fold else "exact",
     }
     if fold:
@@ -87,19 +88,30 @@ def read_authors(source: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise LLDiffusionError(f"no checkpoint file '{source}'")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of older formats and types
             payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged and for refused files
-        reason = str(error).strip().splitlines()[0][:200]
-        raise LLDiffusionError(f"'{source}' is not a checkpoint that can be loaded safely: {reason}") from error
+        raise LLDiffusionError(f"'{source}' is not a checkpoint that can be loaded safely: {_why(error)}") from error
     if not isinstance(payload, dict) or not payload:
         raise LLDiffusionError(f"'{source}' holds {type(payload).__name__}, not a dictionary with 'state_dict'")
-    return payload if "state_dict" in payload else {"state_dict": payload}
+    payload = payload if "state_dict" in payload else {"state_dict": payload}
+    for name in ("state_dict", "ema_helper"):
+        if not isinstance(payload.get(name), dict | None):
+            raise LLDiffusionError(f"'{source}': '{name}' is {type(payload[name]).__name__}, not a dictionary")
+    return payload
+
+
+def _why(error: Exception) -> str:
+    """In our words: torch's own advise to load the file without its safeguards."""
+    if wanted := re.search(r"GLOBAL ([\w.]{1,80})", str(error)):
+        return f"it asks for the Python object '{wanted[1]}', which is never given to a file"
+    return "it is damaged, truncated, or no file of PyTorch; copy it again"
 
 
 def select_weights(payload: dict[str, Any], ema: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Their weights without the `module.` prefix: the raw ones, with the averaged ones laid over them if asked for."""
-    weights = _bare(payload["state_dict"])
+    weights = _bare(payload["state_dict"] or {})
     shadow = _bare(payload.get("ema_helper") or {})
     if ema and shadow:
         weights |= {name: value for name, value in shadow.items() if name in weights}
@@ -107,19 +119,27 @@ def select_weights(payload: dict[str, Any], ema: bool) -> tuple[dict[str, Tensor
 
 
 def _bare(state: dict[str, Any]) -> dict[str, Tensor]:
-    return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
+    return {name.removeprefix("module."): value for name, value in state.items() if _is_weight(name, value)}
+
+
+def _is_weight(name: Any, value: Any) -> bool:
+    """Whether this is a plain array of real numbers under a name: not sparse, quantised, complex or without memory."""
+    if not (isinstance(name, str) and isinstance(value, Tensor)):
+        return False
+    plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+    return plain and not value.is_complex()
 
 
 def forward_order(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
     """Older files count decoder levels from the finest: their level 0 lacks the upsampling.  Renumber if so."""
-    levels = {int(m[1]) for name in weights if (m := re.match(r"diff_unet\.up\.(\d+)\.", name))}
+    levels = {int(m[1]) for name in weights if (m := re.match(r"diff_unet\.up\.(\d{1,3})\.", name))}
     if not levels or f"diff_unet.up.{max(levels)}.upsample.conv.weight" not in weights:
         return weights, False
 
     def renumber(match: re.Match[str]) -> str:
         return f"{match[1]}_unet.up.{max(levels) - int(match[2])}."
 
-    pattern = re.compile(r"^(diff|deg)_unet\.up\.(\d+)\.")
+    pattern = re.compile(r"^(diff|deg)_unet\.up\.(\d{1,3})\.")
     return {pattern.sub(renumber, name): value for name, value in weights.items()}, True
 
 
@@ -142,14 +162,17 @@ def fill(config: Config, theirs: dict[str, Tensor], source: str) -> tuple[LLDiff
         first = (wrong + foreign)[0]
         raise LLDiffusionError(
             f"'{source}' does not hold the network of preset '{config.name}': {len(wrong)} parameters missing or of "
-            f"another shape, {len(foreign)} unknown (first: {first}); try another --preset"
+            f"another shape, {len(foreign)} unknown (first: {first:.80}); try another --preset"
         )
+    broken = [name for name in wanted if not torch.isfinite(weights[name]).all()]
+    if broken:
+        raise LLDiffusionError(f"'{source}' is damaged: '{broken[0]}' holds NaN or infinite values; copy it again")
     model.load_state_dict({name: weights[name].float() for name in wanted})
     return model, left_out
 
 
 def _unused_fusion(name: str, config: Config) -> bool:
-    match = re.search(r"\.fusion\.(\d+)\.", name)
+    match = re.search(r"\.fusion\.(\d{1,3})\.", name)
     return match is not None and not 1 <= int(match[1]) <= len(config.model.encoder.ladder)
 
 

@@ -142,7 +142,7 @@ class LevelHead(nn.Module):
         self.mean = nn.ModuleList([_Guess() for _ in range(GUESSES)])
 
     def forward(self, thumbnail: Tensor) -> Tensor:
-        """The level of the guess, as much of it as lamps and lit surfaces bear; but never darker than the picture is."""
+        """The level of the guess, as much of it as lamps and lit surfaces bear; never darker than the picture is."""
         with _float32():
             shape, lit = self._lit(thumbnail)
             offset, kept = (_offset(lit, mean) for mean in (self.guess(thumbnail), log_mean(thumbnail)))

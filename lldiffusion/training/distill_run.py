@@ -21,6 +21,7 @@ from lldiffusion.bundle.find import find_model
 from lldiffusion.config import Config, DiffusionConfig, change_config, load_config
 from lldiffusion.data.dataset import Source, find_sources
 from lldiffusion.data.layouts import Pair
+from lldiffusion.documents import read_json
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.hashing import sha256_of
 from lldiffusion.model import LLDiffusion, load_model
@@ -41,6 +42,16 @@ if TYPE_CHECKING:
 FINAL_SHARE = 0.25  # of the samples, beside their even share, at T-1: every student's first step
 SUFFIX = ".run"  # of the folder beside STUDENT
 RECORD = "distill.json"  # in STUDENT.run: teacher, student and recipe
+
+
+@dataclass(frozen=True)
+class Record:
+    """`distill.json`."""
+
+    teacher: str
+    teacher_sha256: str
+    student: str | None
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -105,12 +116,10 @@ def plan_resumed(out: Path, overrides: Sequence[str] = ()) -> DistillPlan:
     if not path.is_file():
         raise LLDiffusionError(f"'{out}' cannot be resumed: there is no '{path}'; name the student that was begun")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        recipe = build(Recipe, record["recipe"], "recipe", f"'{path}'")
-        teacher, student = record["teacher"], record["student"]
-        known = record["teacher_sha256"]
-    except (ValueError, KeyError, TypeError, LLDiffusionError) as error:
+        record = build(Record, read_json(path), "", "its", ignore_unknown=True)
+    except LLDiffusionError as error:
         raise LLDiffusionError(f"'{path}' is damaged ({error}): remove '{path.parent}' and start again") from error
+    recipe, teacher, student, known = record.recipe, record.teacher, record.student, record.teacher_sha256
     config = load_config(path.parent / "config.json", tuple(overrides))
     _check(config, read_teacher(teacher), recipe, teacher)
     if weights_hash(teacher) != known:
@@ -203,9 +212,9 @@ def distill(plan: DistillPlan) -> Path:
 
 
 def _record(plan: DistillPlan) -> None:
-    about = {"teacher": plan.teacher, "teacher_sha256": weights_hash(plan.teacher), "student": plan.student}
+    record = Record(plan.teacher, weights_hash(plan.teacher), plan.student, plan.recipe)
     write_text(plan.run / "config.json", json.dumps(plan.config.to_dict(), indent=1) + "\n")
-    write_text(plan.run / RECORD, json.dumps(about | {"recipe": asdict(plan.recipe)}, indent=1) + "\n")
+    write_text(plan.run / RECORD, json.dumps(asdict(record), indent=1) + "\n")
 
 
 def _train(plan: DistillPlan, accelerator: Accelerator, journal: Journal) -> Path:

@@ -77,7 +77,7 @@ def fit_guess(head: LevelHead, seen: Thumbnails, seed: int = 0, steps: int = STE
 
 
 def _fit(guess: nn.Module, seen: Thumbnails, generator: torch.Generator, steps: int) -> None:
-    guess.usual.data.copy_(_usual(seen))
+    guess.get_parameter("usual").data.copy_(_usual(seen))
     learnt = [value for name, value in guess.named_parameters() if name != "usual"]
     optimizer = torch.optim.AdamW(learnt, RATE, weight_decay=DECAY, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -7,6 +7,7 @@ CVPR 2018.  LPIPS-AlexNet, which is reported, is another network: it stays a mea
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -31,9 +32,7 @@ class PerceptualLoss(nn.Module):
         """`weights`: a file with VGG16's convolutions in their order, whatever their names."""
         super().__init__()
         channels = [3, *(c for row in LAYERS for c in row)]
-        self.convs = nn.ModuleList(
-            [nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:], strict=False)]
-        )
+        self.convs = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels)])
         _fill(cast("list[nn.Conv2d]", list(self.convs)), Path(weights))
         for name, values in (("mean", MEAN), ("spread", SPREAD)):
             self.register_buffer(name, torch.tensor(values)[None, :, None, None], persistent=False)

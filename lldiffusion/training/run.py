@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +141,5 @@ def _last(folder: Path) -> Path:
 def _finish(plan: Plan, last: Path) -> Path:
     """Copy the averaged weights of the last checkpoint to RUN/model."""
     info, target = read_info(last), plan.folder / "model"
-    if target.exists():
-        shutil.rmtree(target)
-    save_checkpoint(target, info.config, load_model(last).state_dict(), info.notes)
+    save_checkpoint(target, info.config, load_model(last).state_dict(), info.notes, overwrite=True)
     return target

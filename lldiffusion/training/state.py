@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lldiffusion.atomic import discard
 from lldiffusion.config import Config
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.model.checkpoint import read_info, save_checkpoint
@@ -30,11 +30,10 @@ def save_state(
         state |= {f"adam.{index}.{key}": torch.as_tensor(value) for key, value in entry.items()}
     notes = notes | {"ema_updates": ema.updates}
     target = folder / f"step-{notes['step']:07d}"
-    if target.exists():  # the same step again: the newer one wins
-        shutil.rmtree(target)
-    save_checkpoint(target, config, ema.average, notes, extra={"training_state": state})
+    # overwrite: of the same step the newer one wins
+    save_checkpoint(target, config, ema.average, notes, extra={"training_state": state}, overwrite=True)
     for old in checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old)
+        discard(old)
     return target
 
 
@@ -52,11 +51,15 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
         average = load_file(str(folder / "model.safetensors"))
     except Exception as error:  # safetensors raises its own kinds for missing and for truncated files
         raise LLDiffusionError(f"'{folder}' cannot be resumed from: {error}; remove it to use an older one") from error
-    model.load_state_dict(_part(state, "weights."))
-    ema.load(average, info.notes["ema_updates"])
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": _moments(_part(state, "adam.")), "param_groups": groups})
-    return info.notes
+    try:
+        model.load_state_dict(_part(state, "weights."))
+        ema.load(average, int(info.notes["ema_updates"]))
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": _moments(_part(state, "adam.")), "param_groups": groups})
+        return info.notes | {"step": int(info.notes["step"]), "best": info.notes["best"]}
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:  # torch's for names and shapes
+        reason = " ".join(str(error).split())[:200]
+        raise LLDiffusionError(f"'{folder}' does not fit its run: {reason}; remove it to use an older one") from error
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

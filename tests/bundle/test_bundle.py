@@ -187,7 +187,7 @@ def test_a_manifest_that_is_no_manifest(folder: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "/etc/passwd", "a/../../x", "c:\\x", "a\\b", "", "./a", "a//b", "manifest.json"]
+    "name", ["../x", "/etc/passwd", "a/../../x", "c:\\x", "a\\b", "", "./a", "a//b", "manifest.json", "a\nb"]
 )
 def test_names_that_lead_out_are_refused(folder: Path, name: str) -> None:
     table = json.loads((folder / "manifest.json").read_text())
@@ -212,6 +212,24 @@ def test_names_that_differ_in_case_are_refused(folder: Path) -> None:
         {"files": {"encoder.onnx": 3}},
         {"config": {"nonsense": 1}},
         {"inputs": 3},
+        {"inputs": {"encoder.onnx": 3}},
+        {"engines": [3]},
+        {"engines": [[]]},
+        {"engines": {"file": "a"}},
+        {"engines": [{"file": "encoder.onnx"}]},
+        {"engines": [{"file": "encoder.onnx", "key": {}}]},
+        {"engines": [{"file": ["encoder.onnx"], "key": 1}]},
+        {"tools": [1]},
+        {"tools": {"torch": 2}},
+        {"name": None},
+        {"lldiffusion": []},
+        {"size_multiple": 0},
+        {"size_multiple": "32"},
+        {"default_precision": ["fp32"]},
+        {"schema": True},
+        {"config": [1]},
+        {"files": [[]]},
+        {"files": {"encoder.onnx": {"sha256": "0" * 64, "bytes": True}}},
     ],
 )
 def test_a_manifest_with_a_wrong_part(folder: Path, changes: dict[str, object]) -> None:

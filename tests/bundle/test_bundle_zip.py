@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from lldiffusion.bundle import Bundle
+from lldiffusion.errors import LLDiffusionError
 from support.bundles import graph_bytes, refused, write_bundle
 
 
@@ -96,3 +99,40 @@ def test_a_zip_that_unpacks_to_more_than_it_says(zipped: Path, tmp_path: Path) -
     zipped.write_bytes(data)
     refused(zipped, "encoder.onnx")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("name", ["manifest.json", "encoder.onnx"])
+def test_other_ways_to_pack_are_refused(zipped: Path, name: str, method: int) -> None:
+    with zipfile.ZipFile(zipped) as archive:
+        data = archive.read(name)
+    rezip(zipped, skip=name)
+    with zipfile.ZipFile(zipped, "a", method) as archive:
+        archive.writestr(name, data)
+    refused(zipped, f"'{name}'", f"method {method}")
+    whole = bytearray(zipped.read_bytes())
+    at = whole.index(name.encode()) + len(name)
+    whole[at + 8 : at + 20] = bytes(12)  # and its packed bytes are damaged
+    zipped.write_bytes(whole)
+    refused(zipped)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "encoder.onnx"])
+def test_an_encrypted_entry_is_refused(zipped: Path, name: str) -> None:
+    data = bytearray(rezip(zipped).read_bytes())
+    at = data.index(name.encode(), data.index(b"PK\x01\x02")) - 46
+    assert data[at : at + 4] == b"PK\x01\x02"
+    data[at + 8] |= 1
+    zipped.write_bytes(data)
+    refused(zipped, f"'{name}'", "encrypted")
+
+
+def test_every_byte_of_the_directory_may_be_wrong(zipped: Path) -> None:
+    whole = zipped.read_bytes()
+    start = whole.index(b"PK\x01\x02")
+    for at in range(start, len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0xFF
+        zipped.write_bytes(damaged)
+        with suppress(LLDiffusionError):
+            Bundle.open(zipped)

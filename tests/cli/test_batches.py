@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     """Two pictures, a hidden one, and files of kinds that are not read."""
     for name in ("a.jpg", "below/b.png", "._a.jpg", ".thumbnails/c.png"):
         picture(tmp_path / "in" / name)
-    for name in ("phone.heic", "raw.dng", "below/notes.txt"):
+    for name in ("movie.mov", "sheet.pdf", "below/notes.txt"):
         (tmp_path / "in" / name).write_bytes(b"x")
     return tmp_path / "in"
 
@@ -47,7 +47,7 @@ def names(jobs: list[tuple[Path, Path]], root: Path) -> list[str]:
 def test_hidden_files_are_left_out_and_others_are_named(folder: Path, tmp_path: Path) -> None:
     batch = plan_batch([str(folder)], str(tmp_path / "out"))
     assert names(batch.jobs, tmp_path / "out") == ["a.jpg", "below/b.png"]
-    assert [path.name for path in batch.passed_over] == ["notes.txt", "phone.heic", "raw.dng"]
+    assert [path.name for path in batch.passed_over] == ["notes.txt", "movie.mov", "sheet.pdf"]
 
 
 def test_an_output_folder_inside_the_input_does_not_feed_on_itself(folder: Path, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_an_output_folder_inside_the_input_does_not_feed_on_itself(folder: Path,
     assert names(plan_batch([str(folder)], str(out), overwrite=True).jobs, out) == ["a.jpg", "below/b.png"]
 
 
-@pytest.mark.parametrize("out", ["x.heic", "x.avif", "results.gif"])
+@pytest.mark.parametrize("out", ["x.psd", "x.dng", "results.gif"])
 def test_an_output_that_cannot_be_written_is_an_error_and_no_folder(folder: Path, tmp_path: Path, out: str) -> None:
     with pytest.raises(LLDiffusionError, match=r"cannot write .*accepted suffixes are .png.*'.*/'"):
         plan_batch([str(folder / "a.jpg")], str(tmp_path / out))
@@ -73,8 +73,8 @@ def test_existing_outputs_can_be_skipped(folder: Path, tmp_path: Path) -> None:
 
 def test_formats_change_names_and_what_is_written(folder: Path, tmp_path: Path, model: str) -> None:
     assert choose_format("jpg") == "jpeg" and choose_format("TIF") == "tiff"
-    with pytest.raises(LLDiffusionError, match="unknown format 'heic'"):
-        choose_format("heic")
+    with pytest.raises(LLDiffusionError, match="unknown format 'gif'"):
+        choose_format("gif")
     with pytest.raises(LLDiffusionError, match="say different things"):
         plan_batch([str(folder / "a.jpg")], str(tmp_path / "a.png"), "webp")
     out = tmp_path / "out"
@@ -121,7 +121,7 @@ def test_one_bad_file_fails_alone_with_exit_code_1(
     said = capsys.readouterr()
     assert said.out.strip() == f"2 enhanced in {tmp_path / 'out'}, 1 failed, 3 passed over"
     first, *_, count, reason = said.err.strip().splitlines()  # the bar between them
-    assert first.startswith("passed over") and "phone.heic" in first and "raw.dng" in first
+    assert first.startswith("passed over") and "movie.mov" in first and "sheet.pdf" in first
     assert count == "error: 1 of 3 not enhanced:" and "torn\\nname.jpg" in reason
 
 
@@ -130,10 +130,10 @@ def test_an_error_of_the_system_fails_alone_too(
 ) -> None:
     import lldiffusion.images as images
 
-    def deny(path: Path) -> Image:
+    def deny(path: Path, max_pixels: int) -> Image:
         if path.name == "a.jpg":
             raise PermissionError(13, "Permission denied", str(path))
-        return read_image(path)
+        return read_image(path, max_pixels)
 
     monkeypatch.setattr(images, "read_image", deny)
     assert run(["enhance", str(folder), "-o", str(tmp_path / "out"), "--model", model]) == 1

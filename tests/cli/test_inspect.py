@@ -60,6 +60,36 @@ def test_parity_is_shown_by_its_worst_and_written_whole(tmp_path: Path, capsys: 
     assert "step 7" in text and "80.0" not in text and "n3" not in text
 
 
+PARITY: dict[str, Any] = {"rows": [], "thresholds": {}, "notes": [], "islands": {}, "passed": True}
+
+
+@pytest.mark.parametrize(
+    "parity",
+    [
+        [],
+        3,
+        {},
+        PARITY | {"rows": 3},
+        PARITY | {"rows": [{"psnr": "high"}]},
+        PARITY | {"islands": [1]},
+        PARITY | {"islands": {"a": 1}},
+        PARITY | {"notes": {"a": {"b": [1]}}},
+    ],
+)
+def test_a_parity_of_another_shape_is_one_line(
+    tmp_path: Path, parity: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Bundle.write(tmp_path / "b") as draft:
+        source = Bundle.open(toy_bundle(tmp_path / "toy"))
+        for name in source.manifest.files:
+            (draft.folder / name).write_bytes((source.folder / name).read_bytes())
+        (draft.folder / "parity.json").write_text(json.dumps(parity))
+        draft.manifest = source.manifest
+    assert run(["inspect", str(tmp_path / "b")]) == 2
+    error = capsys.readouterr().err
+    assert "parity.json' is damaged" in error and error.count("\n") == 1
+
+
 def test_a_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = inspected(toy_bundle(tmp_path / "toy", "fp16") / "encoder.onnx", capsys)
     assert table["kind"] == "onnx"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from lldiffusion.data.dataset import PairCrops, find_sources, load_pixels  # noqa: E402
 from lldiffusion.data.illumination import draw_light  # noqa: E402
-from lldiffusion.data.thumbnail import reduce_picture  # noqa: E402
+from lldiffusion.engines.level import reduce_picture  # noqa: E402
 from lldiffusion.images import Image, write_image  # noqa: E402
 
 
@@ -162,7 +163,7 @@ def test_saturation_moves_both_sides_alike(folder: Path) -> None:
     assert np.corrcoef(ratios, lows)[0, 1] > 0.9
 
 
-def _chroma(planes: torch.Tensor) -> float:
+def _chroma(planes: Any) -> float:
     return float((planes - planes.mean(dim=0, keepdim=True)).std())
 
 

@@ -217,13 +217,13 @@ def test_truncated_files_are_errors(tmp_path: Path, suffix: str, share: float) -
 def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.jpg").write_text("not a picture")
-    Pillow.fromarray(PHOTO).save(tmp_path / "a.gif")
+    (tmp_path / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
     tifffile.imwrite(tmp_path / "float.tif", PHOTO.astype(np.float32), photometric="rgb")
     for name, reason in {
         "missing.png": "no such file",
         "empty.png": "the file is empty",
         "text.jpg": "not an image",
-        "a.gif": "gif is not supported; accepted are PNG, JPEG, WebP, TIFF and BMP",
+        "a.svg": "svg is not supported; accepted are PNG, JPEG, WebP, TIFF, BMP",
         "float.tif": "8 or 16 bits",
         "": "it is a folder",
     }.items():

@@ -168,6 +168,69 @@ def test_what_must_be_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "owned" not in capsys.readouterr().out
 
 
+def _with(**changes: Any) -> Any:
+    def make(state: Weights) -> Any:
+        return {"state_dict": state} | changes
+
+    return make
+
+
+def _one_changed(value: Any) -> Any:
+    def make(state: Weights) -> Any:
+        return {"state_dict": state | {"diff_unet.conv_in.weight": value}}
+
+    return make
+
+
+MALFORMED: dict[str, Any] = {
+    "state_dict is a list": _with(state_dict=[1]),
+    "state_dict is nothing": _with(state_dict=None),
+    "state_dict is a tensor": _with(state_dict=torch.ones(2)),
+    "averages are text": _with(ema_helper="x"),
+    "averages are a tensor": _with(ema_helper=torch.zeros(0)),
+    "averages of another shape": lambda state: {"state_dict": state, "ema_helper": {n: torch.ones(1) for n in state}},
+    "names are numbers": lambda state: {"state_dict": dict(enumerate(state.values()))},
+    "a name of 5000 digits": lambda state: {"state_dict": state | {f"diff_unet.up.{'9' * 5000}.x": torch.ones(1)}},
+    "a fusion of 5000 digits": lambda state: {"state_dict": state | {f"a.fusion.{'9' * 5000}.x": torch.ones(1)}},
+    "NaN": lambda state: {"state_dict": {n: v * float("nan") for n, v in state.items()}},
+    "sparse": _one_changed(torch.ones(32, 3, 3, 3).to_sparse()),
+    "complex": _one_changed(torch.ones(32, 9, 3, 3, dtype=torch.complex64)),
+    "quantised": _one_changed(torch.quantize_per_tensor(torch.ones(32, 9, 3, 3), 0.1, 0, torch.qint8)),
+    "without memory": _one_changed(torch.ones(32, 9, 3, 3, device="meta")),
+}
+
+
+@pytest.mark.parametrize("make", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_file_is_one_line_of_ours(make: Any, tmp_path: Path) -> None:
+    model, state = _network("paper")
+    torch.save(make(state), tmp_path / "a.pth")
+    with pytest.raises(LLDiffusionError, match=r"a\.pth") as caught:
+        convert(tmp_path / "a.pth", model.config, tmp_path / "out")
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 500 and "weights_only" not in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_epoch_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    model, state = _network("paper")
+    torch.save({"state_dict": state, "epoch": torch.ones(3)}, tmp_path / "a.pth")
+    assert convert(tmp_path / "a.pth", model.config, tmp_path / "out")["epoch"] is None
+
+
+def test_what_torch_advises_is_never_quoted(tmp_path: Path) -> None:
+    model, state = _network("paper")
+    torch.save({"state_dict": state, "config": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(LLDiffusionError, match="asks for the Python object 'print'") as caught:
+        convert(tmp_path / "evil.pth", model.config, tmp_path / "out")
+    assert "weights_only" not in str(caught.value)
+    whole = _file(tmp_path / "a.pth", state).read_bytes()
+    for keep in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.pth").write_bytes(whole[:keep])
+        with pytest.raises(LLDiffusionError, match=r"cut\.pth") as caught:
+            convert(tmp_path / "cut.pth", model.config, tmp_path / "out")
+        assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, state = _network("paper")
     source = _file(tmp_path / "theirs.pth", state)

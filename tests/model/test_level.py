@@ -109,13 +109,13 @@ def test_lamps_do_not_burn_and_nothing_gets_darker() -> None:
     free.load_state_dict(bounded.state_dict())
     for head in (bounded, free):
         for guess in head.mean:
-            torch.nn.init.constant_(guess.usual, 4.0)
+            torch.nn.init.constant_(guess.get_parameter("usual"), 4.0)
     with torch.no_grad():
         lamp, lit = (brighten(y, head(y), whole(1, y))[:, :, 10:20, 10:30] for head in (bounded, free))
         assert shoulder(torch.tensor(1.25)) == pytest.approx((lamp.mean().item() + 1) / 2, abs=0.01)
         assert lit.mean() > lamp.mean() + 0.05
         for guess in free.mean:
-            torch.nn.init.constant_(guess.usual, -4.0)
+            torch.nn.init.constant_(guess.get_parameter("usual"), -4.0)
         kept = brighten(y, free(y), whole(1, y))
     assert _mean(kept).item() == pytest.approx(_mean(y).item(), rel=0.01)
 

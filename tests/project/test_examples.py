@@ -9,6 +9,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -138,6 +139,84 @@ def test_asyncio_service_answers_many_at_once_and_survives_bad_requests() -> Non
     answers, bad = asyncio.run(talk())
     assert isinstance(bad, str) and "shape (H, W, 3)" in bad
     assert_bright([answer for answer in answers if isinstance(answer, np.ndarray)], clip())
+
+
+def test_asyncio_service_keeps_its_bound_when_requests_are_cancelled() -> None:
+    service = load("asyncio_service")
+    working, most, go = 0, 0, threading.Event()
+    lock = threading.Lock()
+
+    def slow(pixels: np.ndarray) -> np.ndarray:
+        nonlocal working, most
+        with lock:
+            working += 1
+            most = max(most, working)
+        go.wait(30)
+        with lock:
+            working -= 1
+        return pixels
+
+    async def storm() -> None:
+        serving = service.EnhancerService(slow, at_once=2)
+        pixels = np.zeros((1, 1, 3), np.uint8)
+        for _ in range(6):  # every request is given up while its thread works, or while it waits
+            request = asyncio.create_task(serving.enhance(pixels))
+            await asyncio.sleep(0.05)
+            request.cancel()
+        go.set()
+        assert (await asyncio.wait_for(serving.enhance(pixels), 30)).shape == (1, 1, 3)
+
+    asyncio.run(storm())
+    assert most == 2
+
+
+HUGE = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000000,)}".ljust(80)
+NPY = b"\x93NUMPY\x01\x00"
+MESSAGES = {
+    "nothing": b"",
+    "text": b"hello",
+    "cut": NPY,
+    "header of no table": NPY + b"\x10\x00" + b"[" * 16,
+    "a picture of 10^18 pixels": NPY + b"\x50\x00" + HUGE,
+    "an archive": None,
+    "objects": None,
+    "times": None,
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_asyncio_service_answers_every_malformed_message(name: str) -> None:
+    service = load("asyncio_service")
+    message = MESSAGES[name]
+    if message is None:
+        buffer = io.BytesIO()
+        if name == "an archive":
+            np.savez(buffer, a=np.zeros(3))
+        else:
+            np.save(buffer, np.array([{}]) if name == "objects" else np.zeros((1, 1, 3), "M8[s]"), allow_pickle=True)
+        message = buffer.getvalue()
+
+    async def talk() -> str:
+        server = await asyncio.start_server(service.EnhancerService(lambda pixels: pixels).answer, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+        writer.write(struct.pack("!I", len(message)) + message)
+        empty, length = struct.unpack("!II", await asyncio.wait_for(reader.readexactly(8), 30))
+        assert empty == 0
+        text = (await reader.readexactly(length)).decode()
+        writer.close()
+        server.close()
+        return text
+
+    assert "not a picture in NumPy's .npy format" in asyncio.run(talk())
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+def test_an_example_without_arguments_says_what_it_needs(name: str) -> None:
+    if name == "opencv_capture":
+        pytest.importorskip("cv2")
+    done = subprocess.run([sys.executable, str(FOLDER / f"{name}.py")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"usage: python examples/{name}.py ") and done.stderr.count("\n") == 1
 
 
 def test_asyncio_service_as_a_program() -> None:

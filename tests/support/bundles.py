@@ -13,12 +13,13 @@ from lldiffusion.bundle import GRAPHS, Bundle, Manifest
 from lldiffusion.config import load_config
 from lldiffusion.errors import LLDiffusionError
 
-PORTS: list[dict[str, Any]] = [{"name": "low", "shape": ["n", 3, "h", "w"], "dtype": "float32", "range": [-1, 1]}]
+INPUTS: list[dict[str, Any]] = [{"name": "x", "shape": [4], "dtype": "float32", "range": [-1, 1]}]
+OUTPUTS: list[dict[str, Any]] = [{"name": "y", "shape": [4], "dtype": "float32", "range": None}]
 
 
 def manifest() -> Manifest:
     files = {graph: f"{graph}.onnx" for graph in GRAPHS}
-    ports = dict.fromkeys(files.values(), PORTS)
+    inputs, outputs = (dict.fromkeys(files.values(), ports) for ports in (INPUTS, OUTPUTS))
     return Manifest(
         name="tiny",
         weights_sha256="0" * 64,
@@ -26,8 +27,8 @@ def manifest() -> Manifest:
         size_multiple=32,
         default_precision="fp32",
         graphs={"fp32": files},
-        inputs=ports,
-        outputs=ports,
+        inputs=inputs,
+        outputs=outputs,
     )
 
 

@@ -124,7 +124,7 @@ def test_a_progressive_student_lands_where_the_teacher_does() -> None:
     objective, _, x_t, _ = _asked(recipe, [999, 0])
     low, normal, noise = _images()
     place = torch.tensor([1, 0])
-    seen, target = objective._goal(low, normal, noise, place)
+    seen, target = objective._goal(low, normal, noise, place, None)
     assert torch.equal(seen, x_t)
     config = objective.model.config
     schedule = make_schedule(config.diffusion)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """VGG16's shapes with random weights, named as torchvision names them."""
     channels, weights, number = [3, *(c for row in LAYERS for c in row)], {}, 0
     generator = torch.Generator().manual_seed(0)
-    for c_in, c_out in zip(channels, channels[1:], strict=False):
+    for c_in, c_out in pairwise(channels):
         weights[f"features.{number}.weight"] = torch.randn(c_out, c_in, 3, 3, generator=generator) * c_in**-0.5 / 3
         weights[f"features.{number}.bias"] = torch.zeros(c_out)
         number += 2

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.errors import DamagedGraphError, LLDiffusionError, require
 
 from ..driver import device_index, driver, free_memory
 from ..memory import MemoryNeed, host_memory
@@ -19,6 +19,7 @@ from .base import Array, Conditions, Engine, Floats
 from .feeds import condition_inputs, step_inputs, threads
 
 CUDA = "CUDAExecutionProvider"
+DAMAGE = ("InvalidProtobuf", "InvalidGraph")  # its exceptions for files that no version of it would take
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}  # of graph inputs; there is no NumPy bfloat16
 
 
@@ -101,7 +102,8 @@ class OnnxRuntimeEngine(Engine):
         try:
             session = self._ort.InferenceSession(str(path), options, providers=self._providers())
         except Exception as error:  # its exceptions have no common base class of their own
-            raise LLDiffusionError(f"ONNX Runtime cannot load '{path}': {_line(error)}") from error
+            kind = DamagedGraphError if type(error).__name__ in DAMAGE else LLDiffusionError
+            raise kind(f"ONNX Runtime cannot load '{path}': {_line(error)}") from error
         if self._gpu is not None and CUDA not in session.get_providers():
             raise LLDiffusionError(
                 f"ONNX Runtime {self._ort.__version__} could not start CUDA and would use the CPU instead: "

@@ -7,15 +7,14 @@ job killed at any moment is found as it was after its last finished segment.
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from lldiffusion.atomic import new_path, remove, write_text
+from lldiffusion.documents import read_json
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.tables import build
 
@@ -40,13 +39,13 @@ class JobJournal:
     def open(cls, folder: Path) -> JobJournal:
         """The journal in `folder`.  Raises LLDiffusionError when there is none, or none that can be read."""
         try:
-            table = json.loads((folder / _NAME).read_text(encoding="utf-8"))
-            if not isinstance(table, dict) or table.pop("version", None) != VERSION:
-                raise ValueError("another version of lldiffusion wrote it")
+            table = read_json(folder / _NAME)
+            if table.pop("version", None) != VERSION:
+                raise LLDiffusionError("another version of lldiffusion wrote it")
             return replace(build(cls, table, "", "journal"), folder=folder)
         except FileNotFoundError:
             raise LLDiffusionError(f"nothing to resume: there is no '{folder}'; start without --resume") from None
-        except (ValueError, RecursionError, LLDiffusionError) as error:
+        except LLDiffusionError as error:
             raise LLDiffusionError(f"the journal in '{folder}' is damaged ({error}): start again with -y") from error
 
     def start(self) -> None:
@@ -87,7 +86,7 @@ class JobJournal:
         try:
             with np.load(self._state_file(len(self.segments)), allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        except Exception as error:  # NumPy's readers raise a dozen kinds for a damaged archive
             reason = str(error) or "the enhancer's state is damaged"
             raise LLDiffusionError(f"cannot resume '{self.folder}': {reason}; start again with -y") from error
 

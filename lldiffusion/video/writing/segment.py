@@ -39,6 +39,10 @@ class Segment:
     reorder_depth: int = 0  # by how many frames the encoder reorders at most
     size: int = 0  # bytes of the file
 
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.size < 0 or self.name in ("", ".", "..") or set("/\\") & set(self.name):
+            raise LLDiffusionError(f"'{self.name:.80}' of {self.frames} frames and {self.size} bytes is no segment")
+
 
 class VideoSegmentWriter:
     """Encodes frames into `folder/name`, which appears when it is closed."""
