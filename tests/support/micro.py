@@ -21,6 +21,7 @@ MICRO = [
     "model.denoiser.attention_down=[]",
     "model.denoiser.attention_up=[]",
     "model.degrader.multipliers=[1,2]",
+    "model.degrader.patch=2",
     "data.crop=32",
 ]
 EPS = ["diffusion.prediction=eps", "diffusion.zero_terminal_snr=false", "model.denoiser.gain=false"]

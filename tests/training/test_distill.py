@@ -59,7 +59,7 @@ def test_the_teachers_path_is_the_engines_loop(kind: list[str]) -> None:
     steps = plan_steps(replace(model.config, sampling=sampling))
     expected = TorchEngine(model).sample(low.numpy(), steps, noise.numpy())
     paths = Paths(model, Recipe().paths(model.config))
-    ours = paths.walk(noise, low, normal, torch.zeros(2, dtype=torch.int64))
+    ours = paths.walk(noise, low, torch.zeros(2, dtype=torch.int64))
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
@@ -85,7 +85,7 @@ class _Says(nn.Module):
         super().__init__()
         self.answer, self.seen = nn.Parameter(torch.zeros(())), list[Any]()
 
-    def forward(self, x: Any, y: Any, c: Any, t: Any, features: Any, exposure: float = 0.0) -> Any:
+    def forward(self, x: Any, y: Any, c: Any, t: Any, features: Any, *light: Any) -> Any:
         self.seen.append((x, t))
         return self.answer.expand_as(x)
 
@@ -147,7 +147,7 @@ def test_regression_asks_no_teacher_and_truth_adds_its_terms() -> None:
     assert terms["prediction"].item() == pytest.approx(float(normal.square().mean()), rel=1e-5)
     _, half, _, _ = _asked(Recipe(method="trajectory", truth=0.5), [5, 10])
     _, whole, _, _ = _asked(Recipe(method="trajectory", truth=1.0), [5, 10])
-    assert set(half) == {"teacher", "truth", "l1", "ssim", "brightness"}
+    assert set(half) == {"teacher", "truth", "l1", "ssim", "aligned"}
     assert half["truth"].item() == pytest.approx(0.5 * float(normal.square().mean()), rel=1e-5)
     assert all(half[n].item() == pytest.approx(whole[n].item() / 2, rel=1e-5) for n in whole if n != "teacher")
 
