@@ -237,6 +237,7 @@ class TrainConfig:
 
     joint_steps: int = 100_000  # optimiser steps of stage 1 (encoder, denoiser and DGNET together)
     enhance_steps: int = 100_000  # optimiser steps of stage 2 (denoiser alone, encoder frozen)
+    guess_steps: int = 4000  # steps in which each network of the level's guess is fitted, before stage 1
     batch: int = 8  # images a step and process
     accumulate: int = 1  # batches summed before an optimiser step
     lr: float = 1e-4  # Adam learning rate

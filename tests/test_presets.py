@@ -46,7 +46,7 @@ def test_fast_is_designed_like_tiny() -> None:
 
 def test_fast_trains(tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs")
-    one = ["train.joint_steps=1", "train.warmup=0", "train.batch=1"]
+    one = ["train.joint_steps=1", "train.warmup=0", "train.batch=1", "train.guess_steps=2"]
     data = [f'data.pairs=["{pairs}"]', "data.validation=0", "data.crop=32"]
     model = load_model(train(load_config("fast", [*one, *data]), tmp_path / "run", "joint"))
     torch.manual_seed(0)  # train.seed

@@ -252,7 +252,12 @@ def _first_student(plan: DistillPlan, teacher: LLDiffusion, begun: bool) -> LLDi
         if teacher.level is not None:
             student.level.load_state_dict(teacher.level.state_dict())
         else:
-            fit_guess(student.level, collect(plan.sources, plan.config.data), plan.config.train.seed)
+            fit_guess(
+                student.level,
+                collect(plan.sources, plan.config.data),
+                plan.config.train.guess_steps,
+                plan.config.train.seed,
+            )
     return student
 
 

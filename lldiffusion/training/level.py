@@ -20,7 +20,6 @@ from lldiffusion.data.layouts import Pair
 from lldiffusion.engines.level import reduce_picture
 from lldiffusion.model.level import LevelHead, knots_of, log_mean
 
-STEPS = 4000  # of each network
 BATCH = 24
 RATE = 3e-3
 DECAY = 0.04  # weight decay
@@ -65,8 +64,8 @@ def _of(pairs: tuple[Pair, ...] | list[Pair]) -> tuple[Tensor, Tensor]:
     return F.avg_pool2d(low, 2), F.avg_pool2d(normal, 2)
 
 
-def fit_guess(head: LevelHead, seen: Thumbnails, seed: int = 0, steps: int = STEPS) -> None:
-    """Fit `head.guess` in place, its networks one after the other, each with draws of its own."""
+def fit_guess(head: LevelHead, seen: Thumbnails, steps: int, seed: int = 0) -> None:
+    """Fit `head.guess` in place, its networks one after the other, each in `steps` with draws of its own."""
     for number, guess in enumerate(head.mean):
         guess.requires_grad_(True)
         with torch.random.fork_rng(devices=[]):  # what is forgotten is drawn from the global numbers

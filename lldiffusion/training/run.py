@@ -100,7 +100,7 @@ def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: Acceler
     model = _started(plan.config, start, stage) if start else LLDiffusion(plan.config)
     if stage == "joint" and model.level is not None and start is None and not checkpoints(folder):
         seen = collect(plan.sources, plan.config.data)
-        fit_guess(model.level, seen, plan.config.train.seed)
+        fit_guess(model.level, seen, plan.config.train.guess_steps, plan.config.train.seed)
         error = guess_error(model.level, seen.low, seen.normal)
         journal.say(f"brightness guessed to {error:.1f}/255 on the training images")
     trainer = Trainer(

@@ -19,6 +19,7 @@ SMALL = [
     "data.crop=64",
     "data.validation=1",
     "train.batch=2",
+    "train.guess_steps=2",
 ]
 
 
