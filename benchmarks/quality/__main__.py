@@ -154,7 +154,8 @@ def to_markdown(
         rows = [[name, *(_cell(known(mine, name, column.measure), column) for column in columns)] for name in names]
         lines += ["", f"## {data.name} ({len(data.cases)} pictures)", ""]
         lines += [*table_lines(["method", *(column.head for column in columns)], rows), "", ABOUT[data.kind]]
-        lines += _failures(mine, names)
+        failures = list(_failures(mine, names))
+        lines += ["", *failures] if failures else []
     return "\n".join([*lines, "", "## How it was measured", "", *(f"- {fact}" for fact in facts)]) + "\n"
 
 
