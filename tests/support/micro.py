@@ -24,7 +24,8 @@ MICRO = [
     "data.crop=32",
 ]
 EPS = ["diffusion.prediction=eps", "diffusion.zero_terminal_snr=false", "model.denoiser.gain=false"]
-EPS += ["model.denoiser.refine=0", "loss.l1=0.0", "loss.ssim=0.0", "loss.brightness=0.0", "sampling.clip=false"]
+EPS += ["model.denoiser.refine=0", "loss.l1=0.0", "loss.ssim=0.0", "loss.brightness=0.0"]
+EPS += ["loss.aligned=0.0", "sampling.clip=false"]
 
 
 def micro_model(*overrides: str) -> LLDiffusion:

@@ -21,7 +21,7 @@ from lldiffusion.engines import Enhancer  # noqa: E402
 from lldiffusion.engines.backends.torch_eager import TorchEngine  # noqa: E402
 from lldiffusion.engines.sampler import plan, plan_steps  # noqa: E402
 from lldiffusion.model import load_model  # noqa: E402
-from lldiffusion.model.blocks import ResBlock  # noqa: E402
+from lldiffusion.model.plain import PlainBlock  # noqa: E402
 from lldiffusion.model.checkpoint import save_checkpoint  # noqa: E402
 from lldiffusion.schedule import make_schedule  # noqa: E402
 from lldiffusion.training.distill import DistillObjective, Paths, Recipe  # noqa: E402
@@ -39,8 +39,9 @@ def _timely_teacher(folder: Path) -> str:
     model = micro_model("model.level=false")
     model.denoiser.net.conv_in.weight[:, :12] *= 0.05  # x_t, four pixels of three channels
     for block in model.denoiser.net.modules():
-        if isinstance(block, ResBlock) and block.time is not None:
-            block.time.weight *= 20
+        if isinstance(block, PlainBlock) and block.time is not None:
+            block.time.weight *= 200
+            block.conv2.weight *= 5
     save_checkpoint(folder / "teacher", model.config, model.state_dict())
     return str(folder / "teacher")
 
@@ -59,7 +60,7 @@ def test_the_teachers_path_is_the_engines_loop(kind: list[str]) -> None:
     steps = plan_steps(replace(model.config, sampling=sampling))
     expected = TorchEngine(model).sample(low.numpy(), steps, noise.numpy())
     paths = Paths(model, Recipe().paths(model.config))
-    ours = paths.walk(noise, low, normal, torch.zeros(2, dtype=torch.int64))
+    ours = paths.walk(noise, low, torch.zeros(2, dtype=torch.int64))
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
@@ -85,7 +86,7 @@ class _Says(nn.Module):
         super().__init__()
         self.answer, self.seen = nn.Parameter(torch.zeros(())), list[Any]()
 
-    def forward(self, x: Any, y: Any, c: Any, t: Any, features: Any, exposure: float = 0.0) -> Any:
+    def forward(self, x: Any, y: Any, c: Any, t: Any, *conditions: Any) -> Any:
         self.seen.append((x, t))
         return self.answer.expand_as(x)
 
