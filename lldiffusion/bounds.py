@@ -47,6 +47,7 @@ BOUNDS: dict[str, tuple[str, dict[str, Range]]] = {
             "refine": (0, 512),
         },
     ),
+    "ModelConfig": ("model", {"white": (0, 16), "rest": (0, 16)}),
     "DiffusionConfig": (
         "diffusion",
         {"timesteps": (2, 100_000), "beta_start": (1e-9, 0.999), "beta_end": (1e-9, 0.999)},

@@ -105,11 +105,9 @@ class ModelConfig:
     degrader: UNetConfig = field(default_factory=lambda: UNetConfig(channels=32))
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         choose(self.tone, ("none", "log"), "tone curve")
         choose(self.level, ("none", "grid"), "level")
-        for name in ("white", "rest"):
-            if getattr(self, name) < 0:
-                raise LLDiffusionError(f"model.{name} is {getattr(self, name)}: 0 (off) or more is needed")
         self.check_grids("denoiser")
 
     def check_grids(self, name: str) -> None:

@@ -69,7 +69,7 @@ def test_every_preset_lies_inside(preset: str) -> None:
 
 def test_every_section_has_its_bounds() -> None:
     config = load_config("tiny")
-    sections = [config.model.encoder, config.model.denoiser]
+    sections = [config.model, config.model.encoder, config.model.denoiser]
     sections += [getattr(config, name) for name in ("diffusion", "sampling", "data", "loss", "train", "parity")]
     assert {type(section).__name__ for section in sections} == set(BOUNDS)
     assert replace(config) == config and isinstance(config, Config)

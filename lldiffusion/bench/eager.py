@@ -67,7 +67,10 @@ class HalfEngine(TorchEngine):
     """Eager with float16 weights and convolutions, norms and the step's arithmetic in float32 (autocast)."""
 
     def __init__(self, model: LLDiffusion) -> None:
-        super().__init__(model.half())
+        model = model.half()
+        if model.level is not None:
+            model.level.float()  # a gain that is rounded shows, and a thumbnail is small
+        super().__init__(model)
 
     def encode(self, low: Array) -> tuple[Array, ...]:
         with torch.autocast(self._device.type, torch.float16):

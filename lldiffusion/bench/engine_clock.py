@@ -67,7 +67,8 @@ def time_openvino(engine: Any, stopwatch: Stopwatch) -> None:
 
 
 def time_torch(engine: Any, stopwatch: Stopwatch) -> None:
-    """`TorchEngine`: the three networks.  On a GPU this is the time to enqueue them: not used there."""
-    for name in ("encoder", "color_map", "denoiser"):
+    """`TorchEngine`: its networks.  On a GPU this is the time to enqueue them: not used there."""
+    for name in ("level", "encoder", "color_map", "denoiser"):
         module = getattr(engine._model, name)
-        module.forward = stopwatch.wrap(module.forward)
+        if module is not None:  # a model without a level
+            module.forward = stopwatch.wrap(module.forward)

@@ -249,7 +249,7 @@ def _assemble(
 def _stages(series: TimingSeries, decode: float | None) -> Stages:
     medians = {
         name: known_median([getattr(sample.stages, name) for sample in series.samples])
-        for name in ("pre", "encoder", "color_map", "step", "post")
+        for name in ("pre", "level", "encoder", "color_map", "step", "post")
     }
     return Stages(decode=decode, **medians)
 

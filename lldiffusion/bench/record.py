@@ -57,6 +57,7 @@ class Stages:
 
     decode: float | None = None
     pre: float | None = None  # pixels to padded planes, and the noise
+    level: float | None = None  # only of models that have one
     encoder: float | None = None
     color_map: float | None = None
     step: float | None = None  # one denoising step

@@ -50,9 +50,10 @@ class StageSpans:
     def stages(self, start: float, end: float) -> Stages:
         """Stages of a call that took from `start` to `end`."""
         steps = [stop - begin for name, begin, stop in self.spans if name == "step"]
+        called = {name for name, _, _ in self.spans}
         once = {
-            name: sum(stop - begin for kind, begin, stop in self.spans if kind == name)
-            for name in ("encoder", "color_map")
+            name: sum(stop - begin for kind, begin, stop in self.spans if kind == name) if name in called else None
+            for name in ("level", "encoder", "color_map")
         }
         first, last = self.spans[0][1], max(stop for name, _, stop in self.spans if name == "step")
         return Stages(pre=first - start, post=end - last, step=median(steps), **once)
@@ -67,7 +68,7 @@ class StagedEngine(Engine):
         self._settle = settle
 
     def level(self, thumbnail: Array) -> Array:
-        return self._mark("encoder", lambda: self._engine.level(thumbnail))
+        return self._mark("level", lambda: self._engine.level(thumbnail))
 
     def encode(self, low: Array) -> tuple[Array, ...]:
         return self._mark("encoder", lambda: self._engine.encode(low))

@@ -89,7 +89,7 @@ def compare(precision: str, how: str, graph: str, size: str, given: Floats, want
     if graph == LOOP:  # as it is shown
         given, wanted = np.clip(given, -1, 1), np.clip(wanted, -1, 1)
     error = given.astype(np.float64) - wanted
-    span = 2.0 if image else float(np.ptp(wanted)) or 1.0
+    span = 2.0 if image else 1.0 if graph == LEVEL else float(np.ptp(wanted)) or 1.0  # of a level: a doubling
     span = max(span, float(np.ptp(wanted)))  # x_next of an early step reaches far beyond [-1, 1]
     mse = float(np.mean(error**2))
     psnr = (10 * math.log10(span**2 / mse) if mse else EXACT) if math.isfinite(mse) else -math.inf

@@ -140,6 +140,8 @@ class DistillObjective(Objective):
         self, student: LLDiffusion, config: Config, teacher: LLDiffusion | None, recipe: Recipe, fresh: bool = False
     ) -> None:
         super().__init__(student, config, "joint" if fresh else "distill")
+        if student.level is not None and not fresh:
+            student.level.requires_grad_(False)  # the teacher's, as the encoder is
         self.recipe = recipe
         starts = recipe.starts(config.diffusion.timesteps)
         self.register_buffer("starts", torch.tensor(starts), persistent=False)

@@ -56,10 +56,19 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
         ema.load(average, int(info.notes["ema_updates"]))
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": _moments(_part(state, "adam.")), "param_groups": groups})
+        _lay_out_alike(optimizer)
         return info.notes | {"step": int(info.notes["step"]), "best": info.notes["best"]}
     except (KeyError, ValueError, TypeError, RuntimeError) as error:  # torch's for names and shapes
         reason = " ".join(str(error).split())[:200]
         raise LLDiffusionError(f"'{folder}' does not fit its run: {reason}; remove it to use an older one") from error
+
+
+def _lay_out_alike(optimizer: torch.optim.Optimizer) -> None:
+    """Give the moments the memory layout of their weights: a fused step reads both as they lie."""
+    for weight, entry in optimizer.state.items():
+        for key, value in entry.items():
+            if value.shape == weight.shape:
+                entry[key] = torch.empty_like(weight).copy_(value)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

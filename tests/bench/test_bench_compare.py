@@ -86,6 +86,9 @@ class Slowed(Engine):
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
         self._engine = engine
 
+    def level(self, thumbnail: Any) -> Any:
+        return self._engine.level(thumbnail)
+
     def encode(self, low: Any) -> tuple[Any, ...]:
         return self._engine.encode(low)
 

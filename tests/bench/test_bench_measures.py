@@ -123,7 +123,7 @@ def test_stages_and_the_bare_engine_add_up_to_the_call(backend: str, monkeypatch
     stopwatch, bundle = Stopwatch(), Bundle.open(micro_source())
     if backend == "torch":
         engine: TorchEngine | OnnxRuntimeEngine = TorchEngine(micro_model())
-        for name in ("encoder", "color_map", "denoiser"):  # the shared model gets its own forward back
+        for name in ("level", "encoder", "color_map", "denoiser"):  # the shared model gets its own forward back
             module = getattr(micro_model(), name)
             monkeypatch.setattr(module, "forward", module.forward)
         time_torch(engine, stopwatch)
@@ -134,7 +134,7 @@ def test_stages_and_the_bare_engine_add_up_to_the_call(backend: str, monkeypatch
     timed_engine.call(3)
     sample = timed_engine.call(3)
     stages = sample.stages
-    parts = [stages.pre, stages.encoder, stages.color_map, stages.post]
+    parts = [stages.pre, stages.level, stages.encoder, stages.color_map, stages.post]
     assert stages.step is not None and sample.bare is not None
     known = sum(part for part in parts if part is not None) + 3 * stages.step
     assert known == pytest.approx(sample.seconds, rel=0.5)

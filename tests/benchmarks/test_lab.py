@@ -42,6 +42,7 @@ attention_up = []
 [model.degrader]
 channels = 8
 multipliers = [1, 2]
+patch = 2
 [data]
 crop = 32
 [train]

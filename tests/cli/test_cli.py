@@ -99,7 +99,11 @@ def test_usage_errors_are_one_line(arguments: list[str], line: str, capsys: pyte
     ("how", "code", "line"),
     [
         ("mistake", 2, "error: no such model 'x'"),
-        ("disk", 2, "error: /tmp/out.png: No space left on device"),
+        (
+            "disk",
+            2,
+            "error: /tmp/out.png: No space left on device; make room on the disk that is written to, and start again",
+        ),
         ("interrupt", 130, "interrupted"),
         ("resume", 130, "resume with  lldiff train --resume runs/1"),
     ],

@@ -143,10 +143,10 @@ def test_an_engine_that_cannot_be_built_leaves_a_good_export(
 def test_export_and_build_make_engines(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorrt_rtx", reason='pip install "lldiffusion[rtx]"')
     assert export(checkpoint, tmp_path / "bundle", "--fp16", "--no-verify", "--engine", "tensorrt-rtx") == 0
-    assert len(Bundle.open(tmp_path / "bundle").engines()) == 3
+    assert len(Bundle.open(tmp_path / "bundle").engines()) == 4
     again = ["build", str(tmp_path / "bundle"), "--engine", "tensorrt-rtx", "--profile", PROFILE]
     assert run(again) == 0
-    assert capsys.readouterr().out.count("there already") == 3
+    assert capsys.readouterr().out.count("there already") == 4
     assert run([*again, "--precision", "bf16"]) == 2
     assert "precision of this bundle 'bf16': accepted are fp32, fp16" in capsys.readouterr().err
 

@@ -56,7 +56,14 @@ def _row(rng: np.random.Generator, model: str, backend: str, size: tuple[int, in
     width, height = size
     share = width * height / 240_000
     unit = 0.02 * share * BACKENDS[backend] * (12 if model == "paper" else 1)
-    stages = Stages(0.004 * share, 0.003 * share, unit, unit * 0.1, unit, 0.002 * share)
+    stages = Stages(
+        decode=0.004 * share,
+        pre=0.003 * share,
+        encoder=unit,
+        color_map=unit * 0.1,
+        step=unit,
+        post=0.002 * share,
+    )
     encodes = steps if backend == "eager-authors" else 1
     whole = stages.pre + stages.post + unit * 0.1 + unit * encodes + unit * steps  # type: ignore[operator]
     seconds = whole * 1.02 * (1 + 0.03 * rng.gamma(1.5, size=15))

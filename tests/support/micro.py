@@ -21,11 +21,11 @@ MICRO = [
     "model.denoiser.attention_down=[]",
     "model.denoiser.attention_up=[]",
     "model.degrader.multipliers=[1,2]",
+    "model.degrader.patch=2",
     "data.crop=32",
 ]
 EPS = ["diffusion.prediction=eps", "diffusion.zero_terminal_snr=false", "model.denoiser.gain=false"]
-EPS += ["model.denoiser.refine=0", "loss.l1=0.0", "loss.ssim=0.0", "loss.brightness=0.0"]
-EPS += ["loss.aligned=0.0", "sampling.clip=false"]
+EPS += ["model.denoiser.refine=0", "loss.l1=0.0", "loss.ssim=0.0", "loss.brightness=0.0", "sampling.clip=false"]
 
 
 def micro_model(*overrides: str) -> LLDiffusion:

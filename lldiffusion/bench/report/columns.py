@@ -110,6 +110,7 @@ COST = (
 STAGES = (
     _stage("decode", "decode", "Reading the picture from its file; not part of a call."),
     _stage("pre", "pre", "Pixels to padded planes, and the noise."),
+    _stage("level", "level", "The brightness level, once per picture, from its thumbnail."),
     _stage("encoder", "encoder", "The degradation features, once per picture."),
     _stage("color_map", "colour map", "The colour map, once per picture."),
     _stage("step", "a step", "One denoising step."),

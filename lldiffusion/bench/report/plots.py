@@ -19,6 +19,7 @@ DASHES = {"fp16": "--", "bf16": ":"}
 # What a call is made of, in order, and its colour.
 PARTS = {
     "pre": COLOURS[5],
+    "level": COLOURS[1],
     "encoder": COLOURS[3],
     "colour map": COLOURS[6],
     "steps": COLOURS[0],
@@ -144,6 +145,7 @@ def parts(row: Measurement) -> dict[str, float]:
     stages = row.stages
     known = {
         "pre": stages.pre,
+        "level": stages.level,
         "encoder": stages.encoder,
         "colour map": stages.color_map,
         "steps": None if stages.step is None else stages.step * row.steps,
