@@ -91,8 +91,7 @@ def at_exposure(stops: float) -> LowLight:
 
     From the 5.6 stops that the ranges were tuned from on they are the defaults; below, black level and lost highlights
     shrink in proportion, so that a picture that lost nothing is itself with a little noise, and white balance with the
-    third power: a camera balances what it sees.  (In proportion, a network took the colours of bright pictures for
-    casts and gave back two thirds of their saturation.)
+    third power: a camera balances what it sees.
     """
     whole, share = LowLight(), min(1.0, stops / LowLight.stops[0])
     shares = {"headroom": share, "red": share**3, "blue": share**3, "floor": share}
