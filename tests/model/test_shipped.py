@@ -21,6 +21,7 @@ def test_the_encoders_features_change_the_picture(name: str) -> None:
     y = torch.from_numpy(dark[:320, :512].transpose(2, 0, 1)[None].copy()).float() / 127.5 - 1
     noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
+        assert model.level is not None
         level = model.level(torch.nn.functional.interpolate(y, (64, 96), mode="area"))
         features = model.encoder(y)
         seen, blind = (

@@ -66,7 +66,7 @@ def test_both_stages_in_order(pairs: Path, tmp_path: Path) -> None:
 def test_resuming_is_bit_identical(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: list[str]
 ) -> None:
-    train(_config(pairs, *extra), tmp_path / "straight", "joint")
+    train(_config(pairs, *extra, "train.schedule=cosine"), tmp_path / "straight", "joint")
     half = _config(pairs, *extra, "train.joint_steps=2", "train.schedule=constant")
     whole = _config(pairs, *extra, "train.schedule=constant")
     train(half, tmp_path / "resumed", "joint")
@@ -81,7 +81,7 @@ def test_resuming_is_bit_identical(
 
 
 def test_the_loss_falls(pairs: Path) -> None:
-    config = _config(pairs)
+    config = _config(pairs, "model.level=none")
     torch.manual_seed(0)
     objective = Objective(LLDiffusion(config), config, "joint")
     optimizer = torch.optim.Adam(objective.parameters(), 3e-3)
@@ -168,11 +168,15 @@ def test_ema_is_what_it_says() -> None:
 
 
 def test_learning_rates() -> None:
-    config = load_config("tiny", ["train.joint_steps=100", "train.warmup=10", "train.lr=1.0"]).train
+    lengths = ["train.joint_steps=100", "train.warmup=10", "train.lr=1.0"]
+    config = load_config("tiny", [*lengths, "train.schedule=cosine"]).train
     rates = [learning_rate(config, "joint", step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10] == pytest.approx(1.0)
     assert rates[99] < 0.02
+    lengths += ["train.enhance_steps=100", "train.enhance_lr=1.0", "train.schedule=cooldown"]
+    cooldown = load_config("tiny", lengths).train
+    assert learning_rate(cooldown, "joint", 99) == 1.0 and learning_rate(cooldown, "enhance", 99) < 0.02
     steps = load_config("paper", ["train.milestones=[2, 4]", "train.lr=1.0"]).train
     assert [learning_rate(steps, "joint", step) for step in range(5)] == [1, 1, 0.5, 0.5, 0.25]
 
