@@ -9,7 +9,7 @@ from lldiffusion.config import ModelConfig
 
 SAFETY = 0.6  # share of the free memory that one image may take
 WHOLE = 4 << 20  # pixels: larger batches of a local model are cut into tiles, which take no longer and far less memory
-TILE = 1024  # side in pixels of those tiles, at most
+TILE = 1280  # side in pixels of those tiles, at most
 
 
 @dataclass(frozen=True)

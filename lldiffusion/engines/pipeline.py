@@ -67,11 +67,15 @@ class Pipeline:
 
     def noise(self, shape: Shape) -> Floats:
         """x_T from the seed for planes of this padded shape, the same for every image of the batch."""
+        return self._drawn(shape).copy()
+
+    def _drawn(self, shape: Shape) -> Floats:
+        """The same, not to be written to: of a large picture one field is enough."""
         key, (kept, values) = (self.seed, *shape[1:]), self._last_noise
         if kept != key:  # drawing takes longer than everything else around the engine: the last one is kept
             values = make_noise(self.seed, (1, *shape[1:]))
             self._last_noise = key, values
-        return np.repeat(values, shape[0], axis=0)
+        return np.broadcast_to(values, shape)
 
     def tile_side(self, shape: Shape) -> int | None:
         """The tile's side in pixels for planes of this padded shape, or None for the whole image at once."""
@@ -117,8 +121,9 @@ class Pipeline:
         """
         low = pad_to_multiple(planes, self.multiple)
         guidance = guidance or Guidance(self.level(planes))
-        x = self.noise(low.shape) if x is None else x
         side = self.tile_side(low.shape)
+        if x is None:
+            x = self.noise(low.shape) if side is None else self._drawn(low.shape)
         if side is not None:
             x0 = self._sample_tiles(low, planes.shape, steps, x, guidance, side, progress)
         elif guidance.features:

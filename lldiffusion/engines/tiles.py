@@ -1,10 +1,10 @@
 """Images too large for memory: overlapped tiles, blended at every step, lit by the whole image.
 
-A network of convolutions alone sees no further than MARGIN (what comes from beyond is below 0.01 of an 8-bit level):
-each tile computes features of its own, its outer MARGIN counts nothing, and tiled equals whole.  What a network with
-norms or attention says of a tile depends on all of the tile: such a model's features are computed once from the whole
-image, scaled down, and cut for each tile, so that all tiles agree about exposure.  The level, where the model has one,
-is the whole image's for every tile.
+A network of convolutions alone hardly sees further than MARGIN: each tile computes features of its own, its outer
+MARGIN counts nothing, and tiled equals whole (`tiny-lol`, tiles of 256 and 512, three photographs: 0.013/255 on average
+at most, 1.9/255 anywhere).  What a network with norms or attention says of a tile depends on all of the tile: such a
+model's features are computed once from the whole image, scaled down, and cut for each tile, so that all tiles agree
+about exposure.  The level, where the model has one, is the whole image's for every tile.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .backends.base import Conditions, Engine, Floats, Progress
 from .sampler import Step
 
 Features = tuple[tuple[Floats, int], ...]  # E(y) on the host, coarse to fine, each with its stride in pixels
-MARGIN = 16  # pixels along a tile's inner sides that count nothing: they saw the padding beyond
-BLEND = 32  # pixels over which neighbouring tiles fade into each other
+MARGIN = 32  # pixels along a tile's inner sides that count nothing: they saw the padding beyond
+BLEND = 64  # pixels over which neighbouring tiles fade into each other
 OVERLAP = BLEND + 2 * MARGIN  # pixels shared by neighbouring tiles, at least
 
 
