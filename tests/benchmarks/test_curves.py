@@ -37,7 +37,7 @@ def test_a_short_run_leaves_its_curves(tmp_path: Path) -> None:
     main("tiny", [str(pairs)], 3, [*small, "data.crop=32", "model.level=false", "train.warmup=0"], tmp_path / "out")
     document = json.loads((tmp_path / "out" / "tiny-curves.json").read_text())
     assert [entry["step"] for entry in document["entries"]] == [1, 2, 3]
-    assert set(document["entries"][0]["terms"]) == {"prediction", "degradation", "l1", "ssim", "brightness"}
+    assert set(document["entries"][0]["terms"]) == {"prediction", "degradation", "l1", "ssim", "aligned"}
     assert document["summary"]["crops_per_step"] == 2
     assert 0 < document["summary"]["seconds_per_step"] < 60
     assert (tmp_path / "out" / "tiny-curves.png").read_bytes().startswith(b"\x89PNG")
