@@ -81,7 +81,9 @@ def test_another_network_learns_with_its_encoder_from_an_eps_teacher(pairs: Path
     file = tmp_path / "student.toml"
     described = load_config("tiny", MICRO)
     file.write_text(_toml(described))
-    plan = plan_distillation(teacher, tmp_path / "student", Recipe(), str(file), overrides=settings(pairs))
+    plan = plan_distillation(
+        teacher, tmp_path / "student", Recipe(), str(file), overrides=settings(pairs, "train.guess_steps=20")
+    )
     assert plan.recipe.method == "trajectory"  # the teacher's noise schedule is another
     student = load_model(distill(plan))
     assert student.degrader is None
