@@ -151,13 +151,23 @@ def choose_format(given: str | None) -> str | None:
 
 
 def check_outputs(quality: int | None, outputs: list[Path]) -> None:
-    """Raises LLDiffusionError when --quality would change nothing, or a format needs a package that is not here."""
-    for format_ in {FORMATS[output.suffix.lower()] for output in outputs}:
-        check_format(format_)
+    """Raises LLDiffusionError when --quality would change nothing, or all outputs need packages that are not here."""
+    formats = {FORMATS[output.suffix.lower()] for output in outputs}
+    lacking = [error for error in map(_lacking, formats) if error is not None]
+    if lacking and len(lacking) == len(formats):  # one picture of a folder never stops the others
+        raise lacking[0]
     if quality is not None and outputs and not any(FORMATS[output.suffix.lower()] in LOSSY for output in outputs):
         raise LLDiffusionError(
             "--quality is for JPEG and WebP, AVIF, HEIC and JPEG XL, and no output is one: add e.g. --format jpeg"
         )
+
+
+def _lacking(format_: str) -> LLDiffusionError | None:
+    try:
+        check_format(format_)
+    except LLDiffusionError as error:
+        return error
+    return None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 from lldiffusion.cli import run
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import FORMATS, Image, write_image
+from support.extras import need_extra
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("suffix", sorted({format_: suffix for suffix, format_ in FORMATS.items()}.values()))
 def test_a_picture_is_whole_or_not_there(suffix: str, disk: Path) -> None:
+    need_extra(suffix)
     noise = np.random.default_rng(0).random((200, 300, 3), np.float32)
     with pytest.raises(LLDiffusionError, match="cannot write"):
         write_image(disk / f"a{suffix}", Image(noise), quality=100 if suffix in (".jpg", ".jpeg", ".webp") else None)

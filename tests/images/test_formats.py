@@ -18,6 +18,7 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import FORMATS, Image, image_size, read_image, to_uint8, write_image
 from lldiffusion.images.coded import ADOBE_RGB
 from lldiffusion.images.icc import SRGB_CURVE, Curve, make_profile
+from support.extras import need_extra
 from support.toy import toy_bundle
 
 PHOTO = data.astronaut()[60:156, 150:278]  # (96, 128, 3) uint8
@@ -93,10 +94,9 @@ def test_further_suffixes_are_read_and_written(tmp_path: Path, suffix: str) -> N
     assert image.format == FORMATS[f".{suffix}"] and like(image) and not image.lossless
 
 
-@pytest.mark.parametrize(("suffix", "module"), [("avif", ""), ("heic", "pillow_heif")])
-def test_deep_pictures_keep_ten_bits_colours_and_alpha(tmp_path: Path, suffix: str, module: str) -> None:
-    if module:
-        pytest.importorskip(module, reason="HEIC needs the extra `heic`")
+@pytest.mark.parametrize("suffix", ["avif", "heic"])
+def test_deep_pictures_keep_ten_bits_colours_and_alpha(tmp_path: Path, suffix: str) -> None:
+    need_extra(suffix)
     ramp = np.repeat(np.linspace(0, 1, 1024, dtype=np.float32)[None, :, None], 64, axis=0)
     image = Image(np.repeat(ramp, 3, axis=2), bits=16, icc=P3, alpha=np.ones((64, 1024), np.float32))
     write_image(tmp_path / f"a.{suffix}", image)
@@ -106,9 +106,9 @@ def test_deep_pictures_keep_ten_bits_colours_and_alpha(tmp_path: Path, suffix: s
     assert np.abs(again.pixels - image.pixels).max() < 4 / 255 and again.pixels.max() > 0.999
 
 
-@pytest.mark.parametrize(("suffix", "module"), [("heic", "pillow_heif"), ("jxl", "pillow_jxl")])
-def test_pictures_of_the_extras_come_and_go(tmp_path: Path, suffix: str, module: str) -> None:
-    pytest.importorskip(module, reason=f"needs the extra `{suffix}`")
+@pytest.mark.parametrize("suffix", ["heic", "jxl"])
+def test_pictures_of_the_extras_come_and_go(tmp_path: Path, suffix: str) -> None:
+    need_extra(suffix)
     exif = Pillow.Exif()
     exif[0x010F] = "Camera"
     for grey in (False, True):
@@ -127,14 +127,14 @@ def test_pictures_of_the_extras_come_and_go(tmp_path: Path, suffix: str, module:
 
 
 def test_sizes_of_jpeg_xl_from_the_header(tmp_path: Path) -> None:
-    pytest.importorskip("pillow_jxl", reason="needs the extra `jxl`")
+    need_extra("jxl")
     for width, height in ((8, 8), (256, 256), (255, 257), (96, 64), (1600, 900), (3, 700)):
         write_image(tmp_path / "a.jxl", Image(np.zeros((height, width, 3), np.float32)))
         assert image_size(tmp_path / "a.jxl") == (width, height)
 
 
 def test_a_raw_file_is_developed_neutrally(tmp_path: Path, model: str) -> None:
-    pytest.importorskip("rawpy", reason="RAW needs the extra `raw`")
+    need_extra("raw")
     image = read_image(dng(tmp_path / "a.dng"))
     assert image.bits == 16 and image.format == "tiff" and image.pixels.shape == (64, 96, 3)
     assert image.exif is not None and b"Test Camera" in image.exif

@@ -16,6 +16,7 @@ from skimage import data
 from lldiffusion.cli import run
 from lldiffusion.images import FORMATS, Image, read_image, write_image
 from lldiffusion.images.metadata import KEPT, unwrapped_iptc, wrapped_iptc
+from support.extras import need_extra
 from support.toy import toy_bundle
 
 PHOTO = data.astronaut()[60:124, 150:230]  # (64, 80, 3) uint8
@@ -58,16 +59,10 @@ def full() -> Image:
     )
 
 
-def available(suffix: str) -> str:
-    for name, module in (("heic", "pillow_heif"), ("jxl", "pillow_jxl")):
-        if suffix == name:
-            pytest.importorskip(module, reason=f"needs the extra `{name}`")
-    return suffix
-
-
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp", "avif", "heic", "jxl"])
 def test_what_a_picture_carries_is_kept_or_named(tmp_path: Path, suffix: str) -> None:
-    format_ = FORMATS[f".{available(suffix)}"]
+    need_extra(suffix)
+    format_ = FORMATS[f".{suffix}"]
     notes = write_image(tmp_path / f"a.{suffix}", full())
     image = read_image(tmp_path / f"a.{suffix}")
     held = {"EXIF": image.exif, "XMP": image.xmp, "IPTC": image.iptc, "text": image.text}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ from support.toy import toy_bundle
 
 PHOTO = data.astronaut()[60:124, 150:230]  # (64, 80, 3) uint8
 EXTRAS = {"i.heic": "pillow_heif", "j.jxl": "pillow_jxl"}
+
+
+def missing(module: str) -> bool:
+    """Whether a package cannot be imported; one hidden by None in `sys.modules` among them."""
+    return (module in sys.modules and sys.modules[module] is None) or importlib.util.find_spec(module) is None
 
 
 def fill(folder: Path) -> None:
@@ -45,9 +51,15 @@ def fill(folder: Path) -> None:
     (folder / "._u.jpg").write_bytes(b"hidden")
 
 
-def test_a_folder_of_twenty_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("extras", [True, False])
+def test_a_folder_of_twenty_kinds(
+    extras: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(tmp_path / "in")
-    lacking = sum(importlib.util.find_spec(module) is None for module in EXTRAS.values())
+    if not extras:
+        for module in EXTRAS.values():
+            monkeypatch.setitem(sys.modules, module, None)
+    lacking = sum(map(missing, EXTRAS.values()))
     model = str(toy_bundle(tmp_path / "toy"))
     assert run(["enhance", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", model]) == 1
     said = capsys.readouterr()
