@@ -1,0 +1,4 @@
+"""Beyond one call on one machine: an HTTP service, shards, paths anywhere, a cluster.
+
+service   `lldiff serve`: pictures and clips over HTTP, and a page for people
+"""
