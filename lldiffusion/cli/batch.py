@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lldiffusion.errors import LLDiffusionError, choose, printable
 from lldiffusion.images import FORMATS, IMAGE_SUFFIXES, LOSSY, READ_ONLY, check_format, image_format
+from lldiffusion.scale.shard import WHOLE, Shard
 
 NAMED = 5  # files that a sentence names; the rest is counted
 # The first suffix of each format.
@@ -29,7 +30,12 @@ class Batch:
 
 
 def plan_batch(
-    inputs: list[str], out: str, format_: str | None = None, overwrite: bool = False, skip_existing: bool = False
+    inputs: list[str],
+    out: str,
+    format_: str | None = None,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    shard: Shard = WHOLE,
 ) -> Batch:
     """Find the pictures and give each an output.
 
@@ -37,6 +43,7 @@ def plan_batch(
         inputs: files, folders (searched to the bottom) and globs.
         out: a folder, or a file when there is one input; "results/" is a folder whatever its name.
         format_: of outputs in a folder; default: that of each input.
+        shard: the part of the pictures that is wanted, whatever is there already.
     Raises LLDiffusionError for inputs without a picture, two inputs with one output, and outputs that cannot be
     written or are there already.
     """
@@ -48,6 +55,7 @@ def plan_batch(
     if single and len(batch.jobs) > 1:
         raise LLDiffusionError(f"{len(batch.jobs)} inputs and one output file '{out}': name a folder with -o")
     _refuse_collisions(batch.jobs)
+    batch.jobs = shard.part(batch.jobs)
     if skip_existing:
         batch.existing = [path for path, output in batch.jobs if output.exists()]
         batch.jobs = [job for job in batch.jobs if not job[1].exists()]

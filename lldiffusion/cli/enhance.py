@@ -70,6 +70,7 @@ def enhance(
     device: Device = "auto",
     backend: Backend = "auto",
     precision: Precision = "auto",
+    shard: str = typer.Option("0/1", help="Do part I of N only, I/N from 0/N on: for jobs on several machines."),
     skip_existing: bool = typer.Option(False, "--skip-existing", help="Leave out what has an output already."),
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -80,19 +81,22 @@ def enhance(
     One file never stops the others.  Exit codes: 0 when all are done, 1 when some could not be enhanced, 2 when the
     command itself cannot be carried out.
     """
+    from lldiffusion.scale.shard import Shard
+
     from .batch import choose_format, plan_batch, through_pipes
 
-    chosen = choose_format(format_)
+    chosen, part = choose_format(format_), Shard.parse(shard)
     engine: dict[str, Any] = {"source": model, "backend": backend, "device": device, "precision": precision}
     engine |= {"steps": steps, "sampler": sampler, "seed": seed, "tile": parse_tile(tile)}
     options = _check_options(exposure, match, samples, save_spread, quality)
     options = replace(options, max_pixels=round(max_pixels * 1e6))
     with through_pipes(inputs, out, chosen) as (files, target):
-        batch = plan_batch(files, target, chosen, overwrite, skip_existing)
+        batch = plan_batch(files, target, chosen, overwrite, skip_existing, part)
         _check_outputs(batch, options, overwrite)
         failed = _enhance_all(batch, engine, options, quiet, verbose)
     if not quiet:
-        typer.echo(_summary(batch, failed, out), err=out == "-")
+        of_all = f" (part {part.index} of {part.count})" if part.count > 1 else ""
+        typer.echo(_summary(batch, failed, out) + of_all, err=out == "-")
     if failed:
         reasons = "".join(f"\n  {reason}" for reason in failed.values())
         typer.echo(f"error: {len(failed)} of {len(batch.jobs)} not enhanced:{reasons}", err=True)
