@@ -31,17 +31,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from lldiffusion.engines import Enhancer
+    from lldiffusion.scale.places import Place
 
     from .batch import Batch
 
 app = typer.Typer(add_completion=False)
 
+SPREAD = ".spread.png"  # instead of an output's suffix: where the samples of a picture differ
 SPREAD_WHITE = 0.1  # standard deviation, as a share of the range, that is white in NAME.spread.png
 
 
 @app.command()
 def enhance(
-    inputs: list[str] = typer.Argument(..., metavar="INPUT...", help="Images, folders, quoted globs, or - (a pipe)."),
+    inputs: list[str] = typer.Argument(
+        ..., metavar="INPUT...", help="Images, folders, quoted globs, addresses (s3://...), or - (a pipe)."
+    ),
     out: str = typer.Option(
         ..., "-o", "--out", help="Output folder; or a file, or - (a pipe), when there is one input."
     ),
@@ -109,12 +113,13 @@ def _check_outputs(batch: Batch, options: EnhanceOptions, overwrite: bool) -> No
     outputs = [output for _, output in batch.jobs]
     check_outputs(options.quality, outputs)
     if options.spread:
-        refuse_existing([spread_path(output) for output in outputs], overwrite)
+        spreads: list[Place] = [output.with_suffix(SPREAD) for output in outputs]
+        refuse_existing(spreads, overwrite)
 
 
 def _enhance_all(
     batch: Batch, engine: dict[str, Any], options: EnhanceOptions, quiet: bool, verbose: bool
-) -> dict[Path, str]:
+) -> dict[Place, str]:
     """Open the model, when there is work, and use it; returns what went wrong, by input."""
     from lldiffusion.engines import Enhancer
     from lldiffusion.engines.allocator import keep_freed_memory
@@ -140,18 +145,13 @@ def _check_samples(enhancer: Enhancer, samples: int) -> None:
         )
 
 
-def _summary(batch: Batch, failed: dict[Path, str], out: str) -> str:
+def _summary(batch: Batch, failed: dict[Place, str], out: str) -> str:
     """What was done, left out and gone wrong, in one line."""
     done = [output for path, output in batch.jobs if path not in failed]
     target = "standard output" if out == "-" else printable(done[0] if len(done) == 1 else out)
     counts = {"there already": len(batch.existing), "failed": len(failed), "passed over": len(batch.passed_over)}
     rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
     return (f"enhanced: {target}" if len(done) == 1 else f"{len(done)} enhanced in {target}") + rest
-
-
-def spread_path(target: Path) -> Path:
-    """Where the spread of a picture's samples is saved."""
-    return target.with_suffix(".spread.png")
 
 
 @dataclass(frozen=True)
@@ -180,18 +180,20 @@ def _check_options(
 
 
 def _run(
-    enhancer: Enhancer, jobs: list[tuple[Path, Path]], options: EnhanceOptions, quiet: bool, verbose: bool
-) -> dict[Path, str]:
+    enhancer: Enhancer, jobs: list[tuple[Place, Place]], options: EnhanceOptions, quiet: bool, verbose: bool
+) -> dict[Place, str]:
     """Enhance every job; returns what went wrong, by input: one picture never stops the others."""
     from lldiffusion.progress import progress_bar
+    from lldiffusion.scale.staging import Staging
 
-    failed: dict[Path, str] = {}
-    with progress_bar(shown=not quiet) as bar:
+    failed: dict[Place, str] = {}
+    with progress_bar(shown=not quiet) as bar, Staging() as staging:
         images = bar.add_task("images", total=len(jobs))
         for source, target in jobs:
             start = time.perf_counter()
             try:
-                notes = enhance_file(enhancer, source, target, options, bar)
+                with staging.local(source, target) as (here, there):
+                    notes = enhance_file(enhancer, here, there, options, bar)
                 if notes and not quiet:
                     _say(bar, f"{printable(source)}: {'; '.join(notes)}")
             except LLDiffusionError as error:
@@ -231,5 +233,5 @@ def enhance_file(
     dropped = write_image(target, replace(image, pixels=mean), options.quality)
     if options.spread:
         shown = np.repeat(np.clip(spread / SPREAD_WHITE, 0, 1)[..., None], 3, axis=2)
-        write_image(spread_path(target), Image(shown, grey=True))
+        write_image(target.with_suffix(SPREAD), Image(shown, grey=True))
     return image.notes + dropped

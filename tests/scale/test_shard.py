@@ -42,13 +42,17 @@ def test_a_part_does_not_depend_on_what_others_have_done(photos: Path, tmp_path:
     (first,), before = Shard(1, 5).part([1, 2, 3, 4, 5]), plan_batch([str(photos)], str(out), shard=Shard(1, 2)).jobs
     assert first == 2 and len(before) == 2
     for _, output in plan_batch([str(photos)], str(out), shard=Shard(0, 2)).jobs:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(b"done by the other")
+        write(Path(str(output)))
     assert plan_batch([str(photos)], str(out), shard=Shard(1, 2)).jobs == before  # nor is it in the way
-    before[0][1].parent.mkdir(parents=True, exist_ok=True)
-    before[0][1].write_bytes(b"done")
+    write(Path(str(before[0][1])))
     again = plan_batch([str(photos)], str(out), skip_existing=True, shard=Shard(1, 2))
     assert again.jobs == before[1:] and again.existing == [before[0][0]]
+
+
+def write(path: Path) -> None:
+    """As if the picture were done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"done")
 
 
 def test_all_parts_make_what_one_command_makes(
