@@ -145,7 +145,7 @@ def failures_named(where: object, verb: str) -> Iterator[None]:
     except LLDiffusionError:
         raise
     except ImportError as error:  # fsspec says which package a kind of address needs
-        line = f'{error}, or all that is tested here:  pip install "lldiffusion[cloud]"'
+        line = f'{error};  pip install "lldiffusion[cloud]"  brings what s3:// and https:// need'
         raise LLDiffusionError(f"cannot {verb} '{printable(where)}': {line}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
