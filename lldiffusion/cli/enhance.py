@@ -75,6 +75,10 @@ def enhance(
     backend: Backend = "auto",
     precision: Precision = "auto",
     shard: str = typer.Option("0/1", help="Do part I of N only, I/N from 0/N on: for jobs on several machines."),
+    ray: str | None = typer.Option(
+        None, "--ray", help="Work on a Ray cluster: local starts one here, auto or an address joins one."
+    ),
+    actors: int | None = typer.Option(None, min=1, help="With --ray: pictures in work at once [one a CPU or GPU]."),
     skip_existing: bool = typer.Option(False, "--skip-existing", help="Leave out what has an output already."),
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -95,9 +99,14 @@ def enhance(
     options = _check_options(exposure, match, samples, save_spread, quality)
     options = replace(options, max_pixels=round(max_pixels * 1e6))
     with through_pipes(inputs, out, chosen) as (files, target):
-        batch = plan_batch(files, target, chosen, overwrite, skip_existing, part)
+        if ray is not None:
+            _check_for_ray(options, inputs, out)
+        batch = plan_batch(files, target, chosen, overwrite or ray is not None, skip_existing, part)
         _check_outputs(batch, options, overwrite)
-        failed = _enhance_all(batch, engine, options, quiet, verbose)
+        if ray is not None:
+            failed = _enhance_on_ray(batch, engine, options, ray, actors, overwrite)
+        else:
+            failed = _enhance_all(batch, engine, options, quiet, verbose)
     if not quiet:
         of_all = f" (part {part.index} of {part.count})" if part.count > 1 else ""
         typer.echo(_summary(batch, failed, out) + of_all, err=out == "-")
@@ -134,6 +143,27 @@ def _enhance_all(
     with Enhancer.open(**engine) as enhancer:
         _check_samples(enhancer, options.samples)
         return _run(enhancer, batch.jobs, options, quiet, verbose)
+
+
+def _check_for_ray(options: EnhanceOptions, inputs: list[str], out: str) -> None:
+    if options.samples > 1 or options.brightness is not None or "-" in (*inputs, out):
+        raise LLDiffusionError(
+            "--ray takes files, one sample of each, by --exposure: leave out --samples, --match and -"
+        )
+
+
+def _enhance_on_ray(
+    batch: Batch, engine: dict[str, Any], options: EnhanceOptions, address: str, actors: int | None, overwrite: bool
+) -> dict[Place, str]:
+    from lldiffusion.bundle.find import find_model
+    from lldiffusion.scale.ray_pictures import enhance_on_ray
+    from lldiffusion.scale.service.query import Wishes
+
+    if not batch.jobs:
+        return {}
+    find_model(engine["source"])  # a wrong name shall not cost a cluster's start
+    wishes = Wishes(engine["source"], exposure=options.exposure, quality=options.quality)
+    return enhance_on_ray(address, batch.jobs, engine, wishes, options.max_pixels, overwrite, actors)
 
 
 def _check_samples(enhancer: Enhancer, samples: int) -> None:

@@ -3,5 +3,7 @@
 shard     part I of N of the work
 places    paths and addresses (s3://, memory://, ...)
 staging   pictures at addresses as files of this machine, and back
+receipts  what was made of what: finished work is not done again
+ray_pictures   pictures on a Ray cluster
 service   `lldiff serve`: pictures and clips over HTTP, and a page for people
 """

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lldiffusion.atomic import remove
+from lldiffusion.atomic import new_path, remove
 from lldiffusion.errors import LLDiffusionError, printable
 
 from .places import Place, Remote, failures_named
@@ -69,6 +69,18 @@ def _publish(there: Path, target: Remote) -> None:
         if extra != there:
             put(extra, target.with_name(target.stem + extra.name.removeprefix(there.stem)))
     put(there, target)
+
+
+def commit(data: bytes, target: Place) -> None:
+    """Bytes as a file, here or at an address: a reader sees the old or the new.  Raises LLDiffusionError."""
+    if isinstance(target, Path):
+        with new_path(target) as temporary:
+            temporary.write_bytes(data)
+        return
+    with tempfile.NamedTemporaryFile(prefix="lldiff-") as file:
+        file.write(data)
+        file.flush()
+        put(Path(file.name), target)
 
 
 def put(file: Path, target: Remote) -> None:

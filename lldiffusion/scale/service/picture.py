@@ -41,18 +41,25 @@ class Result:
 
 
 def enhance_bytes(
-    body: bytes, enhancer: Enhancer, wishes: Wishes, folder: Path, max_pixels: int, check: Check = lambda: None
+    body: bytes,
+    enhancer: Enhancer,
+    wishes: Wishes,
+    folder: Path,
+    max_pixels: int,
+    check: Check = lambda: None,
+    suffix: str = "",
 ) -> Result:
     """Enhance a picture file given as bytes.
 
     Args:
         folder: where it lies meanwhile, under a name of ours.
         max_pixels: a larger one is refused by its header.
+        suffix: of the file's name, where that is known: some camera RAW can be told by nothing else.
         check: called after every step (of every tile); what it raises ends the work.
     Raises Refusal: 413 for too many pixels, 422 for what is no picture or a damaged one.
     """
-    result, source = Result(), folder / secrets.token_hex(8)
-    target = source
+    result, name = Result(), secrets.token_hex(8)
+    source = target = folder / f"{name}{suffix}"
     try:
         with result.timed("decode"):
             image = _decoded(body, source, max_pixels)
@@ -62,7 +69,7 @@ def enhance_bytes(
         with result.timed("enhance"):
             pixels = enhancer(image.pixels, progress=check, exposure=wishes.exposure)
         format_ = wishes.format or image.format
-        target = source.with_suffix(f".{format_}")
+        target = folder / f"{name}-result.{format_}"
         with result.timed("encode"):
             lost = write_image(target, replace(image, pixels=pixels), wishes.quality)
             result.body, result.media_type = target.read_bytes(), MEDIA_TYPES[format_]
