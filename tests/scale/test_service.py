@@ -204,6 +204,11 @@ def test_only_who_bears_the_token_is_served(photo: bytes) -> None:
         assert served.ask("GET", "/openapi.json").json["security"] == [{"token": []}]
 
 
+def test_pages_of_other_sites_are_refused(served: Served, photo: bytes) -> None:
+    assert served.ask("POST", "/v1/enhance", photo, Sec_Fetch_Site="cross-site").status == 403
+    assert served.ask("POST", "/v1/enhance", photo, Sec_Fetch_Site="same-origin").status == 200
+
+
 def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "SECONDS", 0.05)
     with serving(Gate()) as served, served.begin(b"") as asking:

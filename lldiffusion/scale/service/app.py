@@ -139,7 +139,7 @@ class Service:
             start = time.perf_counter()
             try:
                 if protected:
-                    self._check_token(request)
+                    self._check_sender(request)
                 response = await endpoint(request)
             except ClientGone:
                 response = Response(status_code=CLIENT_GONE)
@@ -157,7 +157,10 @@ class Service:
 
         return answer
 
-    def _check_token(self, request: Request) -> None:
+    def _check_sender(self, request: Request) -> None:
+        """Other people's web pages may not use the service through somebody's browser; nor may who has no token."""
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            raise Refusal(403, "asked by a page of another site: pages of this service and other programs may")
         if self.options.token is None:
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
