@@ -84,9 +84,9 @@ def serving(shelf: Any, **options: Any) -> Iterator[Served]:
         assert not thread.is_alive(), "the service does not stop"
 
 
-def until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Wait for something that happens soon."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
