@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,17 @@ def enhance_on_ray(
         found = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
         size = max(1, min(actors or found, len(jobs)))
         rows = [{"source": str(source), "target": str(target)} for source, target in _absolute(jobs)]
-        answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            PictureActor,
-            fn_constructor_args=(engine, wishes, max_pixels, overwrite),
-            compute=ray.data.ActorPoolStrategy(size=size),
-            max_restarts=RETRIES,
-            max_task_retries=RETRIES,
-            **({"num_gpus": 1} if gpu else {"num_cpus": SHARE}),
-        )
+        with warnings.catch_warnings(
+            action="ignore", category=DeprecationWarning
+        ):  # bounds of retries have no other way
+            answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                PictureActor,
+                fn_constructor_args=(engine, wishes, max_pixels, overwrite),
+                compute=ray.data.ActorPoolStrategy(size=size),
+                max_restarts=RETRIES,
+                max_task_retries=RETRIES,
+                **({"num_gpus": 1} if gpu else {"num_cpus": SHARE}),
+            )
         failed = {row["source"]: row["error"] for row in answers.iter_rows() if row["error"]}
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())[:300]
