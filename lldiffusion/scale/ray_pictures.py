@@ -5,6 +5,7 @@ An actor reads, enhances and writes: Ray carries names, never pixels, and has on
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import warnings
@@ -22,7 +23,11 @@ from .receipts import once, read
 from .service.picture import NAME, enhance_bytes
 from .service.query import Wishes
 
+Row = dict[str, str]  # source and target; source and error
+log = logging.getLogger(__name__)
+
 SHARE = 0.9  # of a CPU that an actor asks for: where actors take all, Ray's own work waits for ever
+ATTEMPTS = 3  # of the whole, each with what the one before left
 RETRIES = 3  # of a picture whose actor died, and starts of an actor: of memory, or with its machine
 
 
@@ -45,31 +50,46 @@ def enhance_on_ray(
     """
     ray = require("ray", "ray", "--ray")
     require("ray.data", "ray", "--ray")
+    rows = [{"source": str(source), "target": str(target)} for source, target in _absolute(jobs)]
     started = _join(ray, address)
     try:
-        gpu = str(engine["device"]).startswith("cuda")
-        found = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
-        size = max(1, min(actors or found, len(jobs)))
-        rows = [{"source": str(source), "target": str(target)} for source, target in _absolute(jobs)]
-        with warnings.catch_warnings(
-            action="ignore", category=DeprecationWarning
-        ):  # bounds of retries have no other way
-            answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-                PictureActor,
-                fn_constructor_args=(engine, wishes, max_pixels, overwrite),
-                compute=ray.data.ActorPoolStrategy(size=size),
-                max_restarts=RETRIES,
-                max_task_retries=RETRIES,
-                **({"num_gpus": 1} if gpu else {"num_cpus": SHARE}),
-            )
-        failed = {row["source"]: row["error"] for row in answers.iter_rows() if row["error"]}
-    except ray.exceptions.RayError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise LLDiffusionError(f"Ray gave up: {reason}; the same command again goes on where it ended") from error
+        failed = _finish(ray, rows, (engine, wishes, max_pixels, overwrite), str(engine["device"]), actors)
     finally:
         if started:
             ray.shutdown()
-    return {source: failed[str(name)] for (source, _), (name, _) in zip(jobs, _absolute(jobs)) if str(name) in failed}
+    return {source: failed[row["source"]] for (source, _), row in zip(jobs, rows) if row["source"] in failed}
+
+
+def _finish(ray: Any, rows: list[Row], arguments: tuple[Any, ...], device: str, actors: int | None) -> dict[str, str]:
+    """What went wrong, by source.  Where Ray gives up, because machines or actors are lost, it is asked again.
+
+    What was committed is not done again; the number of actors is that of the machines that are left.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return _run(ray, rows, arguments, device, actors)
+        except ray.exceptions.RayError as error:
+            reason = " ".join(str(error).split())[:300]
+            if not left:
+                line = f"Ray gave up: {reason}; the same command again goes on where it ended"
+                raise LLDiffusionError(line) from error
+            log.warning("Ray gave up, and is asked again: %s", reason)
+    raise AssertionError
+
+
+def _run(ray: Any, rows: list[Row], arguments: tuple[Any, ...], device: str, actors: int | None) -> dict[str, str]:
+    gpu = device.startswith("cuda")
+    found = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # bounds of retries have no other way
+        answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            PictureActor,
+            fn_constructor_args=arguments,
+            compute=ray.data.ActorPoolStrategy(size=max(1, min(actors or found, len(rows)))),
+            max_restarts=RETRIES,
+            max_task_retries=RETRIES,
+            **({"num_gpus": 1} if gpu else {"num_cpus": SHARE}),
+        )
+    return {row["source"]: row["error"] for row in answers.iter_rows() if row["error"]}
 
 
 class PictureActor:
@@ -84,7 +104,7 @@ class PictureActor:
         self._wish = {"model": model_fingerprint(str(engine["source"])), "exposure": wishes.exposure}
         self._wish |= {"quality": wishes.quality, **{name: info.get(name) for name in decide}}
 
-    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+    def __call__(self, row: Row) -> Row:
         """Names in, the name and what went wrong out."""
         try:
             source, target = place(row["source"]), place(row["target"])

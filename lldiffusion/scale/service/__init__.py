@@ -16,5 +16,5 @@
     page      the page at /, one file
 
 No name or path that a request gives touches the disk: pictures and clips lie under names of ours in a temporary folder.
-Requests are not put together to batches: on a CPU four pictures of 600x400 take as long in one call as in four.
+Requests are not put together to batches: on a CPU, four pictures of 600x400 took longer in one call than in four.
 """
