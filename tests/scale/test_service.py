@@ -217,6 +217,17 @@ def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatc
         assert asking.recv(12) == b"HTTP/1.1 400"  # one that has asked is answered
 
 
+def test_who_does_not_take_the_answer_is_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "SECONDS", 0.1)
+    gate, file = Gate(), io.BytesIO()
+    gate.open.set()
+    Pillow.new("RGB", (1800, 1800)).save(file, "BMP")  # 10 MB: more than sockets hold
+    with serving(gate) as served, served.begin(file.getvalue()) as stuck:
+        until(lambda: len(served.server.server_state.connections) == 1)
+        until(lambda: len(served.server.server_state.connections) == 0)
+        assert stuck.recv(15) == b"HTTP/1.1 200 OK"  # as much as was on its way
+
+
 def test_a_refused_body_without_end_is_not_read_to_its_end(
     monkeypatch: pytest.MonkeyPatch, served: Served, photo: bytes
 ) -> None:
