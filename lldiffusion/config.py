@@ -54,7 +54,7 @@ class UNetConfig:
     patch: int = 1  # pixel-unshuffle factor of the stem: the first level works at 1/patch
     norm: str = "group"  # "group": GroupNorm over the image; "pixel": over the channels of each pixel; "none": a
     # plain U-Net of convolutions alone (`model.plain`): no attention, tiles agree with the whole, made for runtimes
-    activation: str = "silu"  # of the residual blocks: "silu" or "relu"; with norm "none"
+    activation: str = "silu"  # of the residual blocks: "silu", "relu" or "leaky_relu"; with norm "none"
     groups: int = 32  # of "group"
     channel_attention: bool = True  # reweights [h, E_i] after concatenation
     middle_time: bool = True  # the middle blocks receive the timestep (the authors' never do)
@@ -65,7 +65,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         choose(self.norm, ("group", "pixel", "none"), "U-Net norm")
-        choose(self.activation, ("silu", "relu"), "U-Net activation")
+        choose(self.activation, ("silu", "relu", "leaky_relu"), "U-Net activation")
         choose(self.block_type, ("res", "naf"), "U-Net block")
         self._check_plain()
         if self.attention_pool not in (1, 2):  # the coarsest level of a picture is a multiple of 2, of nothing more
