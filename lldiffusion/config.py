@@ -99,7 +99,7 @@ class ModelConfig:
     white: float = 0.0  # with a level: brightened value (1: white) that 1 % of a picture may newly reach; the guessed
     # level is lowered to keep to it, so that lamps do not burn; 0: no limit
     rest: float = 0.0  # with a level and gain: pixels whose log2 gain is below this fade into y, and so does a picture
-    # whose mean shall change by less than a third of it; 0: never
+    # whose mean shall change by less than a third of it, but for its shadows beside much light; 0: never
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     denoiser: UNetConfig = field(default_factory=lambda: UNetConfig(middle_time=False))
     degrader: UNetConfig = field(default_factory=lambda: UNetConfig(channels=32))
