@@ -61,6 +61,7 @@ def video(
     pipe: str = typer.Option("y4m", help="Of standard output: y4m or rawvideo."),
     hwaccel: str | None = typer.Option(None, help="Decode on this hardware where it can: cuda, qsv, vaapi ..."),
     deinterlace: str = typer.Option("auto", help="Of interlaced video: auto (to whole pictures) or off (fields stay)."),
+    hdr: str = typer.Option("sdr", help="Of HDR video: sdr (tone-mapped to BT.709) or keep (HLG or PQ, 10 bits)."),
     device: Device = "auto",
     backend: Backend = "auto",
     precision: Precision = "auto",
@@ -74,7 +75,7 @@ def video(
         model=model,
         engine=engine | {"device": device, "backend": backend, "precision": precision},
         stability={"smoothing": smoothing, "refresh": refresh, "warm_start": warm_start},
-        reading={"fps": fps, "raw": raw, "hwaccel": hwaccel, "deinterlace": deinterlace},
+        reading={"fps": fps, "raw": raw, "hwaccel": hwaccel, "deinterlace": deinterlace, "hdr": hdr},
         writing={"codec": codec, "crf": crf},
         start=seconds(start),
         end=None if end is None else seconds(end),
@@ -112,6 +113,7 @@ class VideoOptions:
         if self.end is not None and self.end <= self.start:
             raise LLDiffusionError(f"--end {self.end:g} is not after --start {self.start:g}: nothing would be left")
         choose(self.reading["deinterlace"], ("auto", "off"), "way to deinterlace")
+        choose(self.reading["hdr"], ("sdr", "keep"), "way to write HDR")
         if self.reading["raw"] is not None and self.source != "-":
             raise LLDiffusionError("--raw describes standard input: give - as IN")
         if self.reading["fps"] is not None and not is_image_sequence(self.source):
@@ -236,6 +238,7 @@ def _open_source(options: VideoOptions) -> Iterator[FrameSource]:
             raw_options(options.reading["raw"]) if options.reading["raw"] else None,
             options.reading["hwaccel"],
             fields=options.reading["deinterlace"] == "off",
+            keep_hdr=options.reading["hdr"] == "keep",
             spool=parts_folder(options.target) / SPOOL if to_file else None,
         )
     try:

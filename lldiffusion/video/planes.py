@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from lldiffusion.errors import LLDiffusionError
 
 from .colour import FULL, Codes, Colour, from_rgb, quantise, to_rgb
+from .hdr import from_signal, to_signal
+from .tone_map import tone_map
 
 _YUV = re.compile(r"^yuva?j?(\d{3})p(\d+)?(le)?$")
 _RGB = re.compile(r"^gbra?p(\d+)?(le)?$")
@@ -28,36 +30,52 @@ class Origin:
 
     colour: Colour = field(default_factory=Colour)
     duration: int = 0  # in units of the frame's time_base; 0: unknown
-    outside: NDArray[np.int16] | None = None  # (H, W, 3) in units of OUTSIDE: super-white and the like, added again
+    outside: NDArray[np.integer[Any]] | None = None  # (H, W, 3) in units of OUTSIDE: super-white, highlights ...
     repeated: bool = False  # stands for a frame that could not be decoded
+    peak: float = 0.0  # cd/m2, of HDR: what becomes white when it is tone-mapped
 
 
-def frame_to_rgb(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.int16] | None]:
+def frame_to_rgb(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]] | None]:
     """Pixels (H, W, 3) in [0, 1] of a PyAV frame, and what was cut off to get there.
 
-    A picture's Y'CbCr may lie outside the R'G'B' cube (broadcast super-white; edges of subsampled chroma).  The model
-    wants [0, 1]; adding the rest back afterwards keeps such video as it was where the model changes nothing.
+    A picture's Y'CbCr may lie outside the R'G'B' cube (broadcast super-white; edges of subsampled chroma), and HDR's
+    highlights lie above diffuse white.  The model wants [0, 1]; adding the rest back afterwards keeps such video as it
+    was where the model changes nothing.
     """
-    rgb = _planes_to_rgb(to_planar(frame), colour_tags(frame))
+    colour = colour_tags(frame)
+    rgb = _planes_to_rgb(to_planar(frame), colour)
+    if colour.hdr:
+        rgb = to_signal(rgb, colour)
     pixels = np.clip(rgb, 0, 1)
     rgb -= pixels
     if max(rgb.max(), -rgb.min()) <= _VISIBLE:
         return pixels, None
     rgb *= np.float32(1 / OUTSIDE)
-    return pixels, np.rint(rgb, out=rgb).astype(np.int16)
+    return pixels, np.rint(rgb, out=rgb).astype(np.int32 if colour.hdr else np.int16)
 
 
 def rgb_to_frame(pixels: NDArray[np.float32], origin: Origin, format_name: str, colour: Colour) -> Any:
     """A PyAV frame of `format_name` (planar Y'CbCr, R'G'B' or grey) with the code values of `pixels`."""
     import av
 
-    rgb = pixels if origin.outside is None else pixels + origin.outside * np.float32(OUTSIDE)
+    rgb = output_pixels(pixels, origin, colour)
     frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], format_name)
     for plane, codes in zip(frame.planes, _rgb_to_planes(rgb, frame.format, colour)):
         _samples(plane, codes.dtype)[...] = codes
     frame.color_range, frame.colorspace = colour.range, colour.matrix
     frame.color_trc, frame.color_primaries = colour.transfer, colour.primaries
     return frame
+
+
+def output_pixels(pixels: NDArray[np.float32], origin: Origin, colour: Colour) -> NDArray[np.float32]:
+    """R'G'B' (H, W, 3) under `colour`, not clipped, with what lay outside of [0, 1] back in its place.
+
+    HDR is HDR again where `colour` is, and is tone-mapped where it is not.
+    """
+    rgb = pixels if origin.outside is None else pixels + origin.outside * np.float32(OUTSIDE)
+    if not origin.colour.hdr:
+        return rgb
+    return from_signal(rgb, colour) if colour.hdr else tone_map(rgb, origin.peak)
 
 
 def colour_tags(frame: Any) -> Colour:

@@ -170,6 +170,7 @@ def test_an_unfinished_job_is_not_dropped_unasked(
         (["{clip}", "{out}/out.mp4", "--fps", "25"], "--fps is for pictures"),
         (["{clip}", "{clip}", "-y"], "would replace the input"),
         (["{clip}", "{out}/out.mp4", "--deinterlace", "yes"], "unknown way to deinterlace 'yes'"),
+        (["{clip}", "{out}/out.mp4", "--hdr", "yes"], "unknown way to write HDR 'yes'"),
         (["{clip}", "-", "--pipe", "avi"], "unknown pipe format 'avi'"),
         (["{clip}", "{out}/%03d.png", "--crf", "3"], "--codec and --crf"),
     ],

@@ -71,7 +71,8 @@ def pass_through(
     **job: Any,
 ) -> JobSummary:
     """Send `source` through a job into `target`, in segments of 0.4 s."""
-    opened = VideoSource(str(source), fields=job.pop("fields", False))
+    reading = {name: job.pop(name) for name in ("fields", "keep_hdr") if name in job}
+    opened = VideoSource(str(source), **reading)
     encoding = choose_encoding(opened.info, target, codec, crf, threads=1)
     part = {name: job[name] for name in ("start", "end") if name in job}
     output = VideoFileOutput(target, opened.info, encoding, str(source), **part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from lldiffusion.errors import LLDiffusionError
 
 from ..frame import Frame
+from ..mastering import read_mastering
 from ..orientation import display_matrix
 from ..planes import Origin, bit_depth, colour_tags, frame_to_rgb
 from ..video_info import VideoInfo, exact_seconds
@@ -31,6 +33,7 @@ class VideoSource:
         options: for FFmpeg's reader, e.g. {"video_size": "640x480"}; `format` names the container.
         hwaccel: "cuda", "vaapi", "qsv" ...: decode there where the codec allows it, else on the CPU.
         fields: keep the fields of interlaced video as they are; otherwise they become whole pictures (bwdif).
+        keep_hdr: results shall be HDR where the video is; otherwise they are tone-mapped.
         spool: file for the packets of the other streams, where the input cannot be read again.
     Raises LLDiffusionError for what is no video, has no frames, or has colours that are not supported.
     """
@@ -42,6 +45,7 @@ class VideoSource:
         hwaccel: str | None = None,
         *,
         fields: bool = False,
+        keep_hdr: bool = False,
         spool: Path | None = None,
     ) -> None:
         self._name = name
@@ -57,7 +61,7 @@ class VideoSource:
             why = " (its packets are damaged)" if self.damage.errors else ""
             raise LLDiffusionError(f"'{name}' holds no video frame that can be decoded{why}")
         self._first = first
-        self.info = _read_info(self._container, self._stream, first, name)
+        self.info = replace(_read_info(self._container, self._stream, first, name), keep_hdr=keep_hdr)
         self.info.colour.check(name)
 
     def frames(self, start: float = 0.0, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
@@ -113,7 +117,11 @@ class VideoSource:
             )
         pixels, outside = frame_to_rgb(decoded.frame)
         origin = Origin(
-            colour=colour_tags(decoded.frame), duration=decoded.duration, outside=outside, repeated=decoded.repeated
+            colour=colour_tags(decoded.frame),
+            duration=decoded.duration,
+            outside=outside,
+            repeated=decoded.repeated,
+            peak=self.info.peak,
         )
         return Frame(pixels, decoded.pts, self.info.time_base, origin)
 
@@ -228,4 +236,5 @@ def _read_info(container: Any, stream: Any, first: DecodedFrame, name: str) -> V
         deinterlaced=first.deinterlaced,
         rereadable=is_rereadable(name),
         rgb=bool(frame.format.is_rgb),
+        mastering=read_mastering(frame),
     )

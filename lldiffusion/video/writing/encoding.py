@@ -11,7 +11,8 @@ from typing import Any
 
 from lldiffusion.errors import LLDiffusionError, choose, require
 
-from ..colour import BT709, FULL, LIMITED, RGB, UNSPECIFIED, Colour
+from ..colour import BT709, BT2020, FULL, LIMITED, RGB, UNSPECIFIED, Colour
+from ..mastering import encoder_options
 from ..video_info import VideoInfo
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}
@@ -101,6 +102,7 @@ def choose_encoding(info: VideoInfo, target: Path, codec: str | None, crf: float
     Raises LLDiffusionError for an unknown suffix or codec, and for one that cannot be used here, saying why.
     """
     require("av", "video", "writing video")
+    info = info.of_results()
     os.environ.setdefault("SVT_LOG", "1")  # errors only; it would print its settings on the terminal
     container = container_of(target)
     name = codec_name(codec) if codec else _default_codec(container, info.bits)
@@ -113,7 +115,7 @@ def choose_encoding(info: VideoInfo, target: Path, codec: str | None, crf: float
         container=container,
         codec=name,
         pixel_format="",
-        options=_codec_options(name, crf),
+        options=_options(name, crf, info),
         colour=info.colour,
         width=info.width,
         height=info.height,
@@ -179,6 +181,11 @@ def _codec_options(codec: str, crf: float | None) -> dict[str, str]:
     return options | {quality[0]: f"{quality[1] if crf is None else crf:g}"}
 
 
+def _options(codec: str, crf: float | None, info: VideoInfo) -> dict[str, str]:
+    options = _codec_options(codec, crf)
+    return encoder_options(codec, info.mastering, options) if info.colour.hdr else options
+
+
 def _first_that_opens(without_format: Encoding, info: VideoInfo) -> Encoding:
     reasons = []
     for format_ in _pixel_formats(without_format.codec, info):
@@ -187,7 +194,7 @@ def _first_that_opens(without_format: Encoding, info: VideoInfo) -> Encoding:
         if reason is None:
             return encoding
         reasons.append(reason)
-    why = "; ".join(dict.fromkeys(reasons)) or "no fitting pixel format"
+    why = "; ".join(dict.fromkeys(reasons)) or ("HDR needs 10 bits" if info.colour.hdr else "no fitting pixel format")
     codec, container = without_format.codec, without_format.container
     needs = "; it needs its own hardware and driver" if codec.endswith(HARDWARE) else ""
     raise LLDiffusionError(
@@ -200,7 +207,7 @@ def _pixel_formats(codec: str, info: VideoInfo) -> Iterator[str]:
     """Pixel formats to try: the source's own, else its depth, else 8 bits; a hardware encoder's by its own names."""
     import av
 
-    from ..planes import planar_format
+    from ..planes import bit_depth, planar_format
 
     offered = av.Codec(codec, "w").video_formats
     supported = None if offered is None else {format_.name for format_ in offered}
@@ -211,6 +218,8 @@ def _pixel_formats(codec: str, info: VideoInfo) -> Iterator[str]:
     wanted = [own] if own.startswith("yuv") else [own, "bgr0"] if info.rgb and codec == "ffv1" else []
     wanted += [f"yuv{layout}p{depth}" for depth in depths for layout in _layouts(own)]
     wanted += ["p010le"] * (info.bits > 8) + ["nv12", "yuv422p10le"]
+    if info.colour.hdr:
+        wanted = [name for name in wanted if bit_depth(name) > 8]
     yield from dict.fromkeys(name for name in wanted if supported is None or name in supported)
 
 
@@ -221,14 +230,15 @@ def _layouts(own: str) -> list[str]:
 
 
 def output_colour(colour: Colour, rgb: bool, format_: str) -> Colour:
-    """The output's tags: the source's, where Y'CbCr is written from R'G'B' those of BT.709."""
+    """The output's tags: the source's, where Y'CbCr is written from R'G'B' those of BT.709, of HDR BT.2020."""
     if format_.startswith(("gbr", "bgr")):
         return replace(colour, matrix=RGB, range=FULL)
     if not rgb and colour.matrix != RGB:
         return colour
     primaries = BT709 if colour.primaries == UNSPECIFIED else colour.primaries
     transfer = 13 if colour.transfer == UNSPECIFIED else colour.transfer  # 13: sRGB, IEC 61966-2-1
-    return Colour(matrix=BT709, range=LIMITED, transfer=transfer, primaries=primaries)
+    matrix = BT2020 if colour.hdr else BT709
+    return Colour(matrix=matrix, range=LIMITED, transfer=transfer, primaries=primaries)
 
 
 def _reason_to_refuse(encoding: Encoding) -> str | None:

@@ -12,6 +12,7 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import FORMATS, list_images
 
 from ..frame import Frame
+from ..mastering import Mastering, keeps_mastering
 from ..reading.image_sequence import is_image_sequence
 from ..reading.inputs import open_input
 from ..video_info import VideoInfo, exact_seconds
@@ -63,7 +64,11 @@ class VideoFileOutput:
 
     def stream_notes(self) -> list[str]:
         """As `VideoOutput.stream_notes`."""
-        return [] if self.streams is None else self._notes_of(self.streams)
+        notes = [] if self.streams is None else self._notes_of(self.streams)
+        told = self.encoding.colour.hdr and self.info.mastering != Mastering()
+        if told and not keeps_mastering(self.encoding.codec):
+            notes.append(f"HDR10's static metadata is dropped: {self.encoding.codec} does not write it (libx265 does)")
+        return notes
 
     def _notes_of(self, streams: str) -> list[str]:
         with open_input(streams, {}, None) as source:
@@ -103,6 +108,8 @@ class ImageSequenceOutput:
         suffix = Path(filename_pattern(self.target)).suffix.lower()
         if suffix not in FORMATS:
             raise LLDiffusionError(f"cannot write pictures '{self.target}': accepted are {', '.join(FORMATS)}")
+        if self.info.colour.hdr and self.info.keep_hdr:
+            raise LLDiffusionError("pictures are written in SDR: leave --hdr keep out, or name a video file as OUT")
 
     def stream_notes(self) -> list[str]:
         """As `VideoOutput.stream_notes`."""
