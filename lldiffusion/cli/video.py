@@ -213,7 +213,7 @@ def _to_pipe(options: VideoOptions, kind: str) -> JobSummary:
     with _open_source(options) as source:
         writer = PipeWriter(source.info, kind)
         with ProgressBar() as bar:
-            summary = run_stream(options.job(), source, writer.add, bar)
+            summary = run_stream(options.job(), source, writer.add, bar, writer.notes())
         writer.close()
     return summary
 

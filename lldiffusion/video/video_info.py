@@ -36,6 +36,7 @@ class VideoInfo:
     deinterlaced: bool = False  # its fields became whole pictures when it was read
     rereadable: bool = True  # whether it can be read a second time: a file can, a camera or a pipe cannot
     rgb: bool = False  # pixels are stored as R'G'B'
+    alpha: bool = False  # pixels may be transparent
     mastering: Mastering = field(default_factory=Mastering)  # of HDR10
     keep_hdr: bool = False  # results are HDR again; else they are tone-mapped
 
@@ -66,14 +67,7 @@ class VideoInfo:
             lines.append(f"'{self.name}' is interlaced: fields become whole pictures (--deinterlace off keeps them)")
         if self.field_order:
             lines.append(f"'{self.name}' is interlaced and enhanced as it is: moving edges may look worse")
-        if self.has_alpha:
-            lines.append(f"'{self.name}' has an alpha channel, which is not kept")
         return lines
-
-    @property
-    def has_alpha(self) -> bool:
-        """Whether the pixel format has an alpha channel."""
-        return self.pixel_format.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya"))
 
     @property
     def frame_duration(self) -> float:

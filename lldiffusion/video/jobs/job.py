@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -234,14 +234,19 @@ def _no_frame_message(job: Job, info: VideoInfo) -> str:
     return f"no frame from {job.start:g} s on{until} in '{info.name}'{length}"
 
 
-def run_stream(job: Job, source: FrameSource, write: Callable[[Frame], None], listener: ProgressListener) -> JobSummary:
-    """Enhance `source` into `write`, which cannot be resumed: a pipe.  Ctrl-C ends it after the frames under way."""
+def run_stream(
+    job: Job, source: FrameSource, write: Callable[[Frame], None], listener: ProgressListener, notes: Sequence[str] = ()
+) -> JobSummary:
+    """Enhance `source` into `write`, which cannot be resumed: a pipe.  Ctrl-C ends it after the frames under way.
+
+    `notes` are said before it begins.
+    """
     clock = time.monotonic()
     summary = JobSummary()
     progress = PipelineProgress()
     enhancer = FallbackEnhancer(job.open_enhancer, job.tile, listener.message)
     monitor = FrameMonitor(enhancer.enhance, summary, job.preview, source.info.display_matrix)
-    for line in source.info.warnings():
+    for line in [*source.info.warnings(), *notes]:
         listener.message(line)
     listener.started(job.frame_count(source.info), 0)
 

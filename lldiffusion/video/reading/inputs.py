@@ -57,6 +57,21 @@ def first_video(container: Any, name: str) -> Any:
     raise LLDiffusionError(f"'{name}' holds no video, only {streams or 'nothing'}: give a file with a video stream")
 
 
+def alpha_decoder(stream: Any) -> Any:
+    """A decoder for the alpha channel of VP8 and VP9, which FFmpeg's own do not see; None where there is none.
+
+    Matroska says that there is one by a tag; each packet has a second picture beside it.
+    """
+    from av.codec import CodecContext
+
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(codec_name(stream) or "")
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return None
+    decoder = CodecContext.create(name, "r")
+    decoder.extradata = stream.codec_context.extradata
+    return decoder
+
+
 def file_url(path: Path) -> str:
     """A file as FFmpeg opens it whatever its name is: "20:57.mp4" alone would be taken for a protocol "20"."""
     return f"file:{path}"

@@ -14,14 +14,15 @@ from lldiffusion.errors import LLDiffusionError
 from ..frame import Frame
 from ..mastering import read_mastering
 from ..orientation import display_matrix
-from ..planes import Origin, bit_depth, colour_tags, frame_to_rgb
+from ..planes import Origin, alpha_of, bit_depth, colour_tags, frame_to_rgb, has_alpha
 from ..video_info import VideoInfo, exact_seconds
 from .clock import DecodedFrame, PresentationClock
 from .damage import DamageReport, LostFrames
 from .deinterlace import deinterlace, field_order
-from .inputs import codec_name, first_video, is_rereadable, open_input, stream_name
+from .inputs import alpha_decoder, codec_name, first_video, is_rereadable, open_input, stream_name
 from .spool import PacketSpool
 
+_SOMETIMES = ("gif", "apng", "png")  # codecs whose pictures have an alpha channel whether it is used or not
 _MISSING = 0.5  # seconds that may lack at the end without being called damage
 
 
@@ -116,11 +117,14 @@ class VideoSource:
                 f"{float((decoded.pts - self.info.start) * self.info.time_base):.2f} s: split it there first"
             )
         pixels, outside = frame_to_rgb(decoded.frame)
+        alpha = alpha_of(decoded.frame)
+        self.damage.transparent += alpha is not None and not self.info.alpha
         origin = Origin(
             colour=colour_tags(decoded.frame),
             duration=decoded.duration,
             outside=outside,
             repeated=decoded.repeated,
+            alpha=alpha,
             peak=self.info.peak,
         )
         return Frame(pixels, decoded.pts, self.info.time_base, origin)
@@ -149,11 +153,12 @@ class VideoSource:
 
         lost = LostFrames()
         clock = PresentationClock()
+        decoder = alpha_decoder(self._stream) or self._stream.codec_context
         last = None
         for packet in self._read_packets():
             lost.add_packet(packet)
             try:
-                frames = packet.decode()
+                frames = decoder.decode(packet)
             except FFmpegError:
                 lost.packet_failed()
                 self.damage.errors += 1
@@ -236,5 +241,6 @@ def _read_info(container: Any, stream: Any, first: DecodedFrame, name: str) -> V
         deinterlaced=first.deinterlaced,
         rereadable=is_rereadable(name),
         rgb=bool(frame.format.is_rgb),
+        alpha=has_alpha(frame.format) and (stream.codec_context.name not in _SOMETIMES or alpha_of(frame) is not None),
         mastering=read_mastering(frame),
     )

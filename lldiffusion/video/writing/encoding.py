@@ -18,6 +18,8 @@ from ..video_info import VideoInfo
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}
 ALIASES = {"h264": "libx264", "h265": "libx265", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 SOFTWARE = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
+ALPHA = ("ffv1", "prores_ks", "libvpx-vp9")  # encoders that keep an alpha channel
+_TRANSPARENT = {"matroska": "ffv1", "mov": "prores_ks"}  # the usual one of these, by container
 INTERLACED = ("libx264", "ffv1", "prores_ks")  # encoders that say which field of a picture comes first
 HARDWARE = ("_nvenc", "_qsv", "_amf", "_vaapi", "_videotoolbox")  # how FFmpeg's hardware encoders end
 # The option that keeps the quality constant, and its value: hard to tell from the source.
@@ -63,6 +65,11 @@ class Encoding:
     threads: int
     field_order: str = ""  # of interlaced pictures, "top" or "bottom" first
 
+    @property
+    def alpha(self) -> bool:
+        """Whether pixels may be transparent."""
+        return self.pixel_format.startswith(("yuva", "gbrap", "bgra"))
+
     def add_stream(self, output: Any) -> Any:
         """A stream of this encoding in a PyAV output container; the encoder opens with the first packet."""
         from av.codec.context import Flags
@@ -105,7 +112,7 @@ def choose_encoding(info: VideoInfo, target: Path, codec: str | None, crf: float
     info = info.of_results()
     os.environ.setdefault("SVT_LOG", "1")  # errors only; it would print its settings on the terminal
     container = container_of(target)
-    name = codec_name(codec) if codec else _default_codec(container, info.bits)
+    name = codec_name(codec) if codec else _default_codec(container, info)
     if info.field_order and name not in INTERLACED:
         raise LLDiffusionError(
             f"codec {name} cannot write interlaced video: leave --deinterlace off out, or choose another with --codec "
@@ -158,10 +165,12 @@ def _encodes(name: str) -> bool:
         return False
 
 
-def _default_codec(container: str, bits: int) -> str:
+def _default_codec(container: str, info: VideoInfo) -> str:
     if container == "webm":
         return "libvpx-vp9"
-    return "libx264" if bits <= 8 else "libx265"
+    if info.alpha and container in _TRANSPARENT:
+        return _TRANSPARENT[container]
+    return "libx264" if info.bits <= 8 else "libx265"
 
 
 def _codec_entry(table: dict[str, Any], codec: str) -> Any:
@@ -183,6 +192,8 @@ def _codec_options(codec: str, crf: float | None) -> dict[str, str]:
 
 def _options(codec: str, crf: float | None, info: VideoInfo) -> dict[str, str]:
     options = _codec_options(codec, crf)
+    if info.alpha and codec == "libvpx-vp9":
+        options["auto-alt-ref"] = "0"  # which has no alpha
     return encoder_options(codec, info.mastering, options) if info.colour.hdr else options
 
 
@@ -207,16 +218,19 @@ def _pixel_formats(codec: str, info: VideoInfo) -> Iterator[str]:
     """Pixel formats to try: the source's own, else its depth, else 8 bits; a hardware encoder's by its own names."""
     import av
 
-    from ..planes import bit_depth, planar_format
+    from ..planes import bit_depth, opaque, planar_format, with_alpha
 
     offered = av.Codec(codec, "w").video_formats
     supported = None if offered is None else {format_.name for format_ in offered}
-    own = planar_format(av.VideoFormat(info.pixel_format))
+    own = opaque(planar_format(av.VideoFormat(info.pixel_format)))
     depths = [f"{bits}le" for bits in (12, 10) if info.bits >= bits and not info.rgb] + [""]
     if info.rgb and info.bits > 8:
         depths = ["10le", ""]
     wanted = [own] if own.startswith("yuv") else [own, "bgr0"] if info.rgb and codec == "ffv1" else []
     wanted += [f"yuv{layout}p{depth}" for depth in depths for layout in _layouts(own)]
+    if info.alpha and codec in ALPHA:
+        clear = ["bgra" if name == "bgr0" else with_alpha(name) for name in wanted]
+        wanted = [*(["yuva420p"] if codec == "libvpx-vp9" else [*clear, "yuva444p10le"]), *wanted]
     wanted += ["p010le"] * (info.bits > 8) + ["nv12", "yuv422p10le"]
     if info.colour.hdr:
         wanted = [name for name in wanted if bit_depth(name) > 8]

@@ -42,10 +42,12 @@ class ImageSegmentWriter:
 
     def add(self, frame: Frame) -> None:
         """Write one picture, upright; 16 bits where the video has more than 8 and the format can."""
-        pixels = upright(self._shown(frame), self._info.display_matrix)
+        matrix = self._info.display_matrix
+        pixels = upright(self._shown(frame), matrix)
         bits = 16 if self._info.bits > 8 else 8
         name = self._pattern % (self._first_number + len(self._times))
-        write_image(self._part / name, Image(pixels, bits=bits, lossless=not name.endswith(".webp")))
+        alpha = None if frame.origin.alpha is None else upright(frame.origin.alpha[..., None], matrix)[..., 0]
+        write_image(self._part / name, Image(pixels, alpha=alpha, bits=bits, lossless=not name.endswith(".webp")))
         self._times.append(frame.pts)
 
     def _shown(self, frame: Frame) -> NDArray[np.float32]:

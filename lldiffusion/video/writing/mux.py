@@ -25,6 +25,7 @@ _OUTDATED_TAGS = {
     "compatible_brands",
     "vendor_id",
     "duration",
+    "alpha_mode",  # which the muxer writes where it is true
 }
 _OUTDATED_PREFIXES = ("bps", "number_of_", "_statistics")  # Matroska's statistics
 _APPLE_PREFIX = "com."  # keys that QuickTime files hold only under their own kind of list

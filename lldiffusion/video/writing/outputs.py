@@ -19,7 +19,7 @@ from ..video_info import VideoInfo, exact_seconds
 from .encoding import Encoding
 from .image_sequence import ImageSegmentWriter, filename_pattern, images_folder, move_images
 from .mux import assemble, stream_notes
-from .segment import Segment, VideoSegmentWriter
+from .segment import Segment, VideoSegmentWriter, segment_kind
 from .streams import TimeRange
 
 SPOOL = "others.nut"  # in a job's folder: the other streams of an input that cannot be read twice
@@ -65,6 +65,11 @@ class VideoFileOutput:
     def stream_notes(self) -> list[str]:
         """As `VideoOutput.stream_notes`."""
         notes = [] if self.streams is None else self._notes_of(self.streams)
+        if self.info.alpha and not self.encoding.alpha:
+            notes.append(
+                f"alpha channel dropped: {self.encoding.codec} in {self.encoding.container} has none (.webm, .mov and "
+                ".mkv keep it with their usual codecs)"
+            )
         told = self.encoding.colour.hdr and self.info.mastering != Mastering()
         if told and not keeps_mastering(self.encoding.codec):
             notes.append(f"HDR10's static metadata is dropped: {self.encoding.codec} does not write it (libx265 does)")
@@ -76,7 +81,7 @@ class VideoFileOutput:
 
     def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:
         """As `VideoOutput.open_segment`."""
-        return VideoSegmentWriter(folder, f"segment-{len(segments):05d}.nut", self.encoding)
+        return VideoSegmentWriter(folder, f"segment-{len(segments):05d}.{segment_kind(self.encoding)}", self.encoding)
 
     def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
         """As `VideoOutput.finish`."""

@@ -10,7 +10,7 @@ from lldiffusion.errors import LLDiffusionError, choose
 
 from ..frame import Frame
 from ..orientation import swaps_axes, upright
-from ..planes import Origin, output_pixels, planar_format, rgb_to_frame
+from ..planes import Origin, opaque, output_pixels, planar_format, rgb_to_frame
 from ..video_info import VideoInfo
 from .encoding import FIELD_ORDERS, output_colour
 
@@ -67,6 +67,10 @@ class PipeWriter:
         if info.field_order:
             self._stream.codec_context.field_order = FIELD_ORDERS[info.field_order]
 
+    def notes(self) -> list[str]:
+        """What of the video will not be written."""
+        return ["a pipe has no alpha channel: it is dropped"] if self._info.alpha else []
+
     def add(self, frame: Frame) -> None:
         """Write one frame, upright."""
         pixels = upright(output_pixels(frame.pixels, frame.origin, self._colour), self._info.display_matrix)
@@ -93,7 +97,7 @@ def _pipe_format(info: VideoInfo) -> str:
     """The source's own pixel format where Y4M has it, else 4:4:4 of the same depth."""
     import av
 
-    own = planar_format(av.VideoFormat(info.pixel_format))
+    own = opaque(planar_format(av.VideoFormat(info.pixel_format)))
     if own[:6] in ("yuv420", "yuv422", "yuv444"):
         return own
     return "yuv444p" if info.bits == 8 else "yuv444p10le"

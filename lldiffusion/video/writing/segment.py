@@ -23,8 +23,16 @@ from ..planes import convert_layout, planar_format, rgb_to_frame, with_field_ord
 from ..reading.inputs import file_url
 from .encoding import Encoding
 
-_NOT_IN_NUT = ("prores_ks",)  # which QuickTime holds
+_CONTAINERS = {"nut": "nut", "mov": "mov", "mkv": "matroska"}  # by the kind of a segment
+_MILLISECOND = Fraction(1, 1000)
 _ZERO = 1 << 24  # where a segment's first frame lies in its file: NUT has no negative timestamps, an encoder may
+
+
+def segment_kind(encoding: Encoding) -> str:
+    """The suffix of a segment's file: "nut", or what holds that which NUT does not."""
+    if encoding.codec == "prores_ks":
+        return "mov"
+    return "mkv" if encoding.alpha and encoding.codec == "libvpx-vp9" else "nut"  # alpha lies beside the packets
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,8 @@ class VideoSegmentWriter:
         self._part = folder / f"{name}.part"
         self._encoding = encoding
         options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
-        container = "mov" if encoding.codec in _NOT_IN_NUT else "nut"
+        self._ticks = counts_ticks(self._path)
+        container = _CONTAINERS[segment_kind(encoding)]
         self._output = av.open(file_url(self._part), "w", format=container, container_options=options)
         self._stream = encoding.add_stream(self._output)
         self._planar = planar_format(av.VideoFormat(encoding.pixel_format))
@@ -110,7 +119,14 @@ class VideoSegmentWriter:
     def _write(self, packets: list[Any]) -> None:
         for packet in packets:
             self._packet_times.append(packet.pts)
+            if self._ticks:
+                packet.time_base = _MILLISECOND
             self._output.mux(packet)
+
+
+def counts_ticks(path: Path) -> bool:
+    """Whether a segment's file has the source's ticks as if they were milliseconds: Matroska knows no other unit."""
+    return path.suffix == ".mkv"
 
 
 def reorder_depth(packet_times: list[int]) -> int:
@@ -153,13 +169,13 @@ def _read_packets(path: Path, segment: Segment, unit: Fraction) -> Iterator[Any]
     """A segment's packets, at their own time again.  Raises LLDiffusionError if it is not what was written."""
     import av
 
-    count = 0
+    count, in_ticks = 0, counts_ticks(path)
     if path.is_file() and path.stat().st_size == segment.size:
         with av.open(file_url(path)) as container:
             for packet in container.demux(container.streams.video[0]):
                 if packet.size:
                     count += 1
-                    ticks = packet.pts * packet.time_base / unit  # NUT refines the time base by a whole factor
+                    ticks = packet.pts * (1 if in_ticks else packet.time_base / unit)  # NUT: a whole factor finer
                     packet.time_base = unit
                     packet.pts = int(ticks) - _ZERO + segment.first_pts
                     yield packet
