@@ -52,6 +52,9 @@ def video(
         None, help="FFmpeg's encoder: libx264, libx265, ffv1, h264_nvenc ... [H.264; H.265 above 8 bits; VP9 in WebM]."
     ),
     crf: float | None = typer.Option(None, min=0, max=63, help="Quality, lower is better; 0: lossless [the codec's]."),
+    compatible: bool = typer.Option(
+        False, "--compatible", help="What every phone plays: H.264, 8 bits, 4:2:0, even sizes, and AAC."
+    ),
     resume: bool = typer.Option(False, "--resume", help="Go on where an earlier run ended, however it ended."),
     preview: bool = typer.Option(False, "--preview", help="Keep OUT.preview.jpg: before and after, every 10 s."),
     piece: float = typer.Option(5.0, min=0.1, help="Seconds of video that a crash may cost."),
@@ -76,7 +79,7 @@ def video(
         engine=engine | {"device": device, "backend": backend, "precision": precision},
         stability={"smoothing": smoothing, "refresh": refresh, "warm_start": warm_start},
         reading={"fps": fps, "raw": raw, "hwaccel": hwaccel, "deinterlace": deinterlace, "hdr": hdr},
-        writing={"codec": codec, "crf": crf},
+        writing={"codec": codec, "crf": crf, "compatible": compatible},
         start=seconds(start),
         end=None if end is None else seconds(end),
         piece=piece,
@@ -195,8 +198,8 @@ def _choose_output(options: VideoOptions, source: FrameSource, threads: int) -> 
 
     info, target = source.info, Path(options.target)
     if is_image_sequence(options.target):
-        if options.writing["codec"] or options.writing["crf"] is not None:
-            raise LLDiffusionError("--codec and --crf are for video files: leave them out for pictures")
+        if options.writing["codec"] or options.writing["crf"] is not None or options.writing["compatible"]:
+            raise LLDiffusionError("--codec, --crf and --compatible are for video files: leave them out for pictures")
         return ImageSequenceOutput(options.target, info)
     encoding = choose_encoding(info, target, **options.writing, threads=threads)
     streams = options.source if info.rereadable and not is_image_sequence(options.source) else None

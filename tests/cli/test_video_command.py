@@ -172,7 +172,9 @@ def test_an_unfinished_job_is_not_dropped_unasked(
         (["{clip}", "{out}/out.mp4", "--deinterlace", "yes"], "unknown way to deinterlace 'yes'"),
         (["{clip}", "{out}/out.mp4", "--hdr", "yes"], "unknown way to write HDR 'yes'"),
         (["{clip}", "-", "--pipe", "avi"], "unknown pipe format 'avi'"),
-        (["{clip}", "{out}/%03d.png", "--crf", "3"], "--codec and --crf"),
+        (["{clip}", "{out}/%03d.png", "--crf", "3"], "--codec, --crf and --compatible"),
+        (["{clip}", "{out}/a.mkv", "--compatible"], "--compatible is for .mp4, .m4v and .mov"),
+        (["{clip}", "{out}/a.mp4", "--compatible", "--codec", "libx265"], "--compatible means H.264, not libx265"),
     ],
 )
 def test_mistakes_are_one_line(

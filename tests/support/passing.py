@@ -50,6 +50,11 @@ class Listener:
         self.said: list[str] = []
         self.frames = 0
 
+    @property
+    def lost(self) -> list[str]:
+        """What was said, less what concerns phones."""
+        return [line for line in self.said if "phones" not in line]
+
     def started(self, total: int | None, done: int) -> None:
         self.total, self.done = total, done
 
@@ -73,7 +78,7 @@ def pass_through(
     """Send `source` through a job into `target`, in segments of 0.4 s."""
     reading = {name: job.pop(name) for name in ("fields", "keep_hdr") if name in job}
     opened = VideoSource(str(source), **reading)
-    encoding = choose_encoding(opened.info, target, codec, crf, threads=1)
+    encoding = choose_encoding(opened.info, target, codec, crf, 1, job.pop("compatible", False))
     part = {name: job[name] for name in ("start", "end") if name in job}
     output = VideoFileOutput(target, opened.info, encoding, str(source), **part)
     journal = journal or JobJournal({}, 1, folder=parts_folder(str(target)))

@@ -56,7 +56,7 @@ def test_alpha_is_kept(suffix: str, codec: str, pixels: str, tolerance: float, t
         Listener(),
     )
     pass_through(source, target, listener=listener)
-    assert listener.said == []
+    assert listener.lost == []
     wanted = alpha(source)
     assert 0.2 < wanted.mean() < 0.8
     assert np.abs(alpha(target) - wanted).max() <= tolerance

@@ -155,7 +155,7 @@ def first_rgb(path: Path) -> Floats:
 def test_hdr_that_is_kept_stays_as_it_was(kind: str, tmp_path: Path) -> None:
     source, target, listener = hdr_clip(tmp_path / "in.mp4", kind), tmp_path / "out.mp4", Listener()
     pass_through(source, target, crf=0, keep_hdr=True, listener=listener)
-    assert listener.said == []
+    assert listener.lost == []
     before, after = clips.stream(source), clips.stream(target)
     assert after["codec_name"] == "hevc"
     for tag in ("pix_fmt", "color_range", "colorspace", "color_trc", "color_primaries"):
@@ -201,7 +201,7 @@ def lights(path: Path) -> list[Fraction]:
 def test_metadata_that_an_encoder_does_not_write_is_named(tmp_path: Path) -> None:
     source, listener = hdr_clip(tmp_path / "in.mp4", "pq", "hdr10=1", "max-cll=900,400"), Listener()
     pass_through(source, tmp_path / "out.mkv", codec="libx264", crf=30, keep_hdr=True, listener=listener)
-    assert listener.said == ["HDR10's static metadata is dropped: libx264 does not write it (libx265 does)"]
+    assert listener.lost == ["HDR10's static metadata is dropped: libx264 does not write it (libx265 does)"]
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "libx265"), (".mkv", "libsvtav1")])

@@ -14,6 +14,7 @@ from lldiffusion.errors import LLDiffusionError, choose, require
 from ..colour import BT709, BT2020, FULL, LIMITED, RGB, UNSPECIFIED, Colour
 from ..mastering import encoder_options
 from ..video_info import VideoInfo
+from . import phones
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}
 ALIASES = {"h264": "libx264", "h265": "libx265", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
@@ -64,6 +65,7 @@ class Encoding:
     display_matrix: tuple[int, ...] | None
     threads: int
     field_order: str = ""  # of interlaced pictures, "top" or "bottom" first
+    compatible: bool = False  # with every phone; then sound is AAC too
 
     @property
     def alpha(self) -> bool:
@@ -99,13 +101,21 @@ class Encoding:
         return stream
 
 
-def choose_encoding(info: VideoInfo, target: Path, codec: str | None, crf: float | None, threads: int = 0) -> Encoding:
+def choose_encoding(
+    info: VideoInfo,
+    target: Path,
+    codec: str | None = None,
+    crf: float | None = None,
+    threads: int = 0,
+    compatible: bool = False,
+) -> Encoding:
     """The encoding of `target`: the source's size, timing, depth, subsampling and colours, in the wanted codec.
 
     Args:
         codec: FFmpeg's name of an encoder or one of ALIASES; None: H.264 for 8 bits, H.265 for more, VP9 in WebM.
         crf: quality, lower is better, 0 lossless for H.264 and H.265; None: hard to tell from the source.
         threads: of the encoder; 0: one for each core.
+        compatible: what every phone plays (see `phones`).
     Raises LLDiffusionError for an unknown suffix or codec, and for one that cannot be used here, saying why.
     """
     require("av", "video", "writing video")
@@ -113,6 +123,9 @@ def choose_encoding(info: VideoInfo, target: Path, codec: str | None, crf: float
     os.environ.setdefault("SVT_LOG", "1")  # errors only; it would print its settings on the terminal
     container = container_of(target)
     name = codec_name(codec) if codec else _default_codec(container, info)
+    if compatible:
+        name = name if codec else "libx264"
+        info = phones.compatible(info, container, name)
     if info.field_order and name not in INTERLACED:
         raise LLDiffusionError(
             f"codec {name} cannot write interlaced video: leave --deinterlace off out, or choose another with --codec "
@@ -132,6 +145,7 @@ def choose_encoding(info: VideoInfo, target: Path, codec: str | None, crf: float
         display_matrix=info.display_matrix,
         threads=threads or os.cpu_count() or 1,
         field_order=info.field_order,
+        compatible=compatible,
     )
     return _first_that_opens(without_format, info)
 
@@ -199,7 +213,7 @@ def _options(codec: str, crf: float | None, info: VideoInfo) -> dict[str, str]:
 
 def _first_that_opens(without_format: Encoding, info: VideoInfo) -> Encoding:
     reasons = []
-    for format_ in _pixel_formats(without_format.codec, info):
+    for format_ in [phones.PIXELS] if without_format.compatible else _pixel_formats(without_format.codec, info):
         encoding = replace(without_format, pixel_format=format_, colour=output_colour(info.colour, info.rgb, format_))
         reason = _reason_to_refuse(encoding)
         if reason is None:

@@ -115,7 +115,7 @@ def add_streams(
         elif stream.discard == Discard.all or (stream.type == "data" and "timecode" in stream.metadata):
             continue  # QuickTime's chapter list and timecode track: written anew, from the chapters and the tag
         else:
-            other, note = add_other_stream(output, stream, time_range, repair)
+            other, note = add_other_stream(output, stream, time_range, repair, encoding.compatible)
             notes += [note] if note else []
             if other is not None:
                 others[stream.index] = other

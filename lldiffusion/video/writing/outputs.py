@@ -19,6 +19,7 @@ from ..video_info import VideoInfo, exact_seconds
 from .encoding import Encoding
 from .image_sequence import ImageSegmentWriter, filename_pattern, images_folder, move_images
 from .mux import assemble, stream_notes
+from .phones import phone_notes
 from .segment import Segment, VideoSegmentWriter, segment_kind
 from .streams import TimeRange
 
@@ -73,7 +74,7 @@ class VideoFileOutput:
         told = self.encoding.colour.hdr and self.info.mastering != Mastering()
         if told and not keeps_mastering(self.encoding.codec):
             notes.append(f"HDR10's static metadata is dropped: {self.encoding.codec} does not write it (libx265 does)")
-        return notes
+        return notes + phone_notes(self.encoding)
 
     def _notes_of(self, streams: str) -> list[str]:
         with open_input(streams, {}, None) as source:

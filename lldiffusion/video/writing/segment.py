@@ -15,11 +15,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lldiffusion.atomic import flush
 from lldiffusion.errors import LLDiffusionError
 
 from ..frame import Frame
-from ..planes import convert_layout, planar_format, rgb_to_frame, with_field_order
+from ..planes import Origin, convert_layout, output_pixels, planar_format, rgb_to_frame, with_field_order
 from ..reading.inputs import file_url
 from .encoding import Encoding
 
@@ -73,7 +75,7 @@ class VideoSegmentWriter:
 
     def add(self, frame: Frame) -> None:
         """Encode one frame; timestamps must rise."""
-        picture = rgb_to_frame(frame.pixels, frame.origin, self._planar, self._encoding.colour)
+        picture = self._picture(frame)
         if self._planar != self._encoding.pixel_format:
             picture = convert_layout(picture, self._encoding.pixel_format)
         if self._encoding.field_order:
@@ -85,6 +87,14 @@ class VideoSegmentWriter:
         if len(self._frame_times) == 1:
             picture.pts = _ZERO
         self._write(self._stream.encode(picture))
+
+    def _picture(self, frame: Frame) -> Any:
+        colour, pixels, origin = self._encoding.colour, frame.pixels, frame.origin
+        below, right = self._encoding.height - pixels.shape[0], self._encoding.width - pixels.shape[1]
+        if below or right:  # to even sizes: the last line or column again
+            pixels = np.pad(output_pixels(pixels, origin, colour), ((0, below), (0, right), (0, 0)), mode="edge")
+            origin = Origin()
+        return rgb_to_frame(pixels, origin, self._planar, colour)
 
     def close(self) -> Segment:
         """Finish the file, bring it to the disk and give it its name."""

@@ -212,25 +212,31 @@ def retimed(packet: Any, stream: Any, time_range: TimeRange) -> Any:
     return packet
 
 
-def add_other_stream(output: Any, stream: Any, time_range: TimeRange, repair: bool) -> tuple[OtherStream | None, str]:
+def add_other_stream(
+    output: Any, stream: Any, time_range: TimeRange, repair: bool, compatible: bool = False
+) -> tuple[OtherStream | None, str]:
     """What becomes of one of the input's streams in `output`, a PyAV container, and what to say of it.
 
     It is copied and nothing said (""), or converted, or left out (None).
 
     Args:
         repair: decode sound and encode it again, for its packets are damaged.
+        compatible: sound becomes AAC, which every phone plays.
     """
     container, name = output.format.name, stream_name(stream)
     if stream.type != "attachment" and codec_name(stream) is None:
         return None, f"{name} is left out: FFmpeg does not know its codec"
     repair = repair and stream.type == "audio" and _can_decode(stream)
     reason = _reason_to_refuse(stream, container)
+    if compatible and stream.type == "audio" and codec_name(stream) != "aac" and _can_decode(stream):
+        reason, why = "not AAC", "--compatible"
+    else:
+        why = "its packets are damaged" if repair else f"{container} cannot hold it as it is"
     if reason is None and not repair:
         return CopiedStream(output.add_stream_from_template(stream, opaque=True), name, time_range), ""
     if stream.type == "audio" and _can_decode(stream):
         codec = _AUDIO_CODECS.get(container, "aac")
         converted = ReencodedAudio(stream, _add_audio(output, stream, codec), name, time_range)
-        why = "its packets are damaged" if repair else f"{container} cannot hold it as it is"
         return converted, f"{name} is re-encoded to {_AUDIO_NAMES[codec]}: {why}"
     if stream.type == "subtitle" and container in _TEXT_CODECS and _is_text(stream):
         codec = _TEXT_CODECS[container]
