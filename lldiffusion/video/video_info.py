@@ -36,6 +36,7 @@ class VideoInfo:
     deinterlaced: bool = False  # its fields became whole pictures when it was read
     rereadable: bool = True  # whether it can be read a second time: a file can, a camera or a pipe cannot
     rgb: bool = False  # pixels are stored as R'G'B'
+    plays: int | None = None  # of an animation: how often, 0 for ever
     alpha: bool = False  # pixels may be transparent
     mastering: Mastering = field(default_factory=Mastering)  # of HDR10
     keep_hdr: bool = False  # results are HDR again; else they are tone-mapped

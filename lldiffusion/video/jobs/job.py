@@ -107,6 +107,10 @@ def run_job(
     return run.summary
 
 
+class InputError(LLDiffusionError):
+    """The input is at fault: going on from here would meet it again."""
+
+
 class _JobRun:
     """One run of a job, from where the journal ends."""
 
@@ -141,7 +145,7 @@ class _JobRun:
         monitor = FrameMonitor(enhancer.enhance, self.summary, job.preview, info.display_matrix)
         self._listener.started(job.frame_count(info), self.journal.frames)
         with Interrupts(self._announce_stop) as interrupts:
-            frames = self._source.frames(job.start, job.end, self.journal.frames)
+            frames = _blamed(self._source.frames(job.start, job.end, self.journal.frames))
             if not info.rereadable:  # a camera: Ctrl-C is its end
                 frames = _until(interrupts.asked, frames)
             zero = info.start * info.time_base + exact_seconds(job.start)
@@ -178,6 +182,8 @@ class _JobRun:
             yield
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._how_to_resume() or "interrupted: nothing was finished") from None
+        except InputError:
+            raise
         except LLDiffusionError as error:
             raise LLDiffusionError(self._with_hint(str(error))) from error
         except OSError as error:
@@ -219,6 +225,14 @@ def split_into_segments(frames: Iterator[Frame], zero: Fraction, seconds: Fracti
 
     while waiting:
         yield segment()
+
+
+def _blamed(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames; what goes wrong while they are read is the input's fault."""
+    try:
+        yield from frames
+    except LLDiffusionError as error:
+        raise InputError(str(error)) from error
 
 
 def _until(stop: Event, frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -16,6 +16,7 @@ from ..mastering import read_mastering
 from ..orientation import display_matrix
 from ..planes import Origin, alpha_of, bit_depth, colour_tags, frame_to_rgb, has_alpha
 from ..video_info import VideoInfo, exact_seconds
+from .animation import plays_of
 from .clock import DecodedFrame, PresentationClock
 from .damage import DamageReport, LostFrames
 from .deinterlace import deinterlace, field_order
@@ -243,4 +244,5 @@ def _read_info(container: Any, stream: Any, first: DecodedFrame, name: str) -> V
         rgb=bool(frame.format.is_rgb),
         alpha=has_alpha(frame.format) and (stream.codec_context.name not in _SOMETIMES or alpha_of(frame) is not None),
         mastering=read_mastering(frame),
+        plays=plays_of(Path(name)) if container.format.name in ("gif", "apng") and is_rereadable(name) else None,
     )

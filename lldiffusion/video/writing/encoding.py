@@ -15,8 +15,12 @@ from ..colour import BT709, BT2020, FULL, LIMITED, RGB, UNSPECIFIED, Colour
 from ..mastering import encoder_options
 from ..video_info import VideoInfo
 from . import phones
+from .avi import IN_ORDER, check_avi
 
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}
+CONTAINERS = {
+    **{".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"},
+    ".ts": "mpegts",
+}
 ALIASES = {"h264": "libx264", "h265": "libx265", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 SOFTWARE = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
 ALPHA = ("ffv1", "prores_ks", "libvpx-vp9")  # encoders that keep an alpha channel
@@ -79,9 +83,9 @@ class Encoding:
         from av.format import Flags as FormatFlags
 
         stream = output.add_stream(self.codec, rate=self.frame_rate, options=dict(self.options))
-        stream.time_base = self.time_base
-        context = stream.codec_context
-        context.time_base, context.pix_fmt, context.thread_count = self.time_base, self.pixel_format, self.threads
+        context, unit = stream.codec_context, 1 / self.frame_rate if output.format.name == "avi" else self.time_base
+        stream.time_base = context.time_base = unit
+        context.pix_fmt, context.thread_count = self.pixel_format, self.threads
         context.width, context.height = self.width, self.height
         context.color_range, context.colorspace = self.colour.range, self.colour.matrix
         context.color_trc, context.color_primaries = self.colour.transfer, self.colour.primaries
@@ -126,16 +130,25 @@ def choose_encoding(
     if compatible:
         name = name if codec else "libx264"
         info = phones.compatible(info, container, name)
+    if container == "avi":
+        check_avi(name)
     if info.field_order and name not in INTERLACED:
         raise LLDiffusionError(
             f"codec {name} cannot write interlaced video: leave --deinterlace off out, or choose another with --codec "
             f"({', '.join(INTERLACED)})"
         )
+    return encoding_of(info, container, name, crf, threads, compatible)
+
+
+def encoding_of(
+    info: VideoInfo, container: str, codec: str, crf: float | None = None, threads: int = 0, compatible: bool = False
+) -> Encoding:
+    """The encoding of a video in FFmpeg's muxer and encoder of these names; as `choose_encoding`."""
     without_format = Encoding(
         container=container,
-        codec=name,
+        codec=codec,
         pixel_format="",
-        options=_options(name, crf, info),
+        options=_options(codec, crf, info) | (IN_ORDER if container == "avi" else {}),
         colour=info.colour,
         width=info.width,
         height=info.height,
@@ -155,7 +168,7 @@ def container_of(target: Path) -> str:
     suffix = target.suffix.lower()
     if suffix not in CONTAINERS:
         raise LLDiffusionError(
-            f"cannot write a video to '{target}': accepted are {', '.join(CONTAINERS)}, "
+            f"cannot write a video to '{target}': accepted are {', '.join(CONTAINERS)}, .gif, .apng, .webp, "
             "a folder or a pattern such as frames/%06d.png for images, and - for standard output"
         )
     return CONTAINERS[suffix]
@@ -184,7 +197,7 @@ def _default_codec(container: str, info: VideoInfo) -> str:
         return "libvpx-vp9"
     if info.alpha and container in _TRANSPARENT:
         return _TRANSPARENT[container]
-    return "libx264" if info.bits <= 8 else "libx265"
+    return "libx264" if info.bits <= 8 or container == "avi" else "libx265"
 
 
 def _codec_entry(table: dict[str, Any], codec: str) -> Any:

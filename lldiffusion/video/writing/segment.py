@@ -169,6 +169,21 @@ def packets(folder: Path, segments: list[Segment], unit: Fraction) -> Iterator[A
         earlier = decoding_times[len(decoding_times) - depth :] if depth else []
 
 
+def pictures(folder: Path, segments: list[Segment], unit: Fraction) -> Iterator[tuple[Any, int]]:
+    """The PyAV frames of all segments, each with its timestamp.  Raises as `packets` does."""
+    import av
+
+    for segment in segments:
+        path, count = folder / segment.name, 0
+        if path.is_file() and path.stat().st_size == segment.size:
+            with av.open(file_url(path)) as container:
+                for frame in container.decode(video=0):
+                    count += 1
+                    yield frame, int(frame.pts * frame.time_base / unit) - _ZERO + segment.first_pts
+        if count != segment.frames:
+            raise LLDiffusionError(f"'{path}' was changed since it was written: start again with -y")
+
+
 def _duration_at_end(segment: Segment, order: list[int]) -> int:
     """Duration of the last frame of all: as the source says, else like the one before."""
     before = order[-1] - order[-2] if len(order) > 1 else 1

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 from ..reading.inputs import codec_name, stream_name
 
 _TEXT_CODECS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}  # of subtitles, by container
-_AUDIO_CODECS = {"webm": "libopus"}  # for sound that the container cannot hold; AAC in all others
-_AUDIO_NAMES = {"aac": "AAC", "libopus": "Opus"}
+_AUDIO_CODECS = {"webm": "libopus", "avi": "libmp3lame"}  # for sound that the container cannot hold; AAC elsewhere
+_AUDIO_NAMES = {"aac": "AAC", "libopus": "Opus", "libmp3lame": "MP3"}
 # What players find in MPEG-TS; FFmpeg writes all others as private data.
 _MPEGTS = {"mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "dvb_subtitle", "dvb_teletext"}
+_AVI = {"mp2", "mp3", "ac3", "pcm_s16le", "pcm_u8"}  # what players find in AVI
 _OPUS_RATE = 48000  # Hz
 _BIT_RATE = 96_000  # of a channel of converted sound, in bit/s
 
@@ -254,6 +255,8 @@ def _add_audio(output: Any, stream: Any, codec: str) -> Any:
     rate = stream.codec_context.sample_rate
     channels = stream.codec_context.layout.nb_channels
     layout = {1: "mono", 6: "5.1", 8: "7.1"}.get(channels, "stereo")
+    if codec == "libmp3lame" and channels > 2:
+        layout = "stereo"
     if rate not in rates:
         rate = min(rates, key=lambda known: (known < rate, abs(known - rate)))
     new = output.add_stream(codec, rate=rate, layout=layout)
@@ -269,15 +272,17 @@ def _is_text(stream: Any) -> bool:
     return bool(stream.codec_context.codec.text_sub)
 
 
-def _is_of_mpegts(stream: Any) -> bool:
-    return stream.codec_context.codec.canonical_name in _MPEGTS
+def _is_found(stream: Any, container: str) -> bool:
+    """Whether players find what FFmpeg writes without complaint."""
+    known = {"mpegts": _MPEGTS, "avi": _AVI}.get(container)
+    return known is None or stream.codec_context.codec.canonical_name in known
 
 
 def _reason_to_refuse(stream: Any, container: str) -> str | None:
     """None where the container takes the stream as it is."""
     import av
 
-    if container == "mpegts" and stream.type in ("audio", "subtitle") and not _is_of_mpegts(stream):
+    if stream.type in ("audio", "subtitle") and not _is_found(stream, container):
         return "players would not find it"
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
