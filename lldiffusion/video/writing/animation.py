@@ -25,7 +25,7 @@ from .segment import Segment, VideoSegmentWriter, pictures
 
 _UNITS = {"gif": Fraction(1, 100), "apng": Fraction(1, 1000), "webp": Fraction(1, 1000)}  # seconds
 _SHORTEST = {"gif": 2, "apng": 1, "webp": 11}  # of these units: what browsers show as it is said
-_CODECS = {"gif": "gif", "apng": "apng", "webp": "libwebp_anim"}
+CODECS = {"gif": "gif", "apng": "apng", "webp": "libwebp_anim"}
 _QUALITY = 90  # of WebP, of 100
 
 
@@ -173,7 +173,7 @@ def _add_stream(container: Any, output: AnimationOutput, frame: Any, unit: Fract
         lossless = output.crf == 0
         quality = _QUALITY if output.crf is None else 100 - output.crf
         options = {"lossless": "1"} if lossless else {"quality": f"{quality:g}"}
-    stream = container.add_stream(_CODECS[output.kind], rate=output.info.frame_rate, options=options)
+    stream = container.add_stream(CODECS[output.kind], rate=output.info.frame_rate, options=options)
     stream.width, stream.height = frame.width, frame.height
     clear = {"gif": "pal8", "apng": "rgba", "webp": "bgra"}
     stream.pix_fmt = "rgb24" if output.kind == "apng" and not output.info.alpha else clear[output.kind]

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from ..reading.inputs import codec_name, stream_name
 
-_TEXT_CODECS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}  # of subtitles, by container
-_AUDIO_CODECS = {"webm": "libopus", "avi": "libmp3lame"}  # for sound that the container cannot hold; AAC elsewhere
-_AUDIO_NAMES = {"aac": "AAC", "libopus": "Opus", "libmp3lame": "MP3"}
+TEXT_CODECS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}  # of subtitles, by container
+AUDIO_CODECS = {"webm": "libopus", "avi": "libmp3lame"}  # for sound that the container cannot hold; AAC elsewhere
+AUDIO_NAMES = {"aac": "AAC", "libopus": "Opus", "libmp3lame": "MP3"}
 # What players find in MPEG-TS; FFmpeg writes all others as private data.
 _MPEGTS = {"mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "dvb_subtitle", "dvb_teletext"}
 _AVI = {"mp2", "mp3", "ac3", "pcm_s16le", "pcm_u8"}  # what players find in AVI
@@ -236,11 +236,11 @@ def add_other_stream(
     if reason is None and not repair:
         return CopiedStream(output.add_stream_from_template(stream, opaque=True), name, time_range), ""
     if stream.type == "audio" and _can_decode(stream):
-        codec = _AUDIO_CODECS.get(container, "aac")
+        codec = AUDIO_CODECS.get(container, "aac")
         converted = ReencodedAudio(stream, _add_audio(output, stream, codec), name, time_range)
-        return converted, f"{name} is re-encoded to {_AUDIO_NAMES[codec]}: {why}"
-    if stream.type == "subtitle" and container in _TEXT_CODECS and _is_text(stream):
-        codec = _TEXT_CODECS[container]
+        return converted, f"{name} is re-encoded to {AUDIO_NAMES[codec]}: {why}"
+    if stream.type == "subtitle" and container in TEXT_CODECS and _is_text(stream):
+        codec = TEXT_CODECS[container]
         subtitles = ConvertedSubtitles(stream, output.add_stream(codec), name, time_range)
         return subtitles, f"{name} is converted to {codec}: {container} cannot hold it as it is"
     hint = "" if container == "matroska" else "; Matroska (.mkv) holds most"
