@@ -47,7 +47,7 @@ def plan_batch(
             batch.jobs.append((path, target if single else _renamed(target / name, format_)))
     if single and len(batch.jobs) > 1:
         raise LLDiffusionError(f"{len(batch.jobs)} inputs and one output file '{out}': name a folder with -o")
-    _refuse_collisions(batch.jobs)
+    refuse_collisions(batch.jobs)
     if skip_existing:
         batch.existing = [path for path, output in batch.jobs if output.exists()]
         batch.jobs = [job for job in batch.jobs if not job[1].exists()]
@@ -80,7 +80,8 @@ def _renamed(output: Path, format_: str | None) -> Path:
     return output.with_suffix(SUFFIX_OF[format_])
 
 
-def _refuse_collisions(jobs: list[tuple[Path, Path]]) -> None:
+def refuse_collisions(jobs: list[tuple[Path, Path]]) -> None:
+    """Raises LLDiffusionError for two inputs with one output, and for an output that is an input."""
     outputs = [output for _, output in jobs]
     twice = {printable(output) for output in outputs if outputs.count(output) > 1}
     if twice:
@@ -109,7 +110,7 @@ def _expand(text: str, folder: Path | None, passed_over: list[Path]) -> list[tup
     """Pictures that one argument names, each with its name below the output folder; other files are passed over."""
     path = Path(text)
     if path.is_dir():
-        below = [p for p in sorted(path.rglob("*")) if not _left_out(p, path, folder) and p.is_file()]
+        below = [p for p in sorted(path.rglob("*")) if not left_out(p, path, folder) and p.is_file()]
         found = [p for p in below if p.suffix.lower() in IMAGE_SUFFIXES]
         passed_over += [p for p in below if p not in set(found)]
         if not found:
@@ -136,7 +137,7 @@ def _name_of_result(path: Path) -> Path:
     return Path(path.name + SUFFIX_OF[image_format(path)])
 
 
-def _left_out(path: Path, root: Path, out: Path | None) -> bool:
+def left_out(path: Path, root: Path, out: Path | None) -> bool:
     """Hidden files and folders (macOS's `._a.jpg` is no picture), and an output folder inside the input."""
     if any(part.startswith(".") for part in path.relative_to(root).parts):
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -45,6 +46,13 @@ Overrides = Annotated[
     typer.Option("--set", help='Change one value, e.g. train.lr=2e-4 or data.pairs=["PATH"]; again for more.'),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
+
+
+def echo_json(table: object) -> None:
+    """Print a report as JSON: nothing else goes to standard output then."""
+    typer.echo(json.dumps(table, indent=1))
+
+
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and the data, and stop.")]
 
 

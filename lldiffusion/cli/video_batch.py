@@ -1,0 +1,94 @@
+"""Several videos in one command: which they are, and where each result goes."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lldiffusion.errors import LLDiffusionError, printable
+
+from .batch import left_out, name_some, refuse_collisions, refuse_existing
+
+
+@dataclass
+class VideoBatch:
+    """The work, in order, and what is left out of it."""
+
+    jobs: list[tuple[Path, Path]] = field(default_factory=list)  # (input, output)
+    passed_over: list[Path] = field(default_factory=list)  # files in a folder that are no videos
+
+    def begun(self, target: Path) -> bool:
+        """Whether an earlier run left pieces of an output."""
+        from lldiffusion.video.writing.outputs import parts_folder
+
+        return parts_folder(str(target)).is_dir()
+
+
+def names_videos(text: str) -> bool:
+    """Whether one argument means several videos: a pattern of such, or a folder that holds videos and no pictures."""
+    from lldiffusion.images import list_images
+    from lldiffusion.video.reading.image_sequence import is_image_sequence
+
+    path = Path(text)
+    if path.is_dir():
+        return bool(_in_folder(path, None)[0]) and not list_images(path)
+    pattern = any(sign in text for sign in "*?[") and "://" not in text
+    return pattern and not path.exists() and not is_image_sequence(text)
+
+
+def plan_videos(inputs: list[str], out: str, overwrite: bool, resume: bool) -> VideoBatch:
+    """Find the videos and give each an output in the folder `out`.
+
+    Raises LLDiffusionError for an output that is no folder, inputs without a video, two with one output, and outputs
+    that are there already (with `resume` they are finished).
+    """
+    from lldiffusion.video.writing.outputs import VIDEO_OUTPUTS
+
+    target = Path(out)
+    if out == "-" or target.is_file() or (target.suffix.lower() in VIDEO_OUTPUTS and not target.is_dir()):
+        raise LLDiffusionError(f"several videos and one output '{printable(out)}': name a folder as OUT")
+    batch = VideoBatch()
+    for text in inputs:
+        found, passed_over = _expand(text, target)
+        batch.passed_over += passed_over
+        for path, name in found:
+            batch.jobs.append((path, target / _result_name(name)))
+    refuse_collisions(batch.jobs)
+    if not resume:
+        refuse_existing([output for _, output in batch.jobs], overwrite)
+    return batch
+
+
+def _result_name(name: Path) -> Path:
+    """The input's own name, as .mp4 where its kind is not written."""
+    from lldiffusion.video.writing.outputs import VIDEO_OUTPUTS
+
+    return name if name.suffix.lower() in VIDEO_OUTPUTS else name.with_suffix(".mp4")
+
+
+def _expand(text: str, out: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """(videos that one argument names, each with the name of its result; files passed over)."""
+    path = Path(text)
+    if path.is_dir():
+        found, others = _in_folder(path, out)
+        if not found:
+            held = f"; it holds {name_some(others)}" if others else ""
+            raise LLDiffusionError(f"no video in folder '{printable(text)}'{held}")
+        return [(video, video.relative_to(path)) for video in found], others
+    if path.exists():
+        return [(path, Path(path.name))], []
+    matches = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if Path(match).is_file()]
+    if not matches:
+        raise LLDiffusionError(f"no video '{printable(text)}': give a file, a folder, or a quoted pattern that matches")
+    return [(match, Path(match.name)) for match in matches], []
+
+
+def _in_folder(folder: Path, out: Path | None) -> tuple[list[Path], list[Path]]:
+    """(videos, other files) below a folder, hidden ones and the pieces of unfinished jobs left out."""
+    from lldiffusion.video.reading.inputs import VIDEO_SUFFIXES
+
+    below = [path for path in sorted(folder.rglob("*")) if path.is_file() and not left_out(path, folder, out)]
+    below = [path for path in below if not any(part.endswith(".parts") for part in path.relative_to(folder).parts)]
+    videos = [path for path in below if path.suffix.lower() in VIDEO_SUFFIXES]
+    return videos, [path for path in below if path not in set(videos)]
