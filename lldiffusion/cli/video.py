@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.limits import processors
 
 from .options import Backend, Device, Exposure, Model, Overwrite, Precision, Sampler, Seed, Steps, Tile, parse_tile
 
@@ -183,7 +183,7 @@ def _open_journal(options: VideoOptions, folder: Path, resume: bool, overwrite: 
             f"an unfinished job for '{options.target}' holds {unfinished.frames} frames: go on with --resume, or start "
             "again with -y"
         )
-    return JobJournal(request, os.cpu_count() or 1, folder=folder)
+    return JobJournal(request, processors(), folder=folder)
 
 
 def _choose_output(options: VideoOptions, source: FrameSource, threads: int) -> VideoOutput:

@@ -70,9 +70,11 @@ def pad_to_multiple(planes: Floats, multiple: int) -> Floats:
     """Reflect-pad (N, C, H, W) right and below to multiples of `multiple`, at least two of them a side."""
     pads = [max(-size % multiple, 2 * multiple - size) for size in planes.shape[2:]]
     while any(pads):  # a reflection brings at most size - 1 pixels
-        now = [min(pad, max(1, size - 1)) for pad, size in zip(pads, planes.shape[2:], strict=True)]
-        mode = "reflect" if min(planes.shape[2:]) > 1 else "edge"
-        planes = np.pad(planes, ((0, 0), (0, 0), (0, now[0]), (0, now[1])), mode=mode)  # type: ignore[call-overload]
+        now = [min(pad, size - 1) for pad, size in zip(pads, planes.shape[2:], strict=True)]
+        if any(now):
+            planes = np.pad(planes, ((0, 0), (0, 0), (0, now[0]), (0, now[1])), mode="reflect")
+        else:  # what is left is one pixel wide or high: it has nothing to reflect
+            return np.pad(planes, ((0, 0), (0, 0), (0, pads[0]), (0, pads[1])), mode="edge")
         pads = [pad - done for pad, done in zip(pads, now, strict=True)]
     return planes
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lldiffusion.errors import LLDiffusionError, choose, require
+from lldiffusion.limits import processors
 
 from ..colour import BT709, FULL, LIMITED, RGB, UNSPECIFIED, Colour
 from ..video_info import VideoInfo
@@ -121,7 +122,7 @@ def choose_encoding(info: VideoInfo, target: Path, codec: str | None, crf: float
         frame_rate=info.frame_rate,
         sample_aspect=info.sample_aspect,
         display_matrix=info.display_matrix,
-        threads=threads or os.cpu_count() or 1,
+        threads=threads or processors(),
         field_order=info.field_order,
     )
     return _first_that_opens(without_format, info)
