@@ -44,6 +44,7 @@ class Difference:
     width: int
     height: int
     light: float  # mean of the dark picture, in [0, 1]
+    after: float  # mean of the result
     tile: int  # side in pixels, at most
     mean: float
     most: float
@@ -120,15 +121,23 @@ def difference(name: str, low: Pixels, tile: int, tiled: Pixels, whole: Pixels) 
         apart = np.abs(one - other)
         total, most = total + float(apart.sum(dtype=np.float64)), max(most, float(apart.max()))
     height, width = low.shape[:2]
-    light = round(float(low.mean(dtype=np.float64)), 4)
-    return Difference(name, width, height, light, tile, round(255 * total / low.size, 4), round(255 * most, 3))
+    light, after = (round(float(each.mean(dtype=np.float64)), 4) for each in (low, whole))
+    return Difference(name, width, height, light, after, tile, round(255 * total / low.size, 5), round(255 * most, 4))
 
 
 def to_markdown(results: list[Difference], model: str) -> str:
     """The table and what is promised."""
-    heads = ["picture", "size", "mean light", "tile", "mean, /255", "most, /255"]
+    heads = ["picture", "size", "light, before", "after", "tile", "mean, /255", "most, /255"]
     rows = [
-        [r.picture, f"{r.width}x{r.height}", f"{r.light:.3f}", str(r.tile), f"{r.mean:.4f}", f"{r.most:.2f}"]
+        [
+            r.picture,
+            f"{r.width}x{r.height}",
+            f"{r.light:.3f}",
+            f"{r.after:.3f}",
+            str(r.tile),
+            f"{r.mean:.4f}",
+            f"{r.most:.3f}",
+        ]
         for r in results
     ]
     broken = [r for r in results if not r.kept]
@@ -158,10 +167,10 @@ def main(
         about = enhancer.info()
         for name, low in pictures(dark, normal, long):
             results += compare(enhancer, name, low, side)
-            typer.echo(f"{name}: {', '.join(f'{r.tile}: {r.mean:.4f} {r.most:.2f}' for r in results[-len(side) :])}")
+            typer.echo(f"{name}: {', '.join(f'{r.tile}: {r.mean:.4f} {r.most:.3f}' for r in results[-len(side) :])}")
         for size in frame if clip else []:
             results.append(compare_frame(enhancer, f"{clip.stem}, a frame", frame_of(clip, size)))  # type: ignore[union-attr]
-            typer.echo(f"{size}: {results[-1].mean:.4f} {results[-1].most:.2f}")
+            typer.echo(f"{size}: {results[-1].mean:.4f} {results[-1].most:.3f}")
     named = f"{about['model']}, {about['backend']} {about['version']}, {about['precision']}, steps {about['steps']}"
     body = {"model": about, "results": [asdict(r) for r in results]}
     typer.echo(f"written: {write_result(out / 'tiles.json', body, to_markdown(results, named))}")
