@@ -102,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(f"error: {_usage_line(error)}", error.exit_code)
     except OSError as error:  # disk full, permission denied: true of the machine, not of this program
         return _fail(f"error: {_one_line(_explained(error))}", 2)
-    except (MemoryError, RuntimeError) as error:  # PyTorch's are of the second kind
+    except (MemoryError, RuntimeError, ImportError) as error:  # PyTorch's, and a library that cannot be mapped
         if not is_out_of_memory(error):
             raise
         return _fail(f"error: {no_memory(error)}", 2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,7 @@ ERRORS = [
     RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
     RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"),
 ]
+UNMAPPED = ImportError("libgomp.so.1: failed to map segment from shared object")
 PICTURE = np.random.default_rng(0).integers(0, 60, (300, 500, 3), np.uint8)
 
 
@@ -63,7 +67,7 @@ def test_when_nothing_helps_it_is_one_line(tile: str, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 GiB"), ERRORS[3]])
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 GiB"), ERRORS[3], UNMAPPED])
 def test_the_command_line_says_it_in_one_line(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,3 +100,15 @@ def test_one_picture_too_large_does_not_stop_the_others(
     assert run(["enhance", *inputs, "-o", str(tmp_path / "out"), "--model", model, "-q"]) == 1
     assert (tmp_path / "out" / "b.png").exists()
     assert "a.png': not enough memory (Unable to allocate 9 GiB)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v")
+@pytest.mark.parametrize("limit", [200_000, 350_000, 500_000, 650_000])  # KiB
+def test_under_a_limit_of_address_space_it_is_success_or_one_line(limit: int, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg", Image(np.full((600, 800, 3), 0.05, np.float32)))
+    command = f'ulimit -v {limit}; exec "{sys.executable}" -m lldiffusion enhance a.jpg -o b.jpg -q'
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode in (0, 1, 2) and "Traceback" not in done.stderr, done.stderr
+    assert (done.returncode == 0) == (tmp_path / "b.jpg").exists() and (done.returncode == 0 or limit < 600_000)
