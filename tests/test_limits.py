@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lldiffusion import limits
+from lldiffusion import cli, limits
 from lldiffusion.engines.backends.feeds import threads
 from lldiffusion.engines.memory import host_memory
 
@@ -79,6 +79,18 @@ def test_affinity_and_the_variable_that_overrules_all(groups: Path, monkeypatch:
     assert limits.processors() == 2 == threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert threads() == 7
+
+
+def test_the_command_line_tells_libraries_how_many_processors_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # so that it is put back
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("sys.argv", ["lldiff", "--version"])
+    for limited, told in ((False, None), (True, "3")):
+        monkeypatch.setattr(cli, "processors_are_limited", lambda limited=limited: limited)
+        monkeypatch.setattr(cli, "processors", lambda: 3)
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert os.environ.get("OMP_NUM_THREADS") == told
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v")

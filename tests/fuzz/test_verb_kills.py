@@ -27,8 +27,7 @@ from support.pictures import dark, photograph, write_pairs
 from support.toy import toy_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")]
-for needed in ("torch", "accelerate", "av", "onnxruntime", "onnxscript"):
-    pytest.importorskip(needed)
+NEEDED = ("torch", "accelerate", "av", "onnxruntime", "onnxscript")  # imported when it runs: it is mostly left out
 
 TESTS = Path(__file__).parents[1]
 SHARES = {"enhance": 0.2, "video": 0.2, "export": 0.15, "build": 0.1, "train": 0.18, "distill": 0.17}  # of the kills
@@ -39,10 +38,13 @@ class Verbs:
     """The processes of `support.verbs`."""
 
     def __init__(self, folder: Path) -> None:
+        from support.exported import micro_graphs
+
         (folder / "temp").mkdir()
         self.log = folder / "log"
         paths = os.pathsep.join((str(TESTS.parent), str(TESTS)))
         given = {"PYTHONPATH": paths, "VERBS_LOG": str(self.log), "TMPDIR": str(folder / "temp")}
+        given |= {"VERBS_GRAPHS": str(micro_graphs())}
         given |= {"LLDIFF_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._server = subprocess.Popen(
@@ -56,12 +58,8 @@ class Verbs:
     def run(self, arguments: list[str], kill_after: float | None = None) -> int:
         """Exit code; minus the signal's number after a kill so many seconds from the start."""
         assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(arguments) + "\n")
+        self._server.stdin.write(json.dumps([arguments, kill_after]) + "\n")
         self._server.stdin.flush()
-        process = int(self._line())
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(process, signal.SIGKILL)  # a zombie until it is asked after: the number is still its own
         return os.waitstatus_to_exitcode(int(self._line()))
 
     def close(self) -> None:
@@ -75,6 +73,8 @@ class Verbs:
 
 @pytest.fixture(scope="module")
 def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
+    for needed in NEEDED:
+        pytest.importorskip(needed)
     serving = Verbs(tmp_path_factory.mktemp("verbs"))
     yield serving
     serving.close()
@@ -120,11 +120,15 @@ def export(given: Path) -> Command:
 def build(given: Path) -> Command:
     from lldiffusion.export.engine_builder import installed
     from lldiffusion.export.exporter import Settings, export_bundle
+    from support.exported import micro_graphs
+    from support.verbs import copied_graphs
 
     if not installed("tensorrt-rtx"):
         pytest.skip('no tensorrt_rtx: pip install "lldiffusion[rtx]"')
-    pytest.MonkeyPatch().setattr("lldiffusion.export.exporter.write_graphs", _copied)
-    export_bundle(str(checkpoint(given)), given / "b", settings=Settings(precision="fp16", verify=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VERBS_GRAPHS", str(micro_graphs()))
+        patch.setattr("lldiffusion.export.exporter.write_graphs", copied_graphs)
+        export_bundle(str(checkpoint(given)), given / "b", settings=Settings(precision="fp16", verify=False))
 
     def command(out: Path) -> list[str]:
         if not (out / "b").exists():
@@ -133,12 +137,6 @@ def build(given: Path) -> Command:
         return ["build", str(out / "b"), *fixed]
 
     return command
-
-
-def _copied(*arguments: object, **more: object) -> object:
-    from support.verbs import copied_graphs
-
-    return copied_graphs(*arguments, **more)  # type: ignore[arg-type]
 
 
 def train(given: Path) -> Command:

@@ -1,7 +1,7 @@
 """`lldiff` command lines in forked processes, so that a kill costs a run and no imports:  python -m support.verbs
 
-Each line of standard input is a command line as a JSON list; what is printed is the number of the process that carries
-it out, then, when it has ended, its exit status as `os.waitpid` gives it.  What it says goes to $VERBS_LOG.
+Each line of standard input is [command line, seconds after which it is killed, or null] in JSON; what is printed when it
+has ended is its exit status as `os.waitpid` gives it.  What it says goes to $VERBS_LOG.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,11 @@ import lldiffusion.export.exporter as exporter
 import lldiffusion.training.distill_run
 import lldiffusion.training.run  # noqa: F401
 from lldiffusion.cli import load_verb, run
-from support.exported import micro_graphs
 
 
 def copied_graphs(network: Any, folder: Path, *_: Any, **__: Any) -> dict[str, Path]:
-    """The graphs that were traced once, instead of a new tracing, which writes nothing and takes long."""
-    graphs = sorted(micro_graphs().glob("*.onnx"))
+    """The graphs that were traced once, in $VERBS_GRAPHS, instead of a new tracing, which takes long."""
+    graphs = sorted(Path(os.environ["VERBS_GRAPHS"]).glob("*.onnx"))
     return {path.stem: Path(shutil.copy(path, folder)) for path in graphs}
 
 
@@ -52,10 +53,13 @@ def main() -> None:
         load_verb(verb)
     print("ready", flush=True)
     for line in sys.stdin:
+        arguments, kill_after = json.loads(line)
         process = os.fork()
         if not process:
-            carry_out(json.loads(line))
-        print(process, flush=True)
+            carry_out(arguments)
+        if kill_after is not None:
+            time.sleep(kill_after)
+            os.kill(process, signal.SIGKILL)  # ended or not: it keeps its number until it is waited for
         print(os.waitpid(process, 0)[1], flush=True)
 
 
