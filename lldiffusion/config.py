@@ -16,6 +16,7 @@ from typing import Any
 from lldiffusion.bounds import check_bounds
 from lldiffusion.documents import read_json, read_toml
 from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.network_size import check_size
 from lldiffusion.tables import build, merge, override
 
 PRESETS = ("tiny", "tiny-lol", "fast", "paper", "paper-v2")
@@ -109,6 +110,7 @@ class ModelConfig:
         choose(self.tone, ("none", "log"), "tone curve")
         choose(self.level, ("none", "grid"), "level")
         self.check_grids("denoiser")
+        check_size(self)
 
     def check_grids(self, name: str) -> None:
         """Of "denoiser" or "degrader": its level i above the coarsest must be of the size of the i-th feature.
