@@ -86,7 +86,7 @@ def video(
         tile=parse_tile(tile),
     )
     options.check()
-    if is_batch(inputs):
+    if is_batch(inputs, target):
         run_batch(inputs, options, preview, resume, overwrite)
         return
     if target == "-":
@@ -105,11 +105,11 @@ def show(summary: JobSummary | None, target: str) -> None:
         typer.echo(f"enhanced: {printable(target)}" if summary else f"finished already: {printable(target)}")
 
 
-def is_batch(inputs: list[str]) -> bool:
+def is_batch(inputs: list[str], target: str) -> bool:
     """Whether several videos are meant."""
     from .video_batch import names_videos
 
-    return len(inputs) > 1 or names_videos(inputs[0])
+    return len(inputs) > 1 or names_videos(inputs[0], target)
 
 
 def run_batch(inputs: list[str], options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> None:

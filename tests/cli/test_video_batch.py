@@ -86,10 +86,12 @@ def test_resume_leaves_finished_ones(
     assert (tmp_path / "out" / "a.mp4").stat().st_mtime_ns == before
 
 
-def test_a_folder_with_pictures_is_a_sequence(model: list[str], folder: Path, tmp_path: Path) -> None:
+def test_a_folder_with_pictures_is_a_sequence_for_one_video(model: list[str], folder: Path, tmp_path: Path) -> None:
     write_image(folder / "1.png", Image(np.full((64, 96, 3), 0.2, np.float32)))
     assert run(["video", str(folder), str(tmp_path / "out.mp4"), *model]) == 0
     assert len(clips.times(tmp_path / "out.mp4")) == 1
+    assert run(["video", str(folder), str(tmp_path / "out"), *model]) == 0
+    assert made(tmp_path / "out") == ["a.mp4", "b.mp4", "more/c.gif"]
 
 
 @pytest.mark.parametrize(

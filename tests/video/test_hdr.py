@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,7 +31,12 @@ from support.passing import Listener, pass_through
 
 av = pytest.importorskip("av")
 
+from lldiffusion.images import read_image  # noqa: E402
 from lldiffusion.video import VideoSource  # noqa: E402
+from lldiffusion.video.writing.animation import AnimationOutput  # noqa: E402
+from lldiffusion.video.writing.image_sequence import ImageSegmentWriter  # noqa: E402
+from lldiffusion.video.writing.outputs import ImageSequenceOutput  # noqa: E402
+from lldiffusion.video.writing.pipes import PipeWriter  # noqa: E402
 
 Floats = NDArray[np.float32]
 # Rows of ITU-R BT.2408-7, table 1: reflectance chart, cd/m2, percent of PQ, percent of HLG.
@@ -221,6 +227,28 @@ def test_hdr_is_never_written_with_8_bits(codec: str, suffix: str, words: str, t
     source = hdr_clip(tmp_path / "in.mp4", "hlg")
     with pytest.raises(LLDiffusionError, match=words):
         pass_through(source, tmp_path / f"out{suffix}", codec=codec, keep_hdr=True)
+
+
+def test_pictures_of_hdr_are_tone_mapped(tmp_path: Path) -> None:
+    source = VideoSource(str(hdr_clip(tmp_path / "in.mp4", "hlg")))
+    writer = ImageSegmentWriter(tmp_path, "part", "%d.png", source.info, 0)
+    writer.add(next(source.frames()))
+    writer.close()
+    source.close()
+    image = read_image(tmp_path / "part" / "0.png")
+    assert image.bits == 16
+    assert 0.8 < image.pixels[4, -1, 1] < image.pixels[24, 24, 1] < 1  # white, and the lamp
+
+
+def test_hdr_is_kept_in_video_files_only(tmp_path: Path) -> None:
+    source = VideoSource(str(hdr_clip(tmp_path / "in.mp4", "hlg")), keep_hdr=True)
+    source.close()
+    with pytest.raises(LLDiffusionError, match="pictures are written in SDR"):
+        ImageSequenceOutput("%d.png", source.info)
+    with pytest.raises(LLDiffusionError, match="animations are SDR"):
+        AnimationOutput(tmp_path / "a.gif", source.info)
+    with pytest.raises(LLDiffusionError, match="a pipe says nothing of HDR"):
+        PipeWriter(source.info, "y4m", io.BytesIO())
 
 
 def test_hdr_of_unknown_primaries_is_refused() -> None:
