@@ -16,6 +16,7 @@ class VideoBatch:
     """The work, in order, and what is left out of it."""
 
     jobs: list[tuple[Path, Path]] = field(default_factory=list)  # (input, output)
+    existing: list[Path] = field(default_factory=list)  # inputs whose output is there already, with --skip-existing
     passed_over: list[Path] = field(default_factory=list)  # files in a folder that are no videos
 
     def begun(self, target: Path) -> bool:
@@ -43,7 +44,9 @@ def names_videos(text: str, out: str) -> bool:
     return pattern and not path.exists() and not is_image_sequence(text)
 
 
-def plan_videos(inputs: list[str], out: str, overwrite: bool, resume: bool) -> VideoBatch:
+def plan_videos(
+    inputs: list[str], out: str, overwrite: bool = False, resume: bool = False, skip_existing: bool = False
+) -> VideoBatch:
     """Find the videos and give each an output in the folder `out`.
 
     Raises LLDiffusionError for an output that is no folder, inputs without a video, two with one output, and outputs
@@ -61,6 +64,9 @@ def plan_videos(inputs: list[str], out: str, overwrite: bool, resume: bool) -> V
         for path, name in found:
             batch.jobs.append((path, target / _result_name(name)))
     refuse_collisions(batch.jobs)
+    if skip_existing:
+        batch.existing = [path for path, output in batch.jobs if output.exists()]
+        batch.jobs = [job for job in batch.jobs if not job[1].exists()]
     if not resume:
         refuse_existing([output for _, output in batch.jobs], overwrite)
     return batch

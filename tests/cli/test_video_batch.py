@@ -94,6 +94,32 @@ def test_a_folder_with_pictures_is_a_sequence_for_one_video(model: list[str], fo
     assert made(tmp_path / "out") == ["a.mp4", "b.mp4", "more/c.gif"]
 
 
+def test_skip_existing_and_quiet(
+    model: list[str], folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.mp4").write_bytes(b"precious")
+    names = [str(folder / "a.mp4"), str(folder / "b.wmv"), str(tmp_path / "out")]
+    assert run(["video", *names, *model, "--skip-existing", "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert made(tmp_path / "out") == ["a.mp4", "b.mp4"]
+    assert (tmp_path / "out" / "a.mp4").read_bytes() == b"precious"
+    assert run(["video", *names, *model, "--skip-existing"]) == 0
+    assert capfd.readouterr().out == "0 of 0 done, 2 there already\n"
+    one = ["video", str(folder / "b.wmv"), str(tmp_path / "out" / "b.mp4"), *model, "--skip-existing"]
+    assert run(one) == 0
+    assert capfd.readouterr().out.startswith("there already: ")
+
+
+def test_a_line_break_in_a_name_stays_one_line(
+    model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = clips.plain(tmp_path / "a.mp4")
+    odd = source.rename(tmp_path / "a\nb.gif")
+    assert run(["video", str(odd), str(tmp_path / "c\nd.mp4"), *model]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("c\\nd.mp4")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from lldiffusion.video.hdr import (
     pq_to_light,
     to_signal,
 )
+from lldiffusion.video.mastering import read_mastering
 from lldiffusion.video.planes import Origin, rgb_to_frame
 from lldiffusion.video.tone_map import mapped, tone_map
 from support import clips
@@ -33,6 +35,7 @@ av = pytest.importorskip("av")
 
 from lldiffusion.images import read_image  # noqa: E402
 from lldiffusion.video import VideoSource  # noqa: E402
+from lldiffusion.video.video_info import VideoInfo  # noqa: E402
 from lldiffusion.video.writing.animation import AnimationOutput  # noqa: E402
 from lldiffusion.video.writing.image_sequence import ImageSegmentWriter  # noqa: E402
 from lldiffusion.video.writing.outputs import ImageSequenceOutput  # noqa: E402
@@ -227,6 +230,15 @@ def test_hdr_is_never_written_with_8_bits(codec: str, suffix: str, words: str, t
     source = hdr_clip(tmp_path / "in.mp4", "hlg")
     with pytest.raises(LLDiffusionError, match=words):
         pass_through(source, tmp_path / f"out{suffix}", codec=codec, keep_hdr=True)
+
+
+def test_changing_metadata_is_named() -> None:
+    frame = SimpleNamespace(side_data={"DOVI_METADATA": b"1234", "DYNAMIC_HDR_PLUS": b"1"})
+    found = read_mastering(frame)
+    assert found.changing == ("Dolby Vision", "HDR10+")
+    assert not found.told
+    info = VideoInfo("a", 2, 2, "yuv420p10le", 10, Colour(transfer=HLG), Fraction(1, 25), Fraction(25), mastering=found)
+    assert info.warnings()[1] == "'a': Dolby Vision's metadata is dropped, which described the old pictures"
 
 
 def test_pictures_of_hdr_are_tone_mapped(tmp_path: Path) -> None:
