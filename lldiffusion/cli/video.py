@@ -131,8 +131,11 @@ def show(summary: JobSummary | None, target: str) -> None:
 
 def run_batch(batch: VideoBatch, options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> None:
     """One after the other; one video never stops the others."""
+    from lldiffusion.video.jobs.open_model import model_fingerprint
+
     from .batch import name_some
 
+    model_fingerprint(options.model)  # a wrong name is said once
     say = (lambda line: None) if options.quiet else typer.echo
     if batch.passed_over and not options.quiet:
         typer.echo(f"passed over, no videos: {name_some(batch.passed_over)}", err=True)
@@ -146,7 +149,7 @@ def run_batch(batch: VideoBatch, options: VideoOptions, preview: bool, resume: b
             summary = run_to_disk(one, preview, begun, overwrite)
             if not options.quiet:
                 show(summary, str(target))
-        except LLDiffusionError as error:
+        except (LLDiffusionError, OSError) as error:
             failed[printable(source)] = str(error)
             typer.echo(f"failed: {printable(error)}", err=True)
         except KeyboardInterrupt as stop:
@@ -158,7 +161,6 @@ def run_batch(batch: VideoBatch, options: VideoOptions, preview: bool, resume: b
 
 
 def _counts(batch: VideoBatch, failed: dict[str, str], tried: int) -> str:
-    rest = {"there already": len(batch.existing), "failed": len(failed), "passed over": len(batch.passed_over)}
-    return f"{tried - len(failed)} of {len(batch.jobs)} done" + "".join(
-        f", {n} {what}" for what, n in rest.items() if n
-    )
+    counts = {"there already": len(batch.existing), "failed": len(failed), "passed over": len(batch.passed_over)}
+    rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    return f"{tried - len(failed)} of {len(batch.jobs)} done{rest}"
