@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lldiffusion.atomic import scratch
 from lldiffusion.errors import LLDiffusionError, choose, printable
 from lldiffusion.images import FORMATS, IMAGE_SUFFIXES, LOSSY, READ_ONLY, check_format, image_format
 
@@ -182,15 +182,15 @@ def through_pipes(inputs: list[str], out: str, format_: str | None) -> Iterator[
         return
     if len(inputs) > 1:
         raise LLDiffusionError("- is one picture on a pipe: give it alone, or files as inputs and a folder as -o")
-    with tempfile.TemporaryDirectory(prefix="lldiff-") as folder:
+    with scratch() as folder:
         source, target = Path(inputs[0]), Path(out)
         if inputs[0] == "-":
-            source = Path(folder) / "stdin"
+            source = folder / "stdin"
             source.write_bytes(sys.stdin.buffer.read())
         if out == "-":
             if sys.stdout.isatty():
                 raise LLDiffusionError("standard output is a terminal: pipe it into a program, or name a file with -o")
-            target = Path(folder) / f"stdout{SUFFIX_OF[format_ or image_format(source)]}"
+            target = folder / f"stdout{SUFFIX_OF[format_ or image_format(source)]}"
         elif not _is_file(out, format_):
             raise LLDiffusionError(f"a picture on a pipe has no name: give a file as -o, not '{printable(out)}'")
         yield [str(source)], str(target)

@@ -20,7 +20,11 @@ Exposure = Annotated[
     typer.Option("--exposure", min=-5, max=5, help="Brighter (+) or darker (-) than the model would choose, in stops."),
 ]
 Tile = Annotated[
-    str, typer.Option("--tile", help="auto (when memory would not suffice), none, or a side in pixels such as 512.")
+    str,
+    typer.Option(
+        "--tile",
+        help="auto (from 4 megapixels on, or where memory asks for it), none, or a side in pixels such as 512.",
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Backend = Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lldiffusion.errors import LLDiffusionError, choose, printable
+from lldiffusion.limits import processors
 
 if TYPE_CHECKING:
     from lldiffusion.video.jobs.job import FrameSource, Job
@@ -118,7 +118,7 @@ def _open_journal(options: VideoOptions, folder: Path, resume: bool, overwrite: 
             f"an unfinished job for '{options.target}' holds {unfinished.frames} frames: go on with --resume, or start "
             "again with -y"
         )
-    return JobJournal(request, os.cpu_count() or 1, folder=folder)
+    return JobJournal(request, processors(), folder=folder)
 
 
 def _choose_output(options: VideoOptions, source: FrameSource, threads: int) -> VideoOutput:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from lldiffusion.images.formats import PACKAGES, suffixes_of
+from lldiffusion.limits import processors
 from lldiffusion.versions import __version__
 
 from .backends.onnx_runtime import disable_telemetry
@@ -46,8 +46,8 @@ def examine() -> list[Finding]:
 
 
 def check_machine() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    system = f"{platform.system()} {platform.machine()}, cores: {cores}, {host_memory() / 2**30:.1f} GiB of memory free"
+    free = f"{host_memory() / 2**30:.1f} GiB of memory free"
+    system = f"{platform.system()} {platform.machine()}, cores: {processors()}, {free}"
     return Finding("lldiffusion", "ok", f"{__version__}, Python {platform.python_version()}, {system}")
 
 

@@ -21,7 +21,8 @@ pytest.importorskip("accelerate")
 from safetensors.torch import load_file  # noqa: E402
 
 from lldiffusion.model import LLDiffusion, load_model  # noqa: E402
-from lldiffusion.model.checkpoint import read_info  # noqa: E402
+from lldiffusion.model.checkpoint import read_info, save_checkpoint  # noqa: E402
+from lldiffusion.model.plain import PlainBlock  # noqa: E402
 from lldiffusion.training import read_run, train  # noqa: E402
 from lldiffusion.training.ema import EMA  # noqa: E402
 from lldiffusion.training.losses import Objective  # noqa: E402
@@ -166,6 +167,33 @@ def test_ema_is_what_it_says() -> None:
         decay = min(0.5, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * 2.0
     assert ema.average["weight"].item() == pytest.approx(expected)
+
+
+def test_a_dead_trunk_is_said(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The scores do not show it: what passes at full resolution hides it."""
+    config = _config(pairs, "train.validate_every=1", "train.joint_steps=1")
+    model = LLDiffusion(config)
+    save_checkpoint(tmp_path / "alive", config, model.state_dict())
+    train(config, tmp_path / "a", "joint", str(tmp_path / "alive"))
+    assert "idle" not in capsys.readouterr().err
+    for block in model.denoiser.modules():
+        if isinstance(block, PlainBlock):
+            torch.nn.init.constant_(block.conv1.bias, -1e3)
+    save_checkpoint(tmp_path / "dead", config, model.state_dict())
+    train(config, tmp_path / "b", "joint", str(tmp_path / "dead"))
+    assert "100% of the denoiser's channels are idle" in capsys.readouterr().err
+
+
+def test_the_timesteps_way_into_the_blocks_learns_slowly(pairs: Path, tmp_path: Path) -> None:
+    config = _config(pairs, "train.joint_steps=1", "train.lr=0.01")
+    model = LLDiffusion(config)
+    save_checkpoint(tmp_path / "start", config, model.state_dict())
+    train(config, tmp_path / "run", "joint", str(tmp_path / "start"))
+    state = load_file(str(checkpoints(tmp_path / "run" / "joint")[-1] / "training_state.safetensors"))
+    moved = {name: float((value - state[f"weights.{name}"]).abs().max()) for name, value in model.state_dict().items()}
+    block = "denoiser.net.middle.0"
+    assert moved[f"{block}.conv1.weight"] == pytest.approx(0.01, rel=0.05)  # Adam's first step
+    assert 0 < moved[f"{block}.time.weight"] < 0.01 / 20
 
 
 def test_learning_rates() -> None:

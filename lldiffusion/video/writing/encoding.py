@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lldiffusion.errors import LLDiffusionError, choose, require
+from lldiffusion.limits import processors
 
 from ..colour import BT709, BT2020, FULL, LIMITED, RGB, UNSPECIFIED, Colour
 from ..mastering import encoder_options
@@ -156,7 +157,7 @@ def encoding_of(
         frame_rate=info.frame_rate,
         sample_aspect=info.sample_aspect,
         display_matrix=info.display_matrix,
-        threads=threads or os.cpu_count() or 1,
+        threads=threads or processors(),
         field_order=info.field_order,
         compatible=compatible,
     )
