@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -135,9 +136,17 @@ def light_of_scene() -> Floats:
 
 def hdr_clip(path: Path, kind: str, *x265: str) -> Path:
     """Three frames of H.265, 10 bits, lossless, 4:4:4, tagged as a phone does."""
+    path.write_bytes(made(kind, x265))
+    return path
+
+
+@lru_cache
+def made(kind: str, x265: tuple[str, ...]) -> bytes:
+    """Made once for all tests."""
+    file = io.BytesIO()
     coded = light_to_hlg(light_of_scene()) if kind == "hlg" else light_to_pq(light_of_scene())
     colour = Colour(BT2020, LIMITED, TRANSFERS[kind], BT2020)
-    with av.open(str(path), "w") as output:
+    with av.open(file, "w", format="mp4") as output:
         params = ":".join(["log-level=none", "lossless=1", *x265])
         stream = output.add_stream("libx265", rate=25, options={"preset": "ultrafast", "x265-params": params})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv444p10le"
@@ -149,7 +158,7 @@ def hdr_clip(path: Path, kind: str, *x265: str) -> Path:
             frame.pts = number
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-    return path
+    return file.getvalue()
 
 
 def first_rgb(path: Path) -> Floats:
