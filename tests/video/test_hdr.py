@@ -26,7 +26,7 @@ from lldiffusion.video.hdr import (
     pq_to_light,
     to_signal,
 )
-from lldiffusion.video.mastering import read_mastering
+from lldiffusion.video.mastering import Mastering, read_mastering
 from lldiffusion.video.planes import Origin, rgb_to_frame
 from lldiffusion.video.tone_map import mapped, tone_map
 from support import clips
@@ -38,6 +38,7 @@ from lldiffusion.images import read_image  # noqa: E402
 from lldiffusion.video import VideoSource  # noqa: E402
 from lldiffusion.video.video_info import VideoInfo  # noqa: E402
 from lldiffusion.video.writing.animation import AnimationOutput  # noqa: E402
+from lldiffusion.video.writing.encoding import choose_encoding  # noqa: E402
 from lldiffusion.video.writing.image_sequence import ImageSegmentWriter  # noqa: E402
 from lldiffusion.video.writing.outputs import ImageSequenceOutput  # noqa: E402
 from lldiffusion.video.writing.pipes import PipeWriter  # noqa: E402
@@ -250,6 +251,16 @@ def test_changing_metadata_is_named() -> None:
     assert info.warnings()[1] == "'a': Dolby Vision's metadata is dropped, which described the old pictures"
 
 
+def test_dolby_vision_that_others_cannot_show_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Profile 5 says so by its metadata beside untagged colours."""
+    monkeypatch.setattr(
+        "lldiffusion.video.reading.source.read_mastering", lambda frame: Mastering(changing=("Dolby Vision",))
+    )
+    with pytest.raises(LLDiffusionError, match="Dolby Vision without a picture for other players"):
+        VideoSource(str(clips.plain(tmp_path / "in.mp4")))
+    VideoSource(str(hdr_clip(tmp_path / "hlg.mp4", "hlg"))).close()
+
+
 def test_pictures_of_hdr_are_tone_mapped(tmp_path: Path) -> None:
     source = VideoSource(str(hdr_clip(tmp_path / "in.mp4", "hlg")))
     writer = ImageSegmentWriter(tmp_path, "part", "%d.png", source.info, 0)
@@ -270,6 +281,13 @@ def test_hdr_is_kept_in_video_files_only(tmp_path: Path) -> None:
         AnimationOutput(tmp_path / "a.gif", source.info)
     with pytest.raises(LLDiffusionError, match="a pipe says nothing of HDR"):
         PipeWriter(source.info, "y4m", io.BytesIO())
+
+
+def test_hdr_of_8_bits_is_written_with_10() -> None:
+    colour, rate = Colour(BT2020, LIMITED, HLG, BT2020), Fraction(25)
+    info = VideoInfo("a", 96, 64, "yuv420p", 8, colour, 1 / rate, rate, keep_hdr=True)
+    encoding = choose_encoding(info, Path("a.mp4"))
+    assert (encoding.codec, encoding.pixel_format) == ("libx265", "yuv420p10le")
 
 
 def test_hdr_of_unknown_primaries_is_refused() -> None:
