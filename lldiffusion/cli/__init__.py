@@ -32,7 +32,7 @@ from lldiffusion.limits import processors, processors_are_limited
 # verb: (module, short help), in the order of `lldiff --help`
 VERBS = {
     "enhance": ("enhance", "Brighten images: files, folders and globs."),
-    "video": ("video", "Brighten a video; sound, timestamps and colours are kept."),
+    "video": ("video", "Brighten videos; sound, timestamps and colours are kept."),
     "train": ("train", "Train both stages on pairs, or resume a run."),
     "distill": ("distill", "Teach a model of few steps what another does in many."),
     "eval": ("evaluate", "Measure a model, or any method's results, under named protocols."),

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from lldiffusion.errors import LLDiffusionError, printable
 
-from .options import Backend, Device, Exposure, Model, Overwrite, Precision, Sampler, Seed, Steps, Tile, parse_tile
+from .options import (
+    Backend,
+    Device,
+    Exposure,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    Sampler,
+    Seed,
+    Steps,
+    Tile,
+    parse_tile,
+)
 from .video_job import VideoOptions, run_to_disk, run_to_pipe, seconds
 
 if TYPE_CHECKING:
@@ -61,7 +75,9 @@ def video(
     device: Device = "auto",
     backend: Backend = "auto",
     precision: Precision = "auto",
+    skip_existing: bool = typer.Option(False, "--skip-existing", help="Of several videos: leave out those done."),
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Enhance videos; sound, subtitles, chapters, timestamps, colours and bit depth are kept.
 
@@ -83,64 +99,68 @@ def video(
         start=seconds(start),
         end=None if end is None else seconds(end),
         piece=piece,
+        quiet=quiet,
         tile=parse_tile(tile),
     )
     options.check()
-    if is_batch(inputs):
-        run_batch(inputs, options, preview, resume, overwrite)
+    from .video_batch import names_videos, plan_videos
+
+    if len(inputs) > 1 or names_videos(inputs[0], target):
+        run_batch(plan_videos(inputs, target, overwrite, resume, skip_existing), options, preview, resume, overwrite)
+        return
+    if skip_existing and Path(target).exists() and target != "-":
+        if not quiet:
+            typer.echo(f"there already: {printable(target)}")
         return
     if target == "-":
         summary: JobSummary | None = run_to_pipe(options, pipe)
     else:
         summary = run_to_disk(options, preview, resume, overwrite)
-    show(summary, target)
+    if not quiet:
+        show(summary, target)
 
 
 def show(summary: JobSummary | None, target: str) -> None:
     """How a job went; None: it was finished before."""
     to_pipe = target == "-"
     for line in [*summary.notes, *summary.lines()] if summary is not None else []:
-        typer.echo(line, err=to_pipe)
+        typer.echo(printable(line), err=to_pipe)
     if not to_pipe:
         typer.echo(f"enhanced: {printable(target)}" if summary else f"finished already: {printable(target)}")
 
 
-def is_batch(inputs: list[str]) -> bool:
-    """Whether several videos are meant."""
-    from .video_batch import names_videos
-
-    return len(inputs) > 1 or names_videos(inputs[0])
-
-
-def run_batch(inputs: list[str], options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> None:
+def run_batch(batch: VideoBatch, options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> None:
     """One after the other; one video never stops the others."""
-    from .batch import name_some
-    from .video_batch import plan_videos
+    from lldiffusion.video.jobs.open_model import model_fingerprint
 
-    batch = plan_videos(inputs, options.target, overwrite, resume)
-    if batch.passed_over:
+    from .batch import name_some
+
+    model_fingerprint(options.model)  # a wrong name is said once
+    say = (lambda line: None) if options.quiet else typer.echo
+    if batch.passed_over and not options.quiet:
         typer.echo(f"passed over, no videos: {name_some(batch.passed_over)}", err=True)
     failed: dict[str, str] = {}
     for number, (source, target) in enumerate(batch.jobs, 1):
-        typer.echo(f"[{number}/{len(batch.jobs)}] {printable(source)}")
+        say(f"[{number}/{len(batch.jobs)}] {printable(source)}")
         target.parent.mkdir(parents=True, exist_ok=True)
         one = replace(options, source=str(source), target=str(target))
         try:
             begun = resume and (batch.begun(target) or target.exists())
-            show(run_to_disk(one, preview, begun, overwrite), str(target))
-        except LLDiffusionError as error:
+            summary = run_to_disk(one, preview, begun, overwrite)
+            if not options.quiet:
+                show(summary, str(target))
+        except (LLDiffusionError, OSError) as error:
             failed[printable(source)] = str(error)
             typer.echo(f"failed: {printable(error)}", err=True)
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt(f"{stop or 'interrupted'}; {_counts(batch, failed, number - 1)}") from stop
-    typer.echo(_counts(batch, failed, len(batch.jobs)))
+    say(_counts(batch, failed, len(batch.jobs)))
     if failed:
         typer.echo(f"error: {len(failed)} of {len(batch.jobs)} not enhanced: {', '.join(failed)}", err=True)
         raise typer.Exit(1)
 
 
 def _counts(batch: VideoBatch, failed: dict[str, str], tried: int) -> str:
-    rest = {"failed": len(failed), "passed over": len(batch.passed_over)}
-    return f"{tried - len(failed)} of {len(batch.jobs)} done" + "".join(
-        f", {n} {what}" for what, n in rest.items() if n
-    )
+    counts = {"there already": len(batch.existing), "failed": len(failed), "passed over": len(batch.passed_over)}
+    rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    return f"{tried - len(failed)} of {len(batch.jobs)} done{rest}"

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.errors import LLDiffusionError, choose, printable
 from lldiffusion.limits import processors
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class VideoOptions:
     end: float | None
     piece: float  # seconds
     tile: str | int
+    quiet: bool = False
 
     def check(self) -> None:
         """Raises LLDiffusionError for an empty part of the video, and for options that say nothing here."""
@@ -98,7 +99,7 @@ def run_to_disk(options: VideoOptions, preview: bool, resume: bool, overwrite: b
         journal = _open_journal(options, folder, resume, overwrite, source.info.rereadable)
         output = _choose_output(options, source, journal.encoder_threads)
         job = options.job(preview=folder.with_name(f"{folder.stem}.preview.jpg") if preview else None)
-        with ProgressBar() as bar:
+        with ProgressBar(options.quiet) as bar:
             return run_job(job, source, output, journal, bar)
 
 
@@ -151,7 +152,7 @@ def run_to_pipe(options: VideoOptions, kind: str) -> JobSummary:
         raise LLDiffusionError("standard output is a terminal: pipe it into a program or a file, or name an output")
     with _open_source(options) as source:
         writer = PipeWriter(source.info, kind)
-        with ProgressBar() as bar:
+        with ProgressBar(options.quiet) as bar:
             summary = run_stream(options.job(), source, writer.add, bar, writer.notes())
         writer.close()
     return summary
@@ -193,10 +194,11 @@ def _open_source(options: VideoOptions) -> Iterator[FrameSource]:
 class ProgressBar:
     """The job's progress on the terminal: frames, speed, the slowest stage, how long it will take."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         from lldiffusion.progress import progress_bar
 
-        self._bar = progress_bar(note=True)
+        self._quiet = quiet
+        self._bar = progress_bar(note=True, shown=not quiet)
         self._started = time.monotonic()
 
     def __enter__(self) -> ProgressBar:
@@ -221,4 +223,9 @@ class ProgressBar:
 
     def message(self, line: str) -> None:
         """As `ProgressListener.message`."""
-        self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        if not self._quiet:
+            self._bar.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+    def saving(self) -> None:
+        """As `ProgressListener.saving`."""
+        self._bar.update(self._task, note="saving")

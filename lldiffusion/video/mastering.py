@@ -13,6 +13,8 @@ import numpy as np
 
 from .hdr import DIFFUSE_WHITE, HLG, HLG_PEAK, PQ_PEAK
 
+DOLBY_VISION = "Dolby Vision"
+_CHANGING = {"DOVI_METADATA": DOLBY_VISION, "DYNAMIC_HDR_PLUS": "HDR10+", "DYNAMIC_HDR_VIVID": "HDR Vivid"}
 _UNTOLD_PEAK = 1000.0  # cd/m2 of PQ that does not say; most of it is graded for that
 
 
@@ -23,11 +25,17 @@ class Mastering:
     display: tuple[float, ...] = ()  # x, y of red, green, blue and white; least and greatest light in cd/m2
     brightest: int = 0  # MaxCLL, cd/m2 of the brightest pixel
     average: int = 0  # MaxFALL, cd/m2 of the brightest frame on average
+    changing: tuple[str, ...] = ()  # names of metadata that differ from frame to frame
+
+    @property
+    def told(self) -> bool:
+        """Whether there is anything that an encoder could write."""
+        return bool(self.display or self.brightest)
 
     def peak(self, transfer: int) -> float:
         """The brightest light to expect, cd/m2; HLG has its own."""
-        told = self.brightest or (self.display[-1] if self.display else 0) or _UNTOLD_PEAK
-        return HLG_PEAK if transfer == HLG else min(max(float(told), DIFFUSE_WHITE), PQ_PEAK)
+        greatest = self.brightest or (self.display[-1] if self.display else 0) or _UNTOLD_PEAK
+        return HLG_PEAK if transfer == HLG else min(max(float(greatest), DIFFUSE_WHITE), PQ_PEAK)
 
 
 def read_mastering(frame: Any) -> Mastering:
@@ -38,7 +46,8 @@ def read_mastering(frame: Any) -> Mastering:
     if display.size >= 22 and display[20] and display[21] and (display[1:20:2] > 0).all():
         numbers = tuple(float(value) for value in display[0:20:2] / display[1:20:2])
     brightest, average = (int(value) for value in light[:2]) if light.size >= 2 else (0, 0)
-    return Mastering(numbers, brightest, average)
+    changing = tuple(name for key, name in _CHANGING.items() if _side_data(frame, key, np.uint8).size)
+    return Mastering(numbers, brightest, average, changing)
 
 
 def _side_data(frame: Any, name: str, kind: Any) -> Any:
@@ -51,7 +60,7 @@ def _side_data(frame: Any, name: str, kind: Any) -> Any:
 
 def encoder_options(codec: str, mastering: Mastering, options: dict[str, str]) -> dict[str, str]:
     """An encoder's options, with the metadata in its own words; as they were for encoders that have none."""
-    if codec not in _WORDS or mastering == Mastering():
+    if codec not in _WORDS or not mastering.told:
         return options
     key, words = _WORDS[codec]
     return options | {key: ":".join(filter(None, (options.get(key), *words(mastering))))}

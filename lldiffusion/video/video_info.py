@@ -64,6 +64,8 @@ class VideoInfo:
         lines = []
         if self.tone_mapped:
             lines.append(f"'{self.name}' is HDR ({self.colour.hdr}): tone-mapped to SDR BT.709 (--hdr keep writes HDR)")
+        for name in self.mastering.changing:
+            lines.append(f"'{self.name}': {name}'s metadata is dropped, which described the old pictures")
         if self.deinterlaced:
             lines.append(f"'{self.name}' is interlaced: fields become whole pictures (--deinterlace off keeps them)")
         if self.field_order:

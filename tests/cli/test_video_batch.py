@@ -86,10 +86,38 @@ def test_resume_leaves_finished_ones(
     assert (tmp_path / "out" / "a.mp4").stat().st_mtime_ns == before
 
 
-def test_a_folder_with_pictures_is_a_sequence(model: list[str], folder: Path, tmp_path: Path) -> None:
+def test_a_folder_with_pictures_is_a_sequence_for_one_video(model: list[str], folder: Path, tmp_path: Path) -> None:
     write_image(folder / "1.png", Image(np.full((64, 96, 3), 0.2, np.float32)))
     assert run(["video", str(folder), str(tmp_path / "out.mp4"), *model]) == 0
     assert len(clips.times(tmp_path / "out.mp4")) == 1
+    assert run(["video", str(folder), str(tmp_path / "out"), *model]) == 0
+    assert made(tmp_path / "out") == ["a.mp4", "b.mp4", "more/c.gif"]
+
+
+def test_skip_existing_and_quiet(
+    model: list[str], folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.mp4").write_bytes(b"precious")
+    names = [str(folder / "a.mp4"), str(folder / "b.wmv"), str(tmp_path / "out")]
+    assert run(["video", *names, *model, "--skip-existing", "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert made(tmp_path / "out") == ["a.mp4", "b.mp4"]
+    assert (tmp_path / "out" / "a.mp4").read_bytes() == b"precious"
+    assert run(["video", *names, *model, "--skip-existing"]) == 0
+    assert capfd.readouterr().out == "0 of 0 done, 2 there already\n"
+    one = ["video", str(folder / "b.wmv"), str(tmp_path / "out" / "b.mp4"), *model, "--skip-existing"]
+    assert run(one) == 0
+    assert capfd.readouterr().out.startswith("there already: ")
+
+
+def test_a_line_break_in_a_name_stays_one_line(
+    model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = clips.plain(tmp_path / "a.mp4")
+    odd = source.rename(tmp_path / "a\nb.gif")
+    assert run(["video", str(odd), str(tmp_path / "c\nd.mp4"), *model]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("c\\nd.mp4")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +127,7 @@ def test_a_folder_with_pictures_is_a_sequence(model: list[str], folder: Path, tm
         (["{in}", "-"], "several videos and one output '-'"),
         (["{in}/a.mp4", "{in}/a.mp4", "{out}"], "several inputs would be written to"),
         (["{in}/*.mov", "{out}"], "no video '"),
+        (["{in}", "{out}", "--model", "tinny"], "model 'tinny' does not exist"),
         (["{in}/more", "{in}/a.mp4", "{in}/empty", "{out}"], "no video in folder"),
         (["{in}/a.mp4", "{in}/b.wmv", "{in}"], "would replace the input"),
     ],
@@ -108,7 +137,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     (folder / "empty").mkdir()
     given = [text.replace("{in}", str(folder)).replace("{out}", str(tmp_path / "out")) for text in arguments]
-    assert run(["video", *given, *model]) == 2
+    assert run(["video", *(given if "--model" in given else [*given, *model])]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert words in error[-1]
     assert not (tmp_path / "out").exists()

@@ -63,6 +63,9 @@ class Listener:
     def frame_written(self, progress: PipelineProgress) -> None:
         self.frames += 1
 
+    def saving(self) -> None:
+        self.said_saving = True
+
     def message(self, line: str) -> None:
         self.said.append(line)
 

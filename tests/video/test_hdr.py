@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from lldiffusion.video.hdr import (
     pq_to_light,
     to_signal,
 )
+from lldiffusion.video.mastering import Mastering, read_mastering
 from lldiffusion.video.planes import Origin, rgb_to_frame
 from lldiffusion.video.tone_map import mapped, tone_map
 from support import clips
@@ -30,7 +34,14 @@ from support.passing import Listener, pass_through
 
 av = pytest.importorskip("av")
 
+from lldiffusion.images import read_image  # noqa: E402
 from lldiffusion.video import VideoSource  # noqa: E402
+from lldiffusion.video.video_info import VideoInfo  # noqa: E402
+from lldiffusion.video.writing.animation import AnimationOutput  # noqa: E402
+from lldiffusion.video.writing.encoding import choose_encoding  # noqa: E402
+from lldiffusion.video.writing.image_sequence import ImageSegmentWriter  # noqa: E402
+from lldiffusion.video.writing.outputs import ImageSequenceOutput  # noqa: E402
+from lldiffusion.video.writing.pipes import PipeWriter  # noqa: E402
 
 Floats = NDArray[np.float32]
 # Rows of ITU-R BT.2408-7, table 1: reflectance chart, cd/m2, percent of PQ, percent of HLG.
@@ -126,9 +137,17 @@ def light_of_scene() -> Floats:
 
 def hdr_clip(path: Path, kind: str, *x265: str) -> Path:
     """Three frames of H.265, 10 bits, lossless, 4:4:4, tagged as a phone does."""
+    path.write_bytes(made(kind, x265))
+    return path
+
+
+@lru_cache
+def made(kind: str, x265: tuple[str, ...]) -> bytes:
+    """Made once for all tests."""
+    file = io.BytesIO()
     coded = light_to_hlg(light_of_scene()) if kind == "hlg" else light_to_pq(light_of_scene())
     colour = Colour(BT2020, LIMITED, TRANSFERS[kind], BT2020)
-    with av.open(str(path), "w") as output:
+    with av.open(file, "w", format="mp4") as output:
         params = ":".join(["log-level=none", "lossless=1", *x265])
         stream = output.add_stream("libx265", rate=25, options={"preset": "ultrafast", "x265-params": params})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv444p10le"
@@ -140,7 +159,7 @@ def hdr_clip(path: Path, kind: str, *x265: str) -> Path:
             frame.pts = number
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-    return path
+    return file.getvalue()
 
 
 def first_rgb(path: Path) -> Floats:
@@ -221,6 +240,54 @@ def test_hdr_is_never_written_with_8_bits(codec: str, suffix: str, words: str, t
     source = hdr_clip(tmp_path / "in.mp4", "hlg")
     with pytest.raises(LLDiffusionError, match=words):
         pass_through(source, tmp_path / f"out{suffix}", codec=codec, keep_hdr=True)
+
+
+def test_changing_metadata_is_named() -> None:
+    frame = SimpleNamespace(side_data={"DOVI_METADATA": b"1234", "DYNAMIC_HDR_PLUS": b"1"})
+    found = read_mastering(frame)
+    assert found.changing == ("Dolby Vision", "HDR10+")
+    assert not found.told
+    info = VideoInfo("a", 2, 2, "yuv420p10le", 10, Colour(transfer=HLG), Fraction(1, 25), Fraction(25), mastering=found)
+    assert info.warnings()[1] == "'a': Dolby Vision's metadata is dropped, which described the old pictures"
+
+
+def test_dolby_vision_that_others_cannot_show_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Profile 5 says so by its metadata beside untagged colours."""
+    monkeypatch.setattr(
+        "lldiffusion.video.reading.source.read_mastering", lambda frame: Mastering(changing=("Dolby Vision",))
+    )
+    with pytest.raises(LLDiffusionError, match="Dolby Vision without a picture for other players"):
+        VideoSource(str(clips.plain(tmp_path / "in.mp4")))
+    VideoSource(str(hdr_clip(tmp_path / "hlg.mp4", "hlg"))).close()
+
+
+def test_pictures_of_hdr_are_tone_mapped(tmp_path: Path) -> None:
+    source = VideoSource(str(hdr_clip(tmp_path / "in.mp4", "hlg")))
+    writer = ImageSegmentWriter(tmp_path, "part", "%d.png", source.info, 0)
+    writer.add(next(source.frames()))
+    writer.close()
+    source.close()
+    image = read_image(tmp_path / "part" / "0.png")
+    assert image.bits == 16
+    assert 0.8 < image.pixels[4, -1, 1] < image.pixels[24, 24, 1] < 1  # white, and the lamp
+
+
+def test_hdr_is_kept_in_video_files_only(tmp_path: Path) -> None:
+    source = VideoSource(str(hdr_clip(tmp_path / "in.mp4", "hlg")), keep_hdr=True)
+    source.close()
+    with pytest.raises(LLDiffusionError, match="pictures are written in SDR"):
+        ImageSequenceOutput("%d.png", source.info)
+    with pytest.raises(LLDiffusionError, match="animations are SDR"):
+        AnimationOutput(tmp_path / "a.gif", source.info)
+    with pytest.raises(LLDiffusionError, match="a pipe says nothing of HDR"):
+        PipeWriter(source.info, "y4m", io.BytesIO())
+
+
+def test_hdr_of_8_bits_is_written_with_10() -> None:
+    colour, rate = Colour(BT2020, LIMITED, HLG, BT2020), Fraction(25)
+    info = VideoInfo("a", 96, 64, "yuv420p", 8, colour, 1 / rate, rate, keep_hdr=True)
+    encoding = choose_encoding(info, Path("a.mp4"))
+    assert (encoding.codec, encoding.pixel_format) == ("libx265", "yuv420p10le")
 
 
 def test_hdr_of_unknown_primaries_is_refused() -> None:

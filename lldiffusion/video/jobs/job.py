@@ -51,6 +51,9 @@ class ProgressListener(Protocol):
     def frame_written(self, progress: PipelineProgress) -> None:
         """One frame more."""
 
+    def saving(self) -> None:
+        """All frames are written: the file is put together."""
+
     def message(self, line: str) -> None:
         """Something worth knowing."""
 
@@ -100,6 +103,7 @@ def run_job(
     with run.failures_explained():
         run.enhance()
         source.close()  # what it kept of the other streams is complete
+        listener.saving()
         notes = output.finish(run.journal.folder, run.journal.segments)
     remove(run.journal.folder)
     run.summary.notes += source.damage.lines() + notes

@@ -11,8 +11,9 @@ from typing import Any
 
 from lldiffusion.errors import LLDiffusionError
 
+from ..colour import UNSPECIFIED
 from ..frame import Frame
-from ..mastering import read_mastering
+from ..mastering import DOLBY_VISION, read_mastering
 from ..orientation import display_matrix
 from ..planes import Origin, alpha_of, bit_depth, colour_tags, frame_to_rgb, has_alpha
 from ..video_info import VideoInfo, exact_seconds
@@ -65,6 +66,11 @@ class VideoSource:
         self._first = first
         self.info = replace(_read_info(self._container, self._stream, first, name), keep_hdr=keep_hdr)
         self.info.colour.check(name)
+        if DOLBY_VISION in self.info.mastering.changing and self.info.colour.matrix == UNSPECIFIED:
+            raise LLDiffusionError(
+                f"'{name}' is Dolby Vision without a picture for other players (profile 5): give a version in HDR10, "
+                "HLG or SDR"
+            )
 
     def frames(self, start: float = 0.0, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
         """The frames shown from `start` until before `end` (seconds after the first), less the first `skip` of them.

@@ -125,6 +125,8 @@ def choose_encoding(
     """
     require("av", "video", "writing video")
     info = info.of_results()
+    if info.colour.hdr:
+        info = replace(info, bits=max(info.bits, 10))  # 8 bits of HDR show bands
     os.environ.setdefault("SVT_LOG", "1")  # errors only; it would print its settings on the terminal
     container = container_of(target)
     name = codec_name(codec) if codec else _default_codec(container, info)

@@ -12,7 +12,7 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import FORMATS, list_images
 
 from ..frame import Frame
-from ..mastering import Mastering, keeps_mastering
+from ..mastering import keeps_mastering
 from ..reading.animation import FOREVER
 from ..reading.image_sequence import is_image_sequence
 from ..reading.inputs import open_input
@@ -74,8 +74,7 @@ class VideoFileOutput:
                 f"alpha channel dropped: {self.encoding.codec} in {self.encoding.container} has none (.webm, .mov and "
                 ".mkv keep it with their usual codecs)"
             )
-        told = self.encoding.colour.hdr and self.info.mastering != Mastering()
-        if told and not keeps_mastering(self.encoding.codec):
+        if self.encoding.colour.hdr and self.info.mastering.told and not keeps_mastering(self.encoding.codec):
             notes.append(f"HDR10's static metadata is dropped: {self.encoding.codec} does not write it (libx265 does)")
         if self.info.plays not in (None, 1):
             often = "for ever" if self.info.plays == FOREVER else f"{self.info.plays} times"
