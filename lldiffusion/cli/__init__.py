@@ -33,6 +33,7 @@ from lldiffusion.limits import processors, processors_are_limited
 VERBS = {
     "enhance": ("enhance", "Brighten images: files, folders and globs."),
     "video": ("video", "Brighten videos; sound, timestamps and colours are kept."),
+    "serve": ("serve", "Serve models over HTTP, with a page to drop photos on."),
     "train": ("train", "Train both stages on pairs, or resume a run."),
     "distill": ("distill", "Teach a model of few steps what another does in many."),
     "eval": ("evaluate", "Measure a model, or any method's results, under named protocols."),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import glob
 import re
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 from lldiffusion.atomic import scratch
 from lldiffusion.errors import LLDiffusionError, choose, printable
 from lldiffusion.images import FORMATS, IMAGE_SUFFIXES, LOSSY, READ_ONLY, check_format, image_format
+from lldiffusion.scale.places import Place, Remote, existing, is_remote, place, same
+from lldiffusion.scale.shard import WHOLE, Shard
 
 NAMED = 5  # files that a sentence names; the rest is counted
 # The first suffix of each format.
@@ -23,24 +26,30 @@ SUFFIX_OF: dict[str, str] = {format_: suffix for suffix, format_ in reversed(FOR
 class Batch:
     """The work, in order, and what is left out of it."""
 
-    jobs: list[tuple[Path, Path]] = field(default_factory=list)  # (input, output)
-    existing: list[Path] = field(default_factory=list)  # inputs whose output is there already, with --skip-existing
-    passed_over: list[Path] = field(default_factory=list)  # files in a folder, or of a glob, that are no pictures
+    jobs: list[tuple[Place, Place]] = field(default_factory=list)  # (input, output)
+    existing: list[Place] = field(default_factory=list)  # inputs whose output is there already, with --skip-existing
+    passed_over: list[Place] = field(default_factory=list)  # files in a folder, or of a glob, that are no pictures
 
 
 def plan_batch(
-    inputs: list[str], out: str, format_: str | None = None, overwrite: bool = False, skip_existing: bool = False
+    inputs: list[str],
+    out: str,
+    format_: str | None = None,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    shard: Shard = WHOLE,
 ) -> Batch:
     """Find the pictures and give each an output.
 
     Args:
-        inputs: files, folders (searched to the bottom) and globs.
+        inputs: files, folders (searched to the bottom) and globs, here or at addresses.
         out: a folder, or a file when there is one input; "results/" is a folder whatever its name.
         format_: of outputs in a folder; default: that of each input.
+        shard: the part of the pictures that is wanted, whatever is there already.
     Raises LLDiffusionError for inputs without a picture, two inputs with one output, and outputs that cannot be
     written or are there already.
     """
-    target, single = Path(out), _is_file(out, format_)
+    target, single = place(out), _is_file(out, format_)
     batch = Batch()
     for text in inputs:
         for path, name in _expand(text, None if single else target, batch.passed_over):
@@ -48,16 +57,19 @@ def plan_batch(
     if single and len(batch.jobs) > 1:
         raise LLDiffusionError(f"{len(batch.jobs)} inputs and one output file '{out}': name a folder with -o")
     refuse_collisions(batch.jobs)
+    batch.jobs = shard.part(batch.jobs)
     if skip_existing:
-        batch.existing = [path for path, output in batch.jobs if output.exists()]
-        batch.jobs = [job for job in batch.jobs if not job[1].exists()]
+        there = existing([output for _, output in batch.jobs])
+        batch.existing = [path for path, output in batch.jobs if output in there]
+        batch.jobs = [job for job in batch.jobs if job[1] not in there]
     refuse_existing([output for _, output in batch.jobs], overwrite)
     return batch
 
 
 def _is_file(out: str, format_: str | None) -> bool:
     """Whether `out` is one picture; LLDiffusionError when it can be neither that nor a folder."""
-    path, suffix = Path(out), Path(out).suffix.lower()
+    path = place(out)
+    suffix = path.suffix.lower()
     if out.endswith("/") or path.is_dir():
         return False
     if suffix in FORMATS:
@@ -72,7 +84,7 @@ def _is_file(out: str, format_: str | None) -> bool:
     return False
 
 
-def _renamed(output: Path, format_: str | None) -> Path:
+def _renamed(output: Place, format_: str | None) -> Place:
     """The output with the usual suffix of a format, unless it has one of that format's; what is only read gets one."""
     format_ = format_ or READ_ONLY.get(output.suffix.lower())
     if format_ is None or FORMATS.get(output.suffix.lower()) == format_:
@@ -80,35 +92,39 @@ def _renamed(output: Path, format_: str | None) -> Path:
     return output.with_suffix(SUFFIX_OF[format_])
 
 
-def refuse_collisions(jobs: list[tuple[Path, Path]]) -> None:
+def refuse_collisions(jobs: Sequence[tuple[Place, Place]]) -> None:
     """Raises LLDiffusionError for two inputs with one output, and for an output that is an input."""
-    outputs = [output for _, output in jobs]
-    twice = {printable(output) for output in outputs if outputs.count(output) > 1}
+    counts = Counter(output for _, output in jobs)
+    twice = {printable(output) for output, count in counts.items() if count > 1}
     if twice:
         raise LLDiffusionError(
             f"several inputs would be written to {', '.join(sorted(twice))}: enhance them separately"
         )
-    same = [printable(path) for path, output in jobs if output.exists() and output.samefile(path)]
-    if same:
-        raise LLDiffusionError(f"the output would replace the input {', '.join(same[:3])}: name another folder with -o")
+    replaced = [printable(path) for path, output in jobs if same(output, path)]
+    if replaced:
+        raise LLDiffusionError(
+            f"the output would replace the input {', '.join(replaced[:3])}: name another folder with -o"
+        )
 
 
-def refuse_existing(outputs: list[Path], overwrite: bool) -> None:
+def refuse_existing(outputs: list[Place], overwrite: bool) -> None:
     """Raises LLDiffusionError naming outputs that would be replaced unasked."""
-    there = [output for output in outputs if output.exists()]
-    if there and not overwrite:
+    found = set() if overwrite else existing(outputs)
+    if there := [output for output in outputs if output in found]:
         raise LLDiffusionError(f"already there: {name_some(there)}; replace with -y, or name another folder")
 
 
-def name_some(paths: list[Path]) -> str:
+def name_some(paths: Sequence[Place]) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
     return ", ".join(map(printable, paths[:NAMED])) + more
 
 
-def _expand(text: str, folder: Path | None, passed_over: list[Path]) -> list[tuple[Path, Path]]:
+def _expand(text: str, folder: Place | None, passed_over: list[Place]) -> Sequence[tuple[Place, PurePath]]:
     """Pictures that one argument names, each with its name below the output folder; other files are passed over."""
-    path = Path(text)
+    if is_remote(text):
+        return _expand_remote(Remote.of(text), folder, passed_over)
+    path, folder = Path(text), folder if isinstance(folder, Path) else None
     if path.is_dir():
         below = [p for p in sorted(path.rglob("*")) if not left_out(p, path, folder) and p.is_file()]
         found = [p for p in below if p.suffix.lower() in IMAGE_SUFFIXES]
@@ -128,6 +144,21 @@ def _expand(text: str, folder: Path | None, passed_over: list[Path]) -> list[tup
         raise LLDiffusionError(f"no image '{printable(text)}': give an image, a folder, or a quoted glob that matches")
     passed_over += [match for match in files if match not in found]
     return [(match, Path(match.name)) for match in found]
+
+
+def _expand_remote(given: Remote, folder: Place | None, passed_over: list[Place]) -> Sequence[tuple[Place, PurePath]]:
+    """The same of an address."""
+    inside = f"{folder.path}/" if isinstance(folder, Remote) and folder != given else None
+    if given.is_dir():
+        named = [(file, name) for file, name in given.files() if inside is None or not file.path.startswith(inside)]
+    else:
+        named = [(file, PurePosixPath(file.name)) for file in given.matches()]
+    found = [(file, name) for file, name in named if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        held = f"; there are {name_some([file for file, _ in named])}" if named else ""
+        raise LLDiffusionError(f"no image at '{printable(given)}': accepted are {', '.join(IMAGE_SUFFIXES)}{held}")
+    passed_over += [file for file, _ in named if file.suffix.lower() not in IMAGE_SUFFIXES]
+    return found
 
 
 def _name_of_result(path: Path) -> Path:
@@ -151,7 +182,7 @@ def choose_format(given: str | None) -> str | None:
     return FORMATS.get(f".{given.lower()}") or choose(given, SUFFIX_OF, "format")
 
 
-def check_outputs(quality: int | None, outputs: list[Path]) -> None:
+def check_outputs(quality: int | None, outputs: Sequence[Place]) -> None:
     """Raises LLDiffusionError when --quality would change nothing, or all outputs need packages that are not here."""
     formats = {FORMATS[output.suffix.lower()] for output in outputs}
     lacking = [error for error in map(_lacking, formats) if error is not None]

@@ -31,17 +31,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from lldiffusion.engines import Enhancer
+    from lldiffusion.scale.places import Place
 
     from .batch import Batch
 
 app = typer.Typer(add_completion=False)
 
+SPREAD = ".spread.png"  # instead of an output's suffix: where the samples of a picture differ
 SPREAD_WHITE = 0.1  # standard deviation, as a share of the range, that is white in NAME.spread.png
 
 
 @app.command()
 def enhance(
-    inputs: list[str] = typer.Argument(..., metavar="INPUT...", help="Images, folders, quoted globs, or - (a pipe)."),
+    inputs: list[str] = typer.Argument(
+        ..., metavar="INPUT...", help="Images, folders, quoted globs, addresses (s3://...), or - (a pipe)."
+    ),
     out: str = typer.Option(
         ..., "-o", "--out", help="Output folder; or a file, or - (a pipe), when there is one input."
     ),
@@ -70,6 +74,11 @@ def enhance(
     device: Device = "auto",
     backend: Backend = "auto",
     precision: Precision = "auto",
+    shard: str = typer.Option("0/1", help="Do part I of N only, I/N from 0/N on: for jobs on several machines."),
+    ray: str | None = typer.Option(
+        None, "--ray", help="Work on a Ray cluster: local starts one here, auto or an address joins one."
+    ),
+    actors: int | None = typer.Option(None, min=1, help="With --ray: pictures in work at once [one a CPU or GPU]."),
     skip_existing: bool = typer.Option(False, "--skip-existing", help="Leave out what has an output already."),
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -80,19 +89,27 @@ def enhance(
     One file never stops the others.  Exit codes: 0 when all are done, 1 when some could not be enhanced, 2 when the
     command itself cannot be carried out.
     """
+    from lldiffusion.scale.shard import Shard
+
     from .batch import choose_format, plan_batch, through_pipes
 
-    chosen = choose_format(format_)
+    chosen, part = choose_format(format_), Shard.parse(shard)
     engine: dict[str, Any] = {"source": model, "backend": backend, "device": device, "precision": precision}
     engine |= {"steps": steps, "sampler": sampler, "seed": seed, "tile": parse_tile(tile)}
     options = _check_options(exposure, match, samples, save_spread, quality)
     options = replace(options, max_pixels=round(max_pixels * 1e6))
     with through_pipes(inputs, out, chosen) as (files, target):
-        batch = plan_batch(files, target, chosen, overwrite, skip_existing)
+        if ray is not None:
+            _check_for_ray(options, inputs, out)
+        batch = plan_batch(files, target, chosen, overwrite or ray is not None, skip_existing, part)
         _check_outputs(batch, options, overwrite)
-        failed = _enhance_all(batch, engine, options, quiet, verbose)
+        if ray is not None:
+            failed = _enhance_on_ray(batch, engine, options, ray, actors, overwrite)
+        else:
+            failed = _enhance_all(batch, engine, options, quiet, verbose)
     if not quiet:
-        typer.echo(_summary(batch, failed, out), err=out == "-")
+        of_all = f" (part {part.index} of {part.count})" if part.count > 1 else ""
+        typer.echo(_summary(batch, failed, out) + of_all, err=out == "-")
     if failed:
         reasons = "".join(f"\n  {reason}" for reason in failed.values())
         typer.echo(f"error: {len(failed)} of {len(batch.jobs)} not enhanced:{reasons}", err=True)
@@ -105,12 +122,13 @@ def _check_outputs(batch: Batch, options: EnhanceOptions, overwrite: bool) -> No
     outputs = [output for _, output in batch.jobs]
     check_outputs(options.quality, outputs)
     if options.spread:
-        refuse_existing([spread_path(output) for output in outputs], overwrite)
+        spreads: list[Place] = [output.with_suffix(SPREAD) for output in outputs]
+        refuse_existing(spreads, overwrite)
 
 
 def _enhance_all(
     batch: Batch, engine: dict[str, Any], options: EnhanceOptions, quiet: bool, verbose: bool
-) -> dict[Path, str]:
+) -> dict[Place, str]:
     """Open the model, when there is work, and use it; returns what went wrong, by input."""
     from lldiffusion.engines import Enhancer
     from lldiffusion.engines.allocator import keep_freed_memory
@@ -127,6 +145,27 @@ def _enhance_all(
         return _run(enhancer, batch.jobs, options, quiet, verbose)
 
 
+def _check_for_ray(options: EnhanceOptions, inputs: list[str], out: str) -> None:
+    if options.samples > 1 or options.brightness is not None or "-" in (*inputs, out):
+        raise LLDiffusionError(
+            "--ray takes files, one sample of each, by --exposure: leave out --samples, --match and -"
+        )
+
+
+def _enhance_on_ray(
+    batch: Batch, engine: dict[str, Any], options: EnhanceOptions, address: str, actors: int | None, overwrite: bool
+) -> dict[Place, str]:
+    from lldiffusion.bundle.find import find_model
+    from lldiffusion.scale.ray_pictures import enhance_on_ray
+    from lldiffusion.scale.service.query import Wishes
+
+    if not batch.jobs:
+        return {}
+    find_model(engine["source"])  # a wrong name shall not cost a cluster's start
+    wishes = Wishes(engine["source"], exposure=options.exposure, quality=options.quality)
+    return enhance_on_ray(address, batch.jobs, engine, wishes, options.max_pixels, overwrite, actors)
+
+
 def _check_samples(enhancer: Enhancer, samples: int) -> None:
     """One step from pure noise gives the picture that is likeliest, whatever the noise: there is nothing to compare."""
     if samples > 1 and len(enhancer.steps) == 1:
@@ -136,18 +175,13 @@ def _check_samples(enhancer: Enhancer, samples: int) -> None:
         )
 
 
-def _summary(batch: Batch, failed: dict[Path, str], out: str) -> str:
+def _summary(batch: Batch, failed: dict[Place, str], out: str) -> str:
     """What was done, left out and gone wrong, in one line."""
     done = [output for path, output in batch.jobs if path not in failed]
     target = "standard output" if out == "-" else printable(done[0] if len(done) == 1 else out)
     counts = {"there already": len(batch.existing), "failed": len(failed), "passed over": len(batch.passed_over)}
     rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
     return (f"enhanced: {target}" if len(done) == 1 else f"{len(done)} enhanced in {target}") + rest
-
-
-def spread_path(target: Path) -> Path:
-    """Where the spread of a picture's samples is saved."""
-    return target.with_suffix(".spread.png")
 
 
 @dataclass(frozen=True)
@@ -176,18 +210,20 @@ def _check_options(
 
 
 def _run(
-    enhancer: Enhancer, jobs: list[tuple[Path, Path]], options: EnhanceOptions, quiet: bool, verbose: bool
-) -> dict[Path, str]:
+    enhancer: Enhancer, jobs: list[tuple[Place, Place]], options: EnhanceOptions, quiet: bool, verbose: bool
+) -> dict[Place, str]:
     """Enhance every job; returns what went wrong, by input: one picture never stops the others."""
     from lldiffusion.progress import progress_bar
+    from lldiffusion.scale.staging import Staging
 
-    failed: dict[Path, str] = {}
-    with progress_bar(shown=not quiet) as bar:
+    failed: dict[Place, str] = {}
+    with progress_bar(shown=not quiet) as bar, Staging() as staging:
         images = bar.add_task("images", total=len(jobs))
         for source, target in jobs:
             start = time.perf_counter()
             try:
-                notes = enhance_file(enhancer, source, target, options, bar)
+                with staging.local(source, target) as (here, there):
+                    notes = enhance_file(enhancer, here, there, options, bar)
                 if notes and not quiet:
                     _say(bar, f"{printable(source)}: {'; '.join(notes)}")
             except LLDiffusionError as error:
@@ -231,5 +267,5 @@ def enhance_file(
     dropped = write_image(target, replace(image, pixels=mean), options.quality)
     if options.spread:
         shown = np.repeat(np.clip(spread / SPREAD_WHITE, 0, 1)[..., None], 3, axis=2)
-        write_image(spread_path(target), Image(shown, grey=True))
+        write_image(target.with_suffix(SPREAD), Image(shown, grey=True))
     return image.notes + dropped

@@ -31,6 +31,7 @@ def export(
     no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a half-precision bundle."),
     profile: Profiles = None,
     engine: str = typer.Option("none", help="Build engines too: none, tensorrt or tensorrt-rtx."),
+    triton: Path | None = typer.Option(None, help="Put the bundle into this model repository of NVIDIA's Triton, too."),
     opset: int = typer.Option(21, help="Of the ONNX files, 18 to 22."),
     verify: bool = typer.Option(True, help="Compare every graph and the whole loop with the model first."),
     bisect: bool = typer.Option(False, "--bisect", help="When that fails, name the first bad operator."),
@@ -65,6 +66,10 @@ def export(
     typer.echo(f"bundle: {out} ({', '.join(settings.precisions)}{'' if verify else ', not verified'})")
     if engine != "none":
         _engines(out, engine, settings.profiles)
+    if triton is not None:
+        from lldiffusion.scale.triton_repository import write_repository
+
+        typer.echo(f"for Triton: {write_repository(out, triton, overwrite)}")
     typer.echo(f"use it: lldiff enhance PHOTO -o OUT --model {out}")
 
 

@@ -16,6 +16,7 @@ from lldiffusion.cli import run
 from lldiffusion.cli.batch import choose_format, plan_batch
 from lldiffusion.errors import LLDiffusionError, printable
 from lldiffusion.images import Image, read_image, write_image
+from lldiffusion.scale.places import Place
 from support.toy import toy_bundle
 
 
@@ -40,8 +41,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def names(jobs: list[tuple[Path, Path]], root: Path) -> list[str]:
-    return [output.relative_to(root).as_posix() for _, output in jobs]
+def names(jobs: list[tuple[Place, Place]], root: Path) -> list[str]:
+    return [Path(str(output)).relative_to(root).as_posix() for _, output in jobs]
 
 
 def test_hidden_files_are_left_out_and_others_are_named(folder: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ RANKS = {
     "video": 3,
     **dict.fromkeys(("model", "diffusion", "data", "training", "evaluation"), 4),
     "export": 5,
-    "bench": 6,
+    **dict.fromkeys(("bench", "scale"), 6),
     **dict.fromkeys(("cli", "demo", "__main__"), 7),
 }
 # The one engine that is PyTorch: it imports the model when it is opened.

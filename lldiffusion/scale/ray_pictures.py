@@ -1,0 +1,128 @@
+"""Pictures on a Ray cluster: Ray Data hands them to a pool of actors, each with a model of its own.
+
+An actor reads, enhances and writes: Ray carries names, never pixels, and has one operator, since each costs seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lldiffusion.engines import Enhancer
+from lldiffusion.errors import LLDiffusionError, printable, require
+from lldiffusion.images import FORMATS
+from lldiffusion.video.jobs.open_model import model_fingerprint
+
+from .places import Place, place
+from .receipts import once, read
+from .service.picture import NAME, enhance_bytes
+from .service.query import Wishes
+
+SHARE = 0.9  # of a CPU that an actor asks for: where actors take all, Ray's own work waits for ever
+RETRIES = 3  # of a picture whose actor died, and starts of an actor: of memory, or with its machine
+
+
+def enhance_on_ray(
+    address: str,
+    jobs: list[tuple[Place, Place]],
+    engine: dict[str, Any],
+    wishes: Wishes,
+    max_pixels: int,
+    overwrite: bool = False,
+    actors: int | None = None,
+) -> dict[Place, str]:
+    """Enhance every job; returns what went wrong, by input.
+
+    Args:
+        address: "local" starts a Ray on this machine, "auto" or an address joins one; this package is installed there.
+        engine: options of `Enhancer.open`, `source` among them.
+        actors: how many work at the same time; default: one for each CPU, or for each GPU where `device` is "cuda".
+    Raises LLDiffusionError where there is no such cluster, and when pictures kill their actors again and again.
+    """
+    ray = require("ray", "ray", "--ray")
+    require("ray.data", "ray", "--ray")
+    started = _join(ray, address)
+    try:
+        gpu = str(engine["device"]).startswith("cuda")
+        found = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
+        size = max(1, min(actors or found, len(jobs)))
+        rows = [{"source": str(source), "target": str(target)} for source, target in _absolute(jobs)]
+        with warnings.catch_warnings(
+            action="ignore", category=DeprecationWarning
+        ):  # bounds of retries have no other way
+            answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                PictureActor,
+                fn_constructor_args=(engine, wishes, max_pixels, overwrite),
+                compute=ray.data.ActorPoolStrategy(size=size),
+                max_restarts=RETRIES,
+                max_task_retries=RETRIES,
+                **({"num_gpus": 1} if gpu else {"num_cpus": SHARE}),
+            )
+        failed = {row["source"]: row["error"] for row in answers.iter_rows() if row["error"]}
+    except ray.exceptions.RayError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise LLDiffusionError(f"Ray gave up: {reason}; the same command again goes on where it ended") from error
+    finally:
+        if started:
+            ray.shutdown()
+    return {source: failed[str(name)] for (source, _), (name, _) in zip(jobs, _absolute(jobs)) if str(name) in failed}
+
+
+class PictureActor:
+    """One model, in a process of its own."""
+
+    def __init__(self, engine: dict[str, Any], wishes: Wishes, max_pixels: int, overwrite: bool) -> None:
+        self._enhancer = Enhancer.open(**engine)
+        self._wishes, self._max_pixels, self._overwrite = wishes, max_pixels, overwrite
+        self._folder = tempfile.TemporaryDirectory(prefix="lldiff-", ignore_cleanup_errors=True)
+        info = self._enhancer.info()
+        decide = ("backend", "precision", "sampler", "steps", "seed", "tile")
+        self._wish = {"model": model_fingerprint(str(engine["source"])), "exposure": wishes.exposure}
+        self._wish |= {"quality": wishes.quality, **{name: info.get(name) for name in decide}}
+
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+        """Names in, the name and what went wrong out."""
+        try:
+            source, target = place(row["source"]), place(row["target"])
+            format_ = FORMATS[target.suffix.lower()]
+            wishes, suffix = replace(self._wishes, format=format_), source.suffix.lower()[:8]
+
+            def make(body: bytes) -> bytes:
+                return enhance_bytes(
+                    body, self._enhancer, wishes, Path(self._folder.name), self._max_pixels, suffix=suffix
+                ).body
+
+            once(target, read(source), self._wish | {"format": format_}, make, self._overwrite)
+        except LLDiffusionError as error:
+            return {"source": row["source"], "error": str(error).replace(f"'{NAME}'", f"'{printable(row['source'])}'")}
+        except OSError as error:
+            return {"source": row["source"], "error": f"'{printable(row['source'])}': {error.strerror or error}"}
+        return {"source": row["source"], "error": ""}
+
+
+def _join(ray: Any, address: str) -> bool:
+    """Whether a Ray had to be started or joined, or one was there already."""
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    try:
+        ray.init("local" if address == "local" else address, include_dashboard=False if address == "local" else None)
+    except Exception as error:  # of a dozen kinds
+        reason = " ".join(str(error).split())[:300]
+        raise LLDiffusionError(
+            f"--ray '{printable(address)}': {reason}; give local, auto or the address of a cluster that runs"
+        ) from error
+    return True
+
+
+def _absolute(jobs: list[tuple[Place, Place]]) -> list[tuple[Place, Place]]:
+    """An actor has a working directory of its own."""
+    return [(_whole(source), _whole(target)) for source, target in jobs]
+
+
+def _whole(path: Place) -> Place:
+    return path.absolute() if isinstance(path, Path) else path

@@ -1,0 +1,130 @@
+"""Pictures on a real Ray: a cluster of two nodes of which one is lost, and a driver that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from lldiffusion.cli import run
+from support.pictures import dark, photograph
+from support.toy import toy_bundle
+
+pytestmark = pytest.mark.slow
+COUNT = 20
+SECONDS = 400  # until a cluster that does not come fails the test
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return ["--model", str(toy_bundle(tmp_path_factory.mktemp("models") / "toy")), "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of several sizes, in two folders, and a broken one."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "below").mkdir()
+    for number in range(COUNT):
+        pixels = (dark(photograph(height=200 + 32 * (number % 5), width=300)) * 255).astype(np.uint8)
+        Pillow.fromarray(pixels).save(folder / ("below" if number % 2 else ".") / f"{number}.jpg")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wanted(model: list[str], photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
+    """What one machine makes of them."""
+    out = tmp_path_factory.mktemp("wanted")
+    assert run(["enhance", str(photos), "-o", str(out), "-q", *model]) == 1  # one is broken
+    return results(out)
+
+
+def results(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.jpg")}
+
+
+def wait_for(out: Path, count: int, over: threading.Event | None = None) -> bool:
+    """Until so many are done; False when that does not come, or the work is over before."""
+    over = over or threading.Event()
+    for _ in range(SECONDS * 10):
+        if len(list(out.rglob("*.jpg"))) >= count:
+            return True
+        if over.wait(0.1):
+            break
+    return False
+
+
+def two_nodes() -> tuple[Any, Any]:
+    """A cluster of two processors, and its second node; Ray gives a node 30 s to start, which a busy machine needs."""
+    from ray.cluster_utils import Cluster
+
+    for attempt in range(4):
+        cluster = Cluster()
+        try:
+            cluster.add_node(num_cpus=1, include_dashboard=False)
+            return cluster, cluster.add_node(num_cpus=1)
+        except Exception as error:
+            cluster.shutdown()
+            if attempt == 3 or "timed out during startup" not in str(error):
+                raise
+    raise AssertionError
+
+
+def test_a_node_is_lost_in_the_middle(
+    model: list[str],
+    photos: Path,
+    wanted: dict[Path, bytes],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray.data", reason="needs Ray (extra 'ray')")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    out = tmp_path / "out"
+    cluster, lost = two_nodes()
+
+    over, was_lost = threading.Event(), threading.Event()
+
+    def lose() -> None:
+        if wait_for(out, 3, over):
+            cluster.remove_node(lost, allow_graceful=False)
+            was_lost.set()
+
+    killer = threading.Thread(target=lose)
+    killer.start()
+    try:
+        code = run(["enhance", str(photos), "-o", str(out), *model, "--ray", cluster.address])
+    finally:
+        over.set()
+        killer.join()
+        cluster.shutdown()
+    said = capfd.readouterr()
+    assert was_lost.is_set(), said.err
+    assert code == 1 and f"cannot read '{photos / 'broken.png'}'" in said.err
+    assert results(out) == wanted
+
+
+def test_a_killed_driver_goes_on_where_it_ended(
+    model: list[str], photos: Path, wanted: dict[Path, bytes], tmp_path: Path
+) -> None:
+    pytest.importorskip("ray.data", reason="needs Ray (extra 'ray')")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "lldiffusion", "enhance", str(photos), "-o", str(out), *model, "--ray", "local"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ) as first:
+        assert wait_for(out, 3)
+        first.send_signal(signal.SIGKILL)
+    done = {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")}
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 1, again.stderr
+    assert f"1 of {COUNT + 1} not enhanced" in again.stderr
+    assert results(out) == wanted
+    assert {path: path.stat().st_mtime_ns for path in done} == done  # nothing that was committed was made again
