@@ -37,6 +37,9 @@ class LastProgress:
         """One frame more."""
         self.progress = progress
 
+    def saving(self) -> None:
+        """The file is put together."""
+
     def message(self, line: str) -> None:
         """Print a line of the log."""
         print(f"  {line}", flush=True)

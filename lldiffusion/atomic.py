@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -20,6 +21,7 @@ LONGEST = 180  # bytes of a target's name that its temporaries repeat
 TEMPORARY = re.compile(
     r"\.(?P<start>.+)\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9a-f]{8}\.(?P<kind>tmp|old)(\.d)?", re.DOTALL
 )
+SCRATCH = "lldiff"  # how folders of `scratch` begin
 _swept: set[Path] = set()  # by this process
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a full or failing disk: true of the machine, not of us
 
@@ -33,7 +35,7 @@ def new_path(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target.parent)
-    temporary = _beside(target, "tmp")
+    temporary = beside(target, "tmp")
     try:
         yield temporary
         flush(temporary)
@@ -53,13 +55,39 @@ def no_room(error: OSError, folder: Path) -> str:
     return f"{error.strerror} ({free} MiB left in '{printable(folder)}'); make room, or name another output"
 
 
+@contextmanager
+def scratch(folder: Path | None = None) -> Iterator[Path]:
+    """A new empty folder in `folder`, or among the system's temporary files; it goes when the block ends.
+
+    What a killed process left is removed by the next of this user that asks for one.
+    """
+    place = Path(tempfile.gettempdir()) if folder is None else folder
+    _sweep_scratch(place)
+    path = beside(place / SCRATCH, "tmp")
+    path.mkdir(0o700)
+    try:
+        yield path
+    finally:
+        remove(path)
+
+
+def _sweep_scratch(place: Path) -> None:
+    """In a folder that all users share only folders of this very kind are touched."""
+    with suppress(OSError):
+        for name in os.listdir(place) if os.name != "nt" else ():
+            found = TEMPORARY.fullmatch(name)
+            ours = found and (found["start"], found["kind"], found["machine"]) == (SCRATCH, "tmp", _machine())
+            if found and ours and not _lives(int(found["pid"])) and not (place / name).is_symlink():
+                remove(place / name)
+
+
 def write_text(target: Path, text: str) -> None:
     """Write a text file, UTF-8, line ends as they are given: the file is the old one or the whole new one."""
     with new_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def _beside(target: Path, suffix: str) -> Path:
+def beside(target: Path, suffix: str) -> Path:
     """A hidden name beside `target` that nobody uses, short enough for file systems that allow 255 bytes.
 
     It names this process, so that others know whether its maker still lives.
@@ -115,7 +143,7 @@ def _replace(source: Path, target: Path) -> None:
     if not target.is_dir() or target.is_symlink():
         os.replace(source, target)
         return
-    aside = _beside(target, "old")
+    aside = beside(target, "old")
     os.replace(target, aside)
     try:
         os.replace(source, target)
@@ -145,7 +173,7 @@ def _sync(path: Path) -> None:
 
 def discard(path: Path) -> None:
     """Delete a finished file or folder so that a kill leaves the whole of it or, under a hidden name, the rest."""
-    aside = _beside(path, "tmp")
+    aside = beside(path, "tmp")
     os.replace(path, aside)
     remove(aside)
 

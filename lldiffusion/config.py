@@ -16,6 +16,7 @@ from typing import Any
 from lldiffusion.bounds import check_bounds
 from lldiffusion.documents import read_json, read_toml
 from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.network_size import check_size
 from lldiffusion.tables import build, merge, override
 
 PRESETS = ("tiny", "tiny-lol", "fast", "paper", "paper-v2")
@@ -54,7 +55,7 @@ class UNetConfig:
     patch: int = 1  # pixel-unshuffle factor of the stem: the first level works at 1/patch
     norm: str = "group"  # "group": GroupNorm over the image; "pixel": over the channels of each pixel; "none": a
     # plain U-Net of convolutions alone (`model.plain`): no attention, tiles agree with the whole, made for runtimes
-    activation: str = "silu"  # of the residual blocks: "silu" or "relu"; with norm "none"
+    activation: str = "silu"  # of the residual blocks: "silu", "relu" or "leaky_relu"; with norm "none"
     groups: int = 32  # of "group"
     channel_attention: bool = True  # reweights [h, E_i] after concatenation
     middle_time: bool = True  # the middle blocks receive the timestep (the authors' never do)
@@ -65,7 +66,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         choose(self.norm, ("group", "pixel", "none"), "U-Net norm")
-        choose(self.activation, ("silu", "relu"), "U-Net activation")
+        choose(self.activation, ("silu", "relu", "leaky_relu"), "U-Net activation")
         choose(self.block_type, ("res", "naf"), "U-Net block")
         self._check_plain()
         if self.attention_pool not in (1, 2):  # the coarsest level of a picture is a multiple of 2, of nothing more
@@ -99,7 +100,7 @@ class ModelConfig:
     white: float = 0.0  # with a level: brightened value (1: white) that 1 % of a picture may newly reach; the guessed
     # level is lowered to keep to it, so that lamps do not burn; 0: no limit
     rest: float = 0.0  # with a level and gain: pixels whose log2 gain is below this fade into y, and so does a picture
-    # whose mean shall change by less than a third of it; 0: never
+    # whose mean shall change by less than a third of it, but for its shadows beside much light; 0: never
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     denoiser: UNetConfig = field(default_factory=lambda: UNetConfig(middle_time=False))
     degrader: UNetConfig = field(default_factory=lambda: UNetConfig(channels=32))
@@ -109,6 +110,7 @@ class ModelConfig:
         choose(self.tone, ("none", "log"), "tone curve")
         choose(self.level, ("none", "grid"), "level")
         self.check_grids("denoiser")
+        check_size(self)
 
     def check_grids(self, name: str) -> None:
         """Of "denoiser" or "degrader": its level i above the coarsest must be of the size of the i-th feature.

@@ -19,6 +19,30 @@ class DamagedGraphError(LLDiffusionError):
     """One engine found a graph damaged: no other native library is given it."""
 
 
+# How engines and the system say that memory ran out: CUDA, ONNX Runtime, C++, PyTorch, mmap, the loader of libraries.
+OUT_OF_MEMORY = (
+    "out of memory",
+    "failed to allocate memory",
+    "bad_alloc",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to map segment",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out: each engine says it in its own way."""
+    words = str(error).lower()
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(text in words for text in OUT_OF_MEMORY)
+
+
+def no_memory(error: BaseException) -> str:
+    """What a failed allocation means for who sees it, in one line."""
+    reason = " ".join(printable(str(error)).split())[:200]
+    return f"not enough memory{f' ({reason})' if reason else ''}: free some, or give this process more"
+
+
 def require(module: str, extra: str, purpose: str) -> ModuleType:
     """Import `module`, or raise an error naming the extra that installs it and what it is for."""
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lldiffusion.atomic import _beside, new_path, write_text
+from lldiffusion.atomic import beside, new_path, scratch, write_text
 from lldiffusion.errors import LLDiffusionError
 
 
@@ -119,8 +119,24 @@ def test_the_next_run_removes_what_a_killed_one_left(moment: str, tmp_path: Path
     assert names(tmp_path) == ["folder", "other"] and names(tmp_path / "folder") == ["old"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_scratch_folders_go_and_those_of_killed_runs_too(tmp_path: Path) -> None:
+    with scratch(tmp_path) as folder:
+        (folder / "file").touch()
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert names(tmp_path) == []
+    code = "import os, signal, sys; from pathlib import Path; from lldiffusion.atomic import scratch\n"
+    code += "with scratch(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    (left,) = names(tmp_path)
+    foreign = beside(tmp_path / "somebody's", "tmp").with_name(left.replace("lldiff", "somebody", 1))
+    foreign.touch()
+    with scratch(tmp_path) as folder:
+        assert names(tmp_path) == sorted([folder.name, foreign.name])
+
+
 def test_temporaries_of_the_living_and_of_other_machines_stay(tmp_path: Path) -> None:
-    living = _beside(tmp_path / "a", "tmp")
+    living = beside(tmp_path / "a", "tmp")
     elsewhere = tmp_path / f".a.{'0' * 8}-{2**22 + 1}-{'0' * 8}.tmp"
     foreign = tmp_path / ".a.tmp"
     for path in (living, elsewhere, foreign):

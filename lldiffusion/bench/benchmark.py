@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lldiffusion.atomic import scratch
 from lldiffusion.engines.driver import driver
 from lldiffusion.engines.select_backend import CANDIDATES
 from lldiffusion.errors import LLDiffusionError, require
@@ -51,8 +51,8 @@ def benchmark(settings: Settings = DEFAULT, progress: OnProgress = lambda text, 
     """
     require("torch", "train", "lldiff bench (the eager model is what engines are compared with)")
     require("skimage", "eval", "lldiff bench")
-    with tempfile.TemporaryDirectory(prefix="lldiff-bench-") as folder:
-        run = _Benchmark(settings, Path(folder), progress)
+    with scratch() as folder:
+        run = _Benchmark(settings, folder, progress)
         try:
             run.everything()
         except KeyboardInterrupt:

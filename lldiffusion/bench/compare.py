@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from lldiffusion.errors import LLDiffusionError
 
@@ -28,6 +29,15 @@ class Change:
     needed: float  # relative change that would count here: the threshold, or the noise where that is larger
     verdict: str  # SLOWER, FASTER, SAME or WORSE
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: medians in seconds; None without times."""
+        row, timed = self.new, bool(self.old.seconds and self.new.seconds)
+        table: dict[str, Any] = {"model": row.model, "backend": row.backend, "precision": row.precision}
+        table |= {"size": row.size, "batch": row.batch, "steps": row.steps}
+        table |= {"old": self.old.p50 if timed else None, "new": row.p50 if timed else None}
+        table |= {"ratio": self.ratio if timed else None, "needed": self.needed, "verdict": self.verdict}
+        return table
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -40,6 +50,11 @@ class Comparison:
     def regressions(self) -> tuple[Change, ...]:
         """What became slower or worse."""
         return tuple(change for change in self.changes if change.verdict in REGRESSIONS)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        changes = [change.to_dict() for change in self.changes]
+        return {"changes": changes, "regressions": len(self.regressions), "notes": list(self.notes)}
 
 
 def compare(old: BenchResult, new: BenchResult, threshold: float = THRESHOLD) -> Comparison:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lldiffusion
+from lldiffusion.atomic import scratch
 from lldiffusion.bundle import MANIFEST, Bundle
 from lldiffusion.bundle.archive import SUFFIX, cache_folder
 from lldiffusion.bundle.find import SHIPPED, find_model
@@ -97,8 +98,6 @@ def with_bundle(source: BenchModel, precision: str, progress: Callable[[str], No
 
 
 def _export(source: BenchModel, precision: str, target: Path) -> None:
-    import tempfile
-
     from lldiffusion.export.exporter import Settings, export_bundle
     from lldiffusion.model.checkpoint import save_checkpoint
 
@@ -106,10 +105,10 @@ def _export(source: BenchModel, precision: str, target: Path) -> None:
     if source.checkpoint:
         export_bundle(source.checkpoint, target, settings=settings)
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         model = load("", source.preset, "cpu")
-        save_checkpoint(Path(folder) / "random", source.config, model.state_dict())
-        export_bundle(Path(folder) / "random", target, settings=settings)
+        save_checkpoint(folder / "random", source.config, model.state_dict())
+        export_bundle(folder / "random", target, settings=settings)
 
 
 def _key(source: BenchModel) -> str:

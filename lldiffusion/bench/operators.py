@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
+from lldiffusion.atomic import scratch
 from lldiffusion.bundle import LEVEL, Bundle
 from lldiffusion.engines.backends.base import Conditions, Floats
 from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs, threads
@@ -42,12 +42,12 @@ def profile(bundle: Bundle, width: int, height: int) -> dict[str, float]:
     """Operator type -> seconds in one step of a picture of this size, float32 on the CPU."""
     ort = import_onnxruntime("profiling")
     feeds = _denoiser_feeds(bundle, width, height)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads()
         options.log_severity_level = 3
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.profile_file_prefix = str(folder / "profile")
         graph = str(bundle.graphs("fp32")["denoiser"])
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         for _ in range(1 + RUNS):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lldiffusion.atomic import new_path, write_text
+from lldiffusion.atomic import beside, new_path, sweep, write_text
 from lldiffusion.documents import read_json
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.hashing import sha256_of
@@ -83,7 +83,8 @@ def _local_key() -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    sweep(path.parent)
+    temporary = beside(path, "tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(secrets.token_bytes(32))

@@ -24,7 +24,7 @@ def find_model(source: str | Path) -> Path:
             "file (the authors' .pth files: lldiff convert)"
         )
     if path.exists():
-        _refuse_run(path)
+        refuse_run(path)
         return path
     if str(source) in SHIPPED:
         return Path(str(resources.files("lldiffusion") / "weights" / str(source)))
@@ -34,11 +34,20 @@ def find_model(source: str | Path) -> Path:
     )
 
 
-def _refuse_run(path: Path) -> None:
-    """A training run looks like a checkpoint (it has a configuration too): name the model that it made."""
-    model = path / "model"
-    if not (path / "model.safetensors").exists() and is_checkpoint(model):
+def refuse_run(path: Path) -> None:
+    """A training run looks like a checkpoint (it has a configuration too): name the model that it made.
+
+    One that is not finished has checkpoints of its stages only: name the newest.
+    """
+    if (path / "model.safetensors").exists() or (path / MANIFEST).exists() or not path.is_dir():
+        return
+    model, steps = path / "model", [*path.glob("step-*"), *path.glob("*/step-*")]
+    steps = [step for step in steps if is_checkpoint(step)]
+    if is_checkpoint(model):
         raise LLDiffusionError(f"'{path}' is a training run: did you mean its model, '{model}'?")
+    if steps:
+        newest = max(steps, key=lambda step: (step.stat().st_mtime_ns, step.name))
+        raise LLDiffusionError(f"'{path}' is a training run without a finished model: did you mean '{newest}'?")
 
 
 def is_bundle(path: Path) -> bool:

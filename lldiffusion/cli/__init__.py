@@ -17,6 +17,7 @@ Commands raise `LLDiffusionError` for what the user can fix (one line, exit code
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -25,12 +26,13 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from lldiffusion.errors import LLDiffusionError, printable
+from lldiffusion.errors import LLDiffusionError, is_out_of_memory, no_memory, printable
+from lldiffusion.limits import processors, processors_are_limited
 
 # verb: (module, short help), in the order of `lldiff --help`
 VERBS = {
     "enhance": ("enhance", "Brighten images: files, folders and globs."),
-    "video": ("video", "Brighten a video; sound, timestamps and colours are kept."),
+    "video": ("video", "Brighten videos; sound, timestamps and colours are kept."),
     "serve": ("serve", "Serve models over HTTP, with a page to drop photos on."),
     "train": ("train", "Train both stages on pairs, or resume a run."),
     "distill": ("distill", "Teach a model of few steps what another does in many."),
@@ -101,10 +103,19 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(f"error: {_usage_line(error)}", error.exit_code)
     except OSError as error:  # disk full, permission denied: true of the machine, not of this program
         return _fail(f"error: {_one_line(_explained(error))}", 2)
+    except (MemoryError, RuntimeError, ImportError) as error:  # PyTorch's, and a library that cannot be mapped
+        if not is_out_of_memory(error):
+            raise
+        return _fail(f"error: {no_memory(error)}", 2)
 
 
 def main() -> None:
-    """Entry point of the `lldiff` script."""
+    """Entry point of the `lldiff` script.
+
+    Libraries count the machine's processors: where a container's quota or the scheduler gives us fewer, they are told.
+    """
+    if processors_are_limited():
+        os.environ.setdefault("OMP_NUM_THREADS", str(processors()))
     sys.exit(run(sys.argv[1:]))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import glob
 import re
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
+from lldiffusion.atomic import scratch
 from lldiffusion.errors import LLDiffusionError, choose, printable
 from lldiffusion.images import FORMATS, IMAGE_SUFFIXES, LOSSY, READ_ONLY, check_format, image_format
 from lldiffusion.scale.places import Place, Remote, existing, is_remote, place, same
@@ -56,7 +56,7 @@ def plan_batch(
             batch.jobs.append((path, target if single else _renamed(target / name, format_)))
     if single and len(batch.jobs) > 1:
         raise LLDiffusionError(f"{len(batch.jobs)} inputs and one output file '{out}': name a folder with -o")
-    _refuse_collisions(batch.jobs)
+    refuse_collisions(batch.jobs)
     batch.jobs = shard.part(batch.jobs)
     if skip_existing:
         there = existing([output for _, output in batch.jobs])
@@ -92,7 +92,8 @@ def _renamed(output: Place, format_: str | None) -> Place:
     return output.with_suffix(SUFFIX_OF[format_])
 
 
-def _refuse_collisions(jobs: list[tuple[Place, Place]]) -> None:
+def refuse_collisions(jobs: Sequence[tuple[Place, Place]]) -> None:
+    """Raises LLDiffusionError for two inputs with one output, and for an output that is an input."""
     counts = Counter(output for _, output in jobs)
     twice = {printable(output) for output, count in counts.items() if count > 1}
     if twice:
@@ -125,7 +126,7 @@ def _expand(text: str, folder: Place | None, passed_over: list[Place]) -> Sequen
         return _expand_remote(Remote.of(text), folder, passed_over)
     path, folder = Path(text), folder if isinstance(folder, Path) else None
     if path.is_dir():
-        below = [p for p in sorted(path.rglob("*")) if not _left_out(p, path, folder) and p.is_file()]
+        below = [p for p in sorted(path.rglob("*")) if not left_out(p, path, folder) and p.is_file()]
         found = [p for p in below if p.suffix.lower() in IMAGE_SUFFIXES]
         passed_over += [p for p in below if p not in set(found)]
         if not found:
@@ -167,7 +168,7 @@ def _name_of_result(path: Path) -> Path:
     return Path(path.name + SUFFIX_OF[image_format(path)])
 
 
-def _left_out(path: Path, root: Path, out: Path | None) -> bool:
+def left_out(path: Path, root: Path, out: Path | None) -> bool:
     """Hidden files and folders (macOS's `._a.jpg` is no picture), and an output folder inside the input."""
     if any(part.startswith(".") for part in path.relative_to(root).parts):
         return True
@@ -212,15 +213,15 @@ def through_pipes(inputs: list[str], out: str, format_: str | None) -> Iterator[
         return
     if len(inputs) > 1:
         raise LLDiffusionError("- is one picture on a pipe: give it alone, or files as inputs and a folder as -o")
-    with tempfile.TemporaryDirectory(prefix="lldiff-") as folder:
+    with scratch() as folder:
         source, target = Path(inputs[0]), Path(out)
         if inputs[0] == "-":
-            source = Path(folder) / "stdin"
+            source = folder / "stdin"
             source.write_bytes(sys.stdin.buffer.read())
         if out == "-":
             if sys.stdout.isatty():
                 raise LLDiffusionError("standard output is a terminal: pipe it into a program, or name a file with -o")
-            target = Path(folder) / f"stdout{SUFFIX_OF[format_ or image_format(source)]}"
+            target = folder / f"stdout{SUFFIX_OF[format_ or image_format(source)]}"
         elif not _is_file(out, format_):
             raise LLDiffusionError(f"a picture on a pipe has no name: give a file as -o, not '{printable(out)}'")
         yield [str(source)], str(target)

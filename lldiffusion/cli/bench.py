@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from lldiffusion.errors import LLDiffusionError
 
-from .options import Device, Overwrite
+from .options import AsJson, Device, Overwrite, echo_json
 
 if TYPE_CHECKING:
     from lldiffusion.bench.compare import Change, Comparison
@@ -57,6 +57,7 @@ def run(
     scaling: bool = typer.Option(True, help="Also measure how time and memory grow."),
     out: Path = typer.Option(Path("bench"), "-o", "--out", help="Folder for bench.json, tables, plots and the report."),
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure time, memory and quality of every backend side by side.  Ctrl-C keeps what was measured."""
     _check_out(out, overwrite)
@@ -79,9 +80,12 @@ def run(
     out.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
     result = _measure(settings)
     result.save(out / RESULT)
-    _show(result)
+    if as_json:
+        echo_json(result.to_dict())
+    else:
+        _show(result)
     saved = [out / RESULT, *_report(result, out, pictures > 0 and result.complete)]
-    typer.echo(f"saved: {', '.join(map(str, saved))}")
+    typer.echo(f"saved: {', '.join(map(str, saved))}", err=as_json)
     if not result.complete:
         raise KeyboardInterrupt(f"stopped: {len(result.measurements)} measurements are kept in {out / RESULT}")
 
@@ -91,13 +95,17 @@ def compare(
     old: Path = typer.Argument(..., help="bench.json, or its folder."),
     new: Path = typer.Argument(..., help="bench.json, or its folder."),
     threshold: float = typer.Option(0.1, help="Share by which a median must move to count, if noise is below it."),
+    as_json: AsJson = False,
 ) -> None:
     """Compare two runs; exit code 1 when anything became slower, or its pictures worse, beyond the noise."""
     from lldiffusion.bench.compare import compare as compare_results
     from lldiffusion.bench.record import load_result
 
     comparison = compare_results(load_result(old), load_result(new), threshold)
-    _show_comparison(comparison)
+    if as_json:
+        echo_json(comparison.to_dict())
+    else:
+        _show_comparison(comparison)
     if comparison.regressions:
         raise typer.Exit(1)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lldiffusion.errors import LLDiffusionError, printable
+from lldiffusion.errors import LLDiffusionError, is_out_of_memory, no_memory, printable
 
 from .options import (
     Backend,
@@ -230,6 +230,10 @@ def _run(
                 failed[source] = str(error)
             except OSError as error:
                 failed[source] = f"'{printable(error.filename or source)}': {error.strerror}"
+            except (MemoryError, RuntimeError, ImportError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                failed[source] = f"'{printable(source)}': {no_memory(error)}"
             if verbose and source not in failed:
                 line = f"{printable(source)} -> {printable(target)} ({time.perf_counter() - start:.2f} s)"
                 _say(bar, line)

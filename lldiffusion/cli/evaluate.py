@@ -10,7 +10,7 @@ import typer
 from lldiffusion.errors import LLDiffusionError, require
 
 from .evaluate_video import check_options, evaluate_video
-from .options import Device, Overwrite, Sampler, Steps
+from .options import AsJson, Device, Overwrite, Sampler, Steps, echo_json
 
 if TYPE_CHECKING:
     from lldiffusion.evaluation.lpips import Lpips
@@ -48,6 +48,7 @@ def evaluate(
         Path("eval.json"), "-o", "--out", help="JSON to write; a .csv of the same name goes beside it."
     ),
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure PSNR, SSIM, LPIPS, NIQE and brightness error per image and in the mean, and save them.
 
@@ -61,7 +62,7 @@ def evaluate(
     check_options(video, of_images, {"--reference": reference, "--low": low}, data)
     if video is not None:
         files = {"result": video, "reference": reference, "low": low}
-        evaluate_video({name: path for name, path in files.items() if path is not None}, limit, out)
+        evaluate_video({name: path for name, path in files.items() if path is not None}, limit, out, as_json)
         return
     assert data is not None
     _check_options(model, results, baseline, {"--steps": steps, "--sampler": sampler}, seeds)
@@ -71,10 +72,12 @@ def evaluate(
         measured = _measure_fixed(jobs, instruments, results, baseline)
     else:
         measured = _measure_model(jobs, instruments, model, _parse_seeds(seeds), (steps, sampler, device))
-    _report(measured, data, instruments, out)
+    _report(measured, data, instruments, out, as_json)
 
 
-def _report(measured: tuple[dict[str, Any], list[Score]], data: Path, instruments: Instruments, out: Path) -> None:
+def _report(
+    measured: tuple[dict[str, Any], list[Score]], data: Path, instruments: Instruments, out: Path, as_json: bool
+) -> None:
     from rich.console import Console
 
     from lldiffusion.evaluation.report import EvaluationReport
@@ -83,8 +86,11 @@ def _report(measured: tuple[dict[str, Any], list[Score]], data: Path, instrument
     about, scores = measured
     report = EvaluationReport(about, str(data), instruments, scores)
     saved = report.save(out)
-    show(report, Console())
-    typer.echo(f"saved: {', '.join(map(str, saved))}")
+    if as_json:
+        echo_json(report.to_dict())
+    else:
+        show(report, Console())
+    typer.echo(f"saved: {', '.join(map(str, saved))}", err=as_json)
 
 
 def _check_options(

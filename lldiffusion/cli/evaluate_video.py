@@ -12,6 +12,8 @@ import typer
 
 from lldiffusion.errors import LLDiffusionError, require
 
+from .options import echo_json
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from lldiffusion.video import VideoSource
 
 
-def evaluate_video(files: dict[str, Path], limit: int | None, out: Path) -> None:
+def evaluate_video(files: dict[str, Path], limit: int | None, out: Path, as_json: bool = False) -> None:
     """Measure the clip "result" (and "reference", "low") of `files`, print the table and save it."""
     require("av", "video", "reading video")
     require("cv2", "video", "the warping error")
@@ -40,8 +42,11 @@ def evaluate_video(files: dict[str, Path], limit: int | None, out: Path) -> None
             raise KeyboardInterrupt("stopped: nothing was saved; --limit N measures fewer frames") from stop
     report = VideoReport({name: str(path) for name, path in files.items()}, score)
     saved = report.save(out)
-    show_video(report, Console())
-    typer.echo(f"saved: {', '.join(map(str, saved))}")
+    if as_json:
+        echo_json(report.to_dict())
+    else:
+        show_video(report, Console())
+    typer.echo(f"saved: {', '.join(map(str, saved))}", err=as_json)
 
 
 def check_options(video: Path | None, others: dict[str, Any], of_video: dict[str, Path | None], data: Any) -> None:

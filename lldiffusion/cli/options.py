@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -19,7 +20,11 @@ Exposure = Annotated[
     typer.Option("--exposure", min=-5, max=5, help="Brighter (+) or darker (-) than the model would choose, in stops."),
 ]
 Tile = Annotated[
-    str, typer.Option("--tile", help="auto (when memory would not suffice), none, or a side in pixels such as 512.")
+    str,
+    typer.Option(
+        "--tile",
+        help="auto (from 4 megapixels on, or where memory asks for it), none, or a side in pixels such as 512.",
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Backend = Annotated[
@@ -45,6 +50,13 @@ Overrides = Annotated[
     typer.Option("--set", help='Change one value, e.g. train.lr=2e-4 or data.pairs=["PATH"]; again for more.'),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
+
+
+def echo_json(table: object) -> None:
+    """Print a report as JSON: nothing else goes to standard output then."""
+    typer.echo(json.dumps(table, indent=1))
+
+
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and the data, and stop.")]
 
 

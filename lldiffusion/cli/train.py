@@ -35,6 +35,7 @@ def train(
     require("torch", "train", "training")
     from lldiffusion.engines.allocator import keep_freed_memory
     from lldiffusion.training import Stopped, execute
+    from lldiffusion.training.accelerated import is_first_process
 
     keep_freed_memory()
     plan = _plan(config, out, stage, set_ or [], resume, init)
@@ -46,7 +47,8 @@ def train(
     except (Stopped, KeyboardInterrupt) as stop:
         hint = f"lldiff train --resume {plan.folder}" + ("" if stage == "all" else f" --stage {stage}")
         raise KeyboardInterrupt(f"stopped; continue with  {hint}") from stop
-    typer.echo(f"model: {model}\nuse it: lldiff enhance PHOTO -o OUT --model {model}")
+    if is_first_process():
+        typer.echo(f"model: {model}\nuse it: lldiff enhance PHOTO -o OUT --model {model}")
 
 
 def _plan(

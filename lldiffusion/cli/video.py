@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from lldiffusion.errors import LLDiffusionError, choose
+from lldiffusion.errors import LLDiffusionError, printable
 
-from .options import Backend, Device, Exposure, Model, Overwrite, Precision, Sampler, Seed, Steps, Tile, parse_tile
+from .options import (
+    Backend,
+    Device,
+    Exposure,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    Sampler,
+    Seed,
+    Steps,
+    Tile,
+    parse_tile,
+)
+from .video_job import VideoOptions, run_to_disk, run_to_pipe, seconds
 
 if TYPE_CHECKING:
-    from lldiffusion.video.jobs.job import FrameSource, Job
-    from lldiffusion.video.jobs.journal import JobJournal
-    from lldiffusion.video.jobs.pipeline import PipelineProgress
     from lldiffusion.video.jobs.progress import JobSummary
-    from lldiffusion.video.writing.outputs import VideoOutput
+
+    from .video_batch import VideoBatch
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def video(
-    source: str = typer.Argument(
-        ..., metavar="IN", help="Video file or URL, folder or pattern of pictures, camera (v4l2:/dev/video0), or -."
-    ),
-    target: str = typer.Argument(
-        ..., metavar="OUT", help="Video file (.mp4, .mov, .mkv, .webm, .ts), pictures (frames/%06d.png), or -."
+    paths: list[str] = typer.Argument(
+        ...,
+        metavar="IN... OUT",
+        help="IN: video, GIF, APNG or WebP file, URL, folder or pattern of pictures, camera (v4l2:/dev/video0), or -. "
+        "OUT: .mp4, .mov, .mkv, .webm, .avi, .ts, .gif, .apng, .webp, pictures (frames/%06d.png), or -. "
+        "Several INs, or a folder of videos: OUT is a folder.",
     ),
     model: Model = "tiny",
     steps: Steps = None,
@@ -52,6 +59,9 @@ def video(
         None, help="FFmpeg's encoder: libx264, libx265, ffv1, h264_nvenc ... [H.264; H.265 above 8 bits; VP9 in WebM]."
     ),
     crf: float | None = typer.Option(None, min=0, max=63, help="Quality, lower is better; 0: lossless [the codec's]."),
+    compatible: bool = typer.Option(
+        False, "--compatible", help="What every phone plays: H.264, 8 bits, 4:2:0, even sizes, and AAC."
+    ),
     resume: bool = typer.Option(False, "--resume", help="Go on where an earlier run ended, however it ended."),
     preview: bool = typer.Option(False, "--preview", help="Keep OUT.preview.jpg: before and after, every 10 s."),
     piece: float = typer.Option(5.0, min=0.1, help="Seconds of video that a crash may cost."),
@@ -61,218 +71,96 @@ def video(
     pipe: str = typer.Option("y4m", help="Of standard output: y4m or rawvideo."),
     hwaccel: str | None = typer.Option(None, help="Decode on this hardware where it can: cuda, qsv, vaapi ..."),
     deinterlace: str = typer.Option("auto", help="Of interlaced video: auto (to whole pictures) or off (fields stay)."),
+    hdr: str = typer.Option("sdr", help="Of HDR video: sdr (tone-mapped to BT.709) or keep (HLG or PQ, 10 bits)."),
     device: Device = "auto",
     backend: Backend = "auto",
     precision: Precision = "auto",
+    skip_existing: bool = typer.Option(False, "--skip-existing", help="Of several videos: leave out those done."),
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Enhance a video; sound, subtitles, chapters, timestamps, colours and bit depth are kept."""
+    """Enhance videos; sound, subtitles, chapters, timestamps, colours and bit depth are kept.
+
+    Exit codes: 0 when all are done, 1 when some of several could not be enhanced, 2 when the command itself cannot be
+    carried out.
+    """
+    if len(paths) < 2:
+        raise LLDiffusionError(f"no output: give one behind the input, such as  lldiff video {paths[0]} bright.mp4")
+    *inputs, target = paths
     engine = {"steps": steps, "sampler": sampler, "seed": seed, "exposure": exposure}
     options = VideoOptions(
-        source=source,
+        source=inputs[0],
         target=target,
         model=model,
         engine=engine | {"device": device, "backend": backend, "precision": precision},
         stability={"smoothing": smoothing, "refresh": refresh, "warm_start": warm_start},
-        reading={"fps": fps, "raw": raw, "hwaccel": hwaccel, "deinterlace": deinterlace},
-        writing={"codec": codec, "crf": crf},
+        reading={"fps": fps, "raw": raw, "hwaccel": hwaccel, "deinterlace": deinterlace, "hdr": hdr},
+        writing={"codec": codec, "crf": crf, "compatible": compatible},
         start=seconds(start),
         end=None if end is None else seconds(end),
         piece=piece,
+        quiet=quiet,
         tile=parse_tile(tile),
     )
     options.check()
-    summary = _to_pipe(options, pipe) if target == "-" else _to_disk(options, preview, resume, overwrite)
-    for line in [*summary.notes, *summary.lines()]:
-        typer.echo(line, err=target == "-")
-    if target != "-":
-        typer.echo(f"enhanced: {target}")
+    from .video_batch import names_videos, plan_videos
 
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """What the command line asks for, by what it concerns."""
-
-    source: str
-    target: str
-    model: str
-    engine: dict[str, Any]  # of Enhancer.open
-    stability: dict[str, Any]  # of VideoEnhancer
-    reading: dict[str, Any]
-    writing: dict[str, Any]
-    start: float  # seconds
-    end: float | None
-    piece: float  # seconds
-    tile: str | int
-
-    def check(self) -> None:
-        """Raises LLDiffusionError for an empty part of the video, and for options that say nothing here."""
-        from lldiffusion.video.reading.image_sequence import is_image_sequence
-
-        if self.end is not None and self.end <= self.start:
-            raise LLDiffusionError(f"--end {self.end:g} is not after --start {self.start:g}: nothing would be left")
-        choose(self.reading["deinterlace"], ("auto", "off"), "way to deinterlace")
-        if self.reading["raw"] is not None and self.source != "-":
-            raise LLDiffusionError("--raw describes standard input: give - as IN")
-        if self.reading["fps"] is not None and not is_image_sequence(self.source):
-            raise LLDiffusionError("--fps is for pictures as IN: a video has its own frame rate")
-
-    def job(self, **more: Any) -> Job:
-        """The part of the source to enhance, and with what."""
-        from lldiffusion.video.jobs.job import Job
-        from lldiffusion.video.jobs.open_model import enhancer_factory
-
-        open_enhancer = enhancer_factory(self.model, self.engine, self.stability)
-        return Job(open_enhancer, start=self.start, end=self.end, segment_seconds=self.piece, tile=self.tile, **more)
-
-    def request(self) -> dict[str, Any]:
-        """Everything that decides the result, for a job that is resumed."""
-        from lldiffusion.video.jobs.open_model import model_fingerprint
-
-        path = Path(self.source)
-        file = path.stat() if path.is_file() else None
-        part = {"start": self.start, "end": self.end, "piece": self.piece, "tile": self.tile}
-        named: dict[str, Any] = {"IN": self.source, "model": self.model}
-        named["IN's size and date"] = [file.st_size, file.st_mtime_ns] if file else None
-        named["the model's weights"] = model_fingerprint(self.model)
-        return named | part | self.engine | self.stability | self.reading | self.writing
-
-
-def seconds(text: str) -> float:
-    """A time: seconds, M:SS or H:MM:SS, each with a fraction."""
-    parts = text.split(":")
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
-        numbers = []
-    if not 1 <= len(numbers) <= 3 or any(not 0 <= number < 1e9 for number in numbers):
-        raise LLDiffusionError(f"time '{text}': give seconds such as 12.5, or H:MM:SS")
-    return sum(number * 60**place for place, number in enumerate(reversed(numbers)))
-
-
-def _to_disk(options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> JobSummary:
-    """A video file or pictures, as a job that can be resumed."""
-    from lldiffusion.lock import exclusive
-    from lldiffusion.video.jobs.job import run_job
-    from lldiffusion.video.writing.outputs import check_target, parts_folder
-
-    folder = parts_folder(options.target)
-    if resume and not folder.exists() and Path(options.target).exists():
-        raise LLDiffusionError(f"nothing to resume: '{options.target}' is finished")
-    check_target(options.target, options.source, overwrite)
-    with exclusive(folder), _open_source(options) as source:
-        journal = _open_journal(options, folder, resume, overwrite, source.info.rereadable)
-        output = _choose_output(options, source, journal.encoder_threads)
-        job = options.job(preview=folder.with_name(f"{folder.stem}.preview.jpg") if preview else None)
-        with ProgressBar() as bar:
-            return run_job(job, source, output, journal, bar)
-
-
-def _open_journal(options: VideoOptions, folder: Path, resume: bool, overwrite: bool, rereadable: bool) -> JobJournal:
-    from lldiffusion.video.jobs.journal import JobJournal
-
-    request = options.request()
-    if resume:
-        if not rereadable:
-            raise LLDiffusionError(f"cannot resume from '{options.source}': it cannot be read a second time")
-        journal = JobJournal.open(folder)
-        journal.check_request(request)
-        return journal
-    if folder.is_dir() and not overwrite and (unfinished := JobJournal.open(folder)).segments:
-        raise LLDiffusionError(
-            f"an unfinished job for '{options.target}' holds {unfinished.frames} frames: go on with --resume, or start "
-            "again with -y"
-        )
-    return JobJournal(request, os.cpu_count() or 1, folder=folder)
-
-
-def _choose_output(options: VideoOptions, source: FrameSource, threads: int) -> VideoOutput:
-    from lldiffusion.video.reading.image_sequence import is_image_sequence
-    from lldiffusion.video.writing.encoding import choose_encoding
-    from lldiffusion.video.writing.outputs import ImageSequenceOutput, VideoFileOutput
-
-    info, target = source.info, Path(options.target)
-    if is_image_sequence(options.target):
-        if options.writing["codec"] or options.writing["crf"] is not None:
-            raise LLDiffusionError("--codec and --crf are for video files: leave them out for pictures")
-        return ImageSequenceOutput(options.target, info)
-    encoding = choose_encoding(info, target, **options.writing, threads=threads)
-    streams = options.source if info.rereadable and not is_image_sequence(options.source) else None
-    return VideoFileOutput(target, info, encoding, streams, start=options.start, end=options.end)
-
-
-def _to_pipe(options: VideoOptions, kind: str) -> JobSummary:
-    """Y4M or raw frames on standard output, as they come."""
-    from lldiffusion.video.jobs.job import run_stream
-    from lldiffusion.video.writing.pipes import PipeWriter
-
-    if sys.stdout.isatty():
-        raise LLDiffusionError("standard output is a terminal: pipe it into a program or a file, or name an output")
-    with _open_source(options) as source:
-        writer = PipeWriter(source.info, kind)
-        with ProgressBar() as bar:
-            summary = run_stream(options.job(), source, writer.add, bar)
-        writer.close()
-    return summary
-
-
-@contextmanager
-def _open_source(options: VideoOptions) -> Iterator[FrameSource]:
-    """The input, opened."""
-    from lldiffusion.engines.allocator import keep_freed_memory
-    from lldiffusion.video import VideoSource
-    from lldiffusion.video.reading.image_sequence import ImageSequenceSource, is_image_sequence
-    from lldiffusion.video.writing.outputs import SPOOL, parts_folder
-    from lldiffusion.video.writing.pipes import raw_options
-
-    keep_freed_memory()
-    source: VideoSource | ImageSequenceSource
-    if is_image_sequence(options.source):
-        source = ImageSequenceSource(options.source, Fraction(options.reading["fps"] or 25).limit_denominator(100_000))
+    if len(inputs) > 1 or names_videos(inputs[0], target):
+        run_batch(plan_videos(inputs, target, overwrite, resume, skip_existing), options, preview, resume, overwrite)
+        return
+    if skip_existing and Path(target).exists() and target != "-":
+        if not quiet:
+            typer.echo(f"there already: {printable(target)}")
+        return
+    if target == "-":
+        summary: JobSummary | None = run_to_pipe(options, pipe)
     else:
-        to_file = options.target != "-" and not is_image_sequence(options.target)
-        source = VideoSource(
-            options.source,
-            raw_options(options.reading["raw"]) if options.reading["raw"] else None,
-            options.reading["hwaccel"],
-            fields=options.reading["deinterlace"] == "off",
-            spool=parts_folder(options.target) / SPOOL if to_file else None,
-        )
-    try:
-        yield source
-    finally:
-        source.close()
+        summary = run_to_disk(options, preview, resume, overwrite)
+    if not quiet:
+        show(summary, target)
 
 
-class ProgressBar:
-    """The job's progress on the terminal: frames, speed, the slowest stage, how long it will take."""
+def show(summary: JobSummary | None, target: str) -> None:
+    """How a job went; None: it was finished before."""
+    to_pipe = target == "-"
+    for line in [*summary.notes, *summary.lines()] if summary is not None else []:
+        typer.echo(printable(line), err=to_pipe)
+    if not to_pipe:
+        typer.echo(f"enhanced: {printable(target)}" if summary else f"finished already: {printable(target)}")
 
-    def __init__(self) -> None:
-        from lldiffusion.progress import progress_bar
 
-        self._bar = progress_bar(note=True)
-        self._started = time.monotonic()
+def run_batch(batch: VideoBatch, options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> None:
+    """One after the other; one video never stops the others."""
+    from lldiffusion.video.jobs.open_model import model_fingerprint
 
-    def __enter__(self) -> ProgressBar:
-        self._bar.start()
-        return self
+    from .batch import name_some
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    model_fingerprint(options.model)  # a wrong name is said once
+    say = (lambda line: None) if options.quiet else typer.echo
+    if batch.passed_over and not options.quiet:
+        typer.echo(f"passed over, no videos: {name_some(batch.passed_over)}", err=True)
+    failed: dict[str, str] = {}
+    for number, (source, target) in enumerate(batch.jobs, 1):
+        say(f"[{number}/{len(batch.jobs)}] {printable(source)}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        one = replace(options, source=str(source), target=str(target))
+        try:
+            begun = resume and (batch.begun(target) or target.exists())
+            summary = run_to_disk(one, preview, begun, overwrite)
+            if not options.quiet:
+                show(summary, str(target))
+        except (LLDiffusionError, OSError) as error:
+            failed[printable(source)] = str(error)
+            typer.echo(f"failed: {printable(error)}", err=True)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"{stop or 'interrupted'}; {_counts(batch, failed, number - 1)}") from stop
+    say(_counts(batch, failed, len(batch.jobs)))
+    if failed:
+        typer.echo(f"error: {len(failed)} of {len(batch.jobs)} not enhanced: {', '.join(failed)}", err=True)
+        raise typer.Exit(1)
 
-    def started(self, total: int | None, done: int) -> None:
-        """As `ProgressListener.started`."""
-        self._done = done
-        self._started = time.monotonic()
-        self._task = self._bar.add_task("frames", total=total, completed=done, note="")
 
-    def frame_written(self, progress: PipelineProgress) -> None:
-        """As `ProgressListener.frame_written`."""
-        frames = progress.written + 1
-        rate = frames / max(time.monotonic() - self._started, 1e-9)
-        note = f"{rate:.2f} frames/s, waits for {progress.slowest}"
-        self._bar.update(self._task, completed=self._done + frames, note=note)
-
-    def message(self, line: str) -> None:
-        """As `ProgressListener.message`."""
-        self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+def _counts(batch: VideoBatch, failed: dict[str, str], tried: int) -> str:
+    counts = {"there already": len(batch.existing), "failed": len(failed), "passed over": len(batch.passed_over)}
+    rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    return f"{tried - len(failed)} of {len(batch.jobs)} done{rest}"

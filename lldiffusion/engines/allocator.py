@@ -10,12 +10,17 @@ from __future__ import annotations
 import ctypes
 import platform
 
+from lldiffusion.limits import address_space_free
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # <malloc.h>
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to reuse freed memory instead of returning it; False where there is no glibc."""
-    if platform.libc_ver()[0] != "glibc":
+    """Tell glibc to reuse freed memory instead of returning it; False where there is no glibc.
+
+    Nor under `ulimit -v`, where what is kept in reserve would be missing elsewhere.
+    """
+    if platform.libc_ver()[0] != "glibc" or address_space_free() is not None:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20))

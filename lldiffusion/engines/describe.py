@@ -10,6 +10,7 @@ from typing import Any
 from lldiffusion.bundle import Bundle
 from lldiffusion.bundle.checkpoint_record import read_record
 from lldiffusion.bundle.engine_cache import EngineFile, list_engines, sidecar
+from lldiffusion.bundle.find import refuse_run
 from lldiffusion.bundle.manifest import read_manifest
 from lldiffusion.documents import read_json
 from lldiffusion.errors import LLDiffusionError, require
@@ -48,6 +49,7 @@ def describe(path: Path) -> Table:
 
     Raises LLDiffusionError when it is missing, damaged or none of ours.
     """
+    refuse_run(path)
     if (path.is_dir() and (path / "manifest.json").is_file()) or path.suffix == ".lldiff":
         return describe_bundle(Bundle.open(path))
     if path.is_dir() and (path / "config.json").is_file():

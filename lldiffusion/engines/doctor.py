@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
+from lldiffusion.images.formats import PACKAGES, suffixes_of
+from lldiffusion.limits import processors
 from lldiffusion.versions import __version__
 
 from .backends.onnx_runtime import disable_telemetry
@@ -24,6 +26,8 @@ IDENTITY = (
 )
 ENCODERS = ("libx264", "libx265", "libsvtav1", "h264_nvenc", "hevc_nvenc")  # of video, in PyAV's FFmpeg
 FORMATS = {"png": "pngload", "jpeg": "jpegload", "webp": "webpload", "tiff": "tiffload"}  # -> libvips operation
+FORMATS |= {"avif": "heifload", "gif": "gifload"}
+PICTURE_EXTRAS = {"heic": "pillow-heif", "jxl": "pillow-jxl-plugin", "raw": "rawpy"}  # -> package
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ def examine() -> list[Finding]:
 
 
 def check_machine() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    system = f"{platform.system()} {platform.machine()}, cores: {cores}, {host_memory() / 2**30:.1f} GiB of memory free"
+    free = f"{host_memory() / 2**30:.1f} GiB of memory free"
+    system = f"{platform.system()} {platform.machine()}, cores: {processors()}, {free}"
     return Finding("lldiffusion", "ok", f"{__version__}, Python {platform.python_version()}, {system}")
 
 
@@ -181,6 +185,19 @@ def check_images() -> Finding:
     return Finding("images", "ok", f"pyvips {installed('pyvips')}, libvips {libvips}, pillow: {formats}")
 
 
+def check_picture_extra(extra: str) -> Finding:
+    """A picture format that needs a package of its own."""
+    module, name = PACKAGES[extra]
+    package, suffixes = PICTURE_EXTRAS[extra], " ".join(suffixes_of(extra))
+    here = installed(package)
+    if here is None:
+        return _missing(extra, f"{name} pictures ({suffixes})", extra)
+    found = _import(module)
+    if isinstance(found, str):
+        return Finding(extra, "broken", f"{package} {here}: {found}", f"pip install --force-reinstall {package}")
+    return Finding(extra, "ok", f"{package} {here}: {name} pictures ({suffixes})")
+
+
 def check_video() -> Finding:
     found = _working("video", "av", "reads and writes video (the package 'av')", "video")
     if isinstance(found, Finding):
@@ -209,6 +226,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_torch,
     check_onnx,
     check_images,
+    *(partial(check_picture_extra, extra) for extra in PICTURE_EXTRAS),
     check_video,
 )
 

@@ -20,6 +20,7 @@ from .pipeline import Pipeline
 from .pixels import from_planes, pad_to_multiple, to_planes
 from .sampler import Step, exposed, plan_steps
 from .select_backend import open_engine
+from .shrinking import sample_in_memory
 
 DEFAULT_MODEL = "tiny"  # shipped with the package
 
@@ -31,7 +32,8 @@ class Enhancer:
         engine: what runs the network.
         config: the model's configuration, with the sampler and number of steps to use.
         seed: of x_T; the same seed gives the same picture.
-        tile: "auto" (tiles when the whole image would not fit in memory), "none", or a tile's side in pixels.
+        tile: "auto" (tiles from about 4 million pixels on, or when the whole image would not fit in memory), "none", or
+            a tile's side in pixels.  Where memory runs out all the same, tiles become smaller, unless it is "none".
         passed_over: why other backends are not used, for `info`.
         channels: order of the pictures' channels, "rgb" or "bgr" (OpenCV's), in and out.
         exposure: brighter (+) or darker (-) than the model's own choice, in stops: a model with a level (see
@@ -117,12 +119,11 @@ class Enhancer:
             progress: called after every step (of every tile).
             exposure: in stops, for this call; default: the enhancer's.
         Any height and width will do: the image is padded by reflection and cropped again.
-        Raises LLDiffusionError for a bad array, and when the output is not finite.
+        Raises LLDiffusionError for a bad array, when the output is not finite, and when memory runs out.
         """
-        planes = self._ordered(to_planes(pixels))
         steps, gain = self._exposed(exposure)
         x_t = None if noise is None else self._noise_planes(noise, pixels.shape)
-        x0 = self.pipeline.sample(planes, steps, x_t, progress=progress)
+        x0 = sample_in_memory(self.pipeline, self._ordered(to_planes(pixels)), steps, x_t, progress)
         return from_planes(self._ordered(x0), pixels, gain)
 
     def exposure_to_match(self, pixels: NDArray[Any], brightness: float) -> float:

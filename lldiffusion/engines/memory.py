@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lldiffusion.config import ModelConfig
+from lldiffusion.limits import address_space_free, cgroup_free
 
 SAFETY = 0.6  # share of the free memory that one image may take
 WHOLE = 4 << 20  # pixels: larger batches of a local model are cut into tiles, which take no longer and far less memory
 TILE = 1280  # side in pixels of those tiles, at most
+SMALLEST_TILE = 128  # pixels; also the step in which tiles shrink where memory runs out
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,9 @@ class MemoryNeed:
 
 
 def host_memory() -> int:
-    """Free bytes of this machine, respecting a container's limit."""
-    free = _meminfo()
-    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
-    if limit is not None and used is not None:
-        free = min(free, limit - used)
-    return max(free, 0)
+    """Free bytes of this machine, respecting the limits that containers (cgroup v1 and v2) and shells (ulimit) set."""
+    left = [_meminfo(), cgroup_free(), address_space_free()]
+    return max(min(free for free in left if free is not None), 0)
 
 
 def _meminfo() -> int:
@@ -43,11 +42,11 @@ def _meminfo() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
 
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # absent, or "max"
-        return None
+def smaller_tile(side: int, multiple: int) -> int | None:
+    """About half a tile's side, which a model of this size multiple takes; None when that is too small to go on."""
+    step = max(SMALLEST_TILE, 4 * multiple)
+    smaller = min(side // 2, side - 1) // step * step
+    return smaller if smaller >= step else None
 
 
 def peak_bytes(model: ModelConfig, pixels: int, need: MemoryNeed) -> float:

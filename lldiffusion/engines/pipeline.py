@@ -111,6 +111,7 @@ class Pipeline:
         x: Floats | None = None,
         guidance: Guidance | None = None,
         progress: Progress | None = None,
+        most: int | None = None,
     ) -> Floats:
         """x_0 of planes, the same shape; not checked for NaN.
 
@@ -118,19 +119,17 @@ class Pipeline:
             x: x_T of the padded shape; default: from the seed.
             guidance: default: what the model says of each picture itself.
             progress: called after every step (of every tile).
+            most: a tile's side in pixels, at most; default: whatever `tile` says.
         """
-        low = pad_to_multiple(planes, self.multiple)
+        shape = self.padded_shape(planes.shape)
         guidance = guidance or Guidance(self.level(planes))
-        side = self.tile_side(low.shape)
-        if x is None:
-            x = self.noise(low.shape) if side is None else self._drawn(low.shape)
+        side = self.tile_side(shape)
+        if most is not None and max(shape[2:]) > most:
+            side = min(side or most, most)
         if side is not None:
-            x0 = self._sample_tiles(low, planes.shape, steps, x, guidance, side, progress)
-        elif guidance.features:
-            x0 = self._sample_with_features(low, planes.shape, steps, x, guidance, progress)
+            x0 = self._sample_tiles(planes, steps, self._drawn(shape) if x is None else x, guidance, side, progress)
         else:
-            window = self._window(Window(0, 0, *low.shape[2:]), planes.shape)
-            x0 = self.engine.sample(low, steps, x, progress, guidance.level, window)
+            x0 = self._sample_whole(planes, steps, self.noise(shape) if x is None else x, guidance, progress)
         return x0[:, :, : planes.shape[2], : planes.shape[3]]
 
     def close(self) -> None:
@@ -141,24 +140,20 @@ class Pipeline:
         """(N, 4), where the model has a level: the window as a share of the picture before it was padded."""
         return window.share(*shape[2:]).repeat(shape[0], axis=0) if self.has_level else None
 
-    def _sample_with_features(
-        self,
-        low: Floats,
-        shape: Shape,
-        steps: tuple[Step, ...],
-        x: Floats,
-        guidance: Guidance,
-        progress: Progress | None,
+    def _sample_whole(
+        self, planes: Floats, steps: tuple[Step, ...], x: Floats, guidance: Guidance, progress: Progress | None
     ) -> Floats:
-        engine, window = self.engine, self._window(Window(0, 0, *low.shape[2:]), shape)
+        low, engine = pad_to_multiple(planes, self.multiple), self.engine
+        window = self._window(Window(0, 0, *low.shape[2:]), planes.shape)
+        if not guidance.features:
+            return engine.sample(low, steps, x, progress, guidance.level, window)
         features = tuple(feature for feature, _ in guidance.features)
         conditions = Conditions(low, engine.color_map(low), features, guidance.level, window)
         return engine.numpy(engine.denoise(conditions, steps, x, np.zeros_like(x), progress))
 
     def _sample_tiles(
         self,
-        low: Floats,
-        shape: Shape,
+        planes: Floats,
         steps: tuple[Step, ...],
         x: Floats,
         guidance: Guidance,
@@ -167,16 +162,16 @@ class Pipeline:
     ) -> Floats:
         features = guidance.features
         if not features and not is_local(self.config.model):
-            features = whole_features(self.engine, low, side, self.multiple)
-        conditions_of = partial(self._tile_conditions, low, shape, Guidance(guidance.level, features))
-        tiles = grid(low.shape[2], low.shape[3], side, self.multiple)
+            features = whole_features(self.engine, pad_to_multiple(planes, self.multiple), side, self.multiple)
+        conditions_of = partial(self._tile_conditions, planes, Guidance(guidance.level, features))
+        tiles = grid(x.shape[2], x.shape[3], side, self.multiple)
         return sample_tiled(self.engine, tiles, conditions_of, steps, x, progress)
 
-    def _tile_conditions(self, low: Floats, shape: Shape, guidance: Guidance, window: Window) -> Conditions:
-        y, share = tile_of(low, window), self._window(window, shape)
+    def _tile_conditions(self, planes: Floats, guidance: Guidance, window: Window) -> Conditions:
+        y, share = tile_of(planes, window), self._window(window, planes.shape)
         if not guidance.features:
             return self.engine.conditions(y, guidance.level, share)
-        features = features_at(guidance.features, low.shape[2:], window)
+        features = features_at(guidance.features, self.padded_shape(planes.shape)[2:], window)
         return Conditions(y, self.engine.color_map(y), features, guidance.level, share)
 
     def _features(self, low: Floats) -> Features:

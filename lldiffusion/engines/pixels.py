@@ -12,7 +12,7 @@ from lldiffusion.errors import LLDiffusionError
 from .backends.base import Floats
 
 LARGEST = 65_500  # pixels a side: what the image formats hold
-STRIP = 256  # rows converted at a time: a large picture is never held twice in float
+STRIP = 64  # rows converted at a time: a large picture is never held twice in float
 
 
 class NotFiniteError(LLDiffusionError):
@@ -32,7 +32,7 @@ def to_planes(pixels: NDArray[Any]) -> Floats:
             f"an image of {pixels.shape[-2]}x{pixels.shape[-3]} is too large: at most {LARGEST} a side"
         )
     batch = pixels if pixels.ndim == 4 else pixels[None]
-    planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), dtype=np.float32)
+    planes = np.array(batch.transpose(0, 3, 1, 2), dtype=np.float32, order="C")  # a copy, to be changed in place
     if pixels.dtype == np.uint8:
         planes *= np.float32(2 / 255)
         planes -= 1
@@ -41,7 +41,7 @@ def to_planes(pixels: NDArray[Any]) -> Floats:
         raise LLDiffusionError(f"an image must be uint8 or float in [0, 1], not {pixels.dtype}")
     if not np.isfinite(planes).all() or planes.min() < -0.01 or planes.max() > 1.01:
         raise LLDiffusionError("a float image must be finite and in [0, 1]; for 0..255 pass uint8")
-    planes = planes * 2
+    planes *= 2
     planes -= 1
     return planes
 
@@ -70,9 +70,11 @@ def pad_to_multiple(planes: Floats, multiple: int) -> Floats:
     """Reflect-pad (N, C, H, W) right and below to multiples of `multiple`, at least two of them a side."""
     pads = [max(-size % multiple, 2 * multiple - size) for size in planes.shape[2:]]
     while any(pads):  # a reflection brings at most size - 1 pixels
-        now = [min(pad, max(1, size - 1)) for pad, size in zip(pads, planes.shape[2:], strict=True)]
-        mode = "reflect" if min(planes.shape[2:]) > 1 else "edge"
-        planes = np.pad(planes, ((0, 0), (0, 0), (0, now[0]), (0, now[1])), mode=mode)  # type: ignore[call-overload]
+        now = [min(pad, size - 1) for pad, size in zip(pads, planes.shape[2:], strict=True)]
+        if any(now):
+            planes = np.pad(planes, ((0, 0), (0, 0), (0, now[0]), (0, now[1])), mode="reflect")
+        else:  # what is left is one pixel wide or high: it has nothing to reflect
+            return np.pad(planes, ((0, 0), (0, 0), (0, pads[0]), (0, pads[1])), mode="edge")
         pads = [pad - done for pad, done in zip(pads, now, strict=True)]
     return planes
 

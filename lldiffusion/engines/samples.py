@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .backends.base import Progress
 from .enhancer import Enhancer
+from .pixels import STRIP
 from .sampler import make_noise
 
 Pixels = NDArray[np.float32]
@@ -24,12 +25,22 @@ def mean_and_deviation(
     Returns the mean (H, W, 3) and the standard deviation over the samples, averaged over channels, (H, W).  The first
     sample is the enhancer's own, so a `count` of 1 gives its picture and zeros.
     """
-    total, squares = np.zeros(pixels.shape), np.zeros(pixels.shape)
-    for i in range(count):
-        noise = make_noise(enhancer.seed + i, (3, *pixels.shape[:2])).transpose(1, 2, 0) if i else None
-        sample = enhancer(pixels, noise=noise, progress=progress, exposure=exposure).astype(np.float64)
-        total += sample
-        squares += sample * sample
-    mean = total / count
-    variance = np.maximum(squares / count - mean * mean, 0)
-    return mean.astype(np.float32), np.sqrt(variance).mean(axis=2).astype(np.float32)
+    mean = enhancer(pixels, progress=progress, exposure=exposure)
+    squares = np.zeros(pixels.shape if count > 1 else (*pixels.shape[:2], 0), np.float32)
+    for i in range(1, count):
+        noise = make_noise(enhancer.seed + i, (3, *pixels.shape[:2])).transpose(1, 2, 0)
+        _add(mean, squares, enhancer(pixels, noise=noise, progress=progress, exposure=exposure), i + 1)
+    deviation = np.zeros(pixels.shape[:2], np.float32)
+    for top in range(0, len(squares) if count > 1 else 0, STRIP):
+        deviation[top : top + STRIP] = np.sqrt(squares[top : top + STRIP] / count).mean(axis=2)
+    return mean, deviation
+
+
+# Welford 1962: mean_n = mean + (x - mean) / n,  S_n = S + (x - mean) (x - mean_n)
+def _add(mean: Pixels, squares: Pixels, sample: Pixels, number: int) -> None:
+    """Take the sample of this number, from 2 on, into the mean and the sum of squared deviations, in place."""
+    for top in range(0, len(mean), STRIP):
+        strip = slice(top, top + STRIP)
+        before = sample[strip] - mean[strip]
+        mean[strip] += before / np.float32(number)
+        squares[strip] += before * (sample[strip] - mean[strip])

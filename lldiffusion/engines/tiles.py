@@ -130,8 +130,22 @@ def sample_tiled(
 
 
 def tile_of(planes: Floats, window: Window) -> Floats:
-    """The window's part of (N, C, H, W), contiguous."""
-    return np.ascontiguousarray(planes[window.slices])
+    """The window's part of (N, C, H, W), contiguous; beyond the right and bottom sides it is the reflection.
+
+    So planes need not be padded as a whole: the part is that of `pixels.pad_to_multiple`'s result.
+    """
+    height, width = planes.shape[2:]
+    if window.top + window.height <= height and window.left + window.width <= width:
+        return np.ascontiguousarray(planes[window.slices])
+    rows, columns = _reflected(window.top, window.height, height), _reflected(window.left, window.width, width)
+    return np.ascontiguousarray(planes[:, :, rows[:, None], columns])
+
+
+def _reflected(start: int, length: int, size: int) -> NDArray[np.int64]:
+    """Indices start..start+length into `size` places, going to and fro between the first and the last."""
+    there_and_back = max(2 * (size - 1), 1)
+    at = np.arange(start, start + length) % there_and_back
+    return np.minimum(at, there_and_back - at) if size > 1 else at
 
 
 def whole_features(engine: Engine, low: Floats, side: int, multiple: int) -> Features:

@@ -114,6 +114,8 @@ def _read(path: Path) -> Arrays:
         return {name: np.asarray(array, np.float32) for name, array in found.items() if name in SHAPES}
     except Exception as error:  # the readers raise whatever a damaged file makes them trip over
         reason = " ".join(str(error).split())[:200]
+        if reader is _read_torch:  # torch's own words advise to load the file without its safeguards
+            reason = "damaged, or it asks for Python objects, which no file is given"
         raise LLDiffusionError(f"'{path}' cannot be read ({reason}): {_accepted()}") from error
 
 

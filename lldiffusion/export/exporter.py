@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from lldiffusion.atomic import scratch
 from lldiffusion.bundle import PRECISIONS, Bundle, Draft, Manifest, graphs_of
 from lldiffusion.bundle.core import check_target
 from lldiffusion.bundle.find import find_model
@@ -219,10 +219,10 @@ class _Export:
         """An engine that rounds every value stored in half precision and computes in float32."""
         import onnx
 
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch() as folder:
             paths = dict(exact)
             for graph in TYPED:
-                paths[graph] = Path(folder) / f"{graph}.onnx"
+                paths[graph] = folder / f"{graph}.onnx"
                 save(to_half(onnx.load(exact[graph]), self._settings.precision, emulate=True)[0], paths[graph])
             return OnnxRuntimeEngine(paths, "fp32")
 

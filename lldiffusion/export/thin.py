@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lldiffusion.atomic import scratch
 from lldiffusion.bundle import MANIFEST, Bundle, Draft, Manifest, finish, graphs_of
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.errors import LLDiffusionError
@@ -43,13 +43,13 @@ def add_graphs(checkpoint: Path) -> Manifest:
     the model.
     """
     model = fold_spectral_norm(load_model(checkpoint))
-    with tempfile.TemporaryDirectory(dir=checkpoint, prefix=".thin-") as name:
-        for graph, path in write_graphs(model, Path(name)).items():
+    with scratch(checkpoint) as folder:
+        for graph, path in write_graphs(model, folder).items():
             thin = _thinned(path, checkpoint / WEIGHTS)
-            (Path(name) / f"{graph}.thin").write_bytes(thin.SerializeToString())
+            (folder / f"{graph}.thin").write_bytes(thin.SerializeToString())
         graphs = graphs_of(model.config)
         for graph in graphs:
-            (Path(name) / f"{graph}.thin").replace(checkpoint / f"{graph}.onnx")
+            (folder / f"{graph}.thin").replace(checkpoint / f"{graph}.onnx")
     described = {f"{graph}.onnx": ports(checkpoint / f"{graph}.onnx") for graph in graphs}
     manifest = Manifest(
         name=model.config.name,

@@ -34,6 +34,11 @@ LOSSY = ("jpeg", "webp", "avif", "heic", "jxl")  # have a quality
 PACKAGES = {"heic": ("pillow_heif", "HEIC"), "jxl": ("pillow_jxl", "JPEG XL"), "raw": ("rawpy", "RAW")}  # by extra
 
 
+def suffixes_of(extra: str) -> tuple[str, ...]:
+    """The suffixes of the format that an extra brings."""
+    return RAW_SUFFIXES if extra == "raw" else tuple(suffix for suffix, name in FORMATS.items() if name == extra)
+
+
 def check_format(format_: str) -> None:
     """Raises LLDiffusionError, naming the extra, where a format needs a package that is not here."""
     if format_ in PACKAGES:

@@ -90,9 +90,10 @@ def _opener(path: Path) -> Any:
 def _image(decoded: Decoded, path: Path) -> Image:
     values = decoded.values
     colours, alpha = (3 if values.shape[2] >= 3 else 1), values.shape[2] in (2, 4)
-    planes = values.astype(np.float32) / np.float32(decoded.white or 2**decoded.bits - 1)
+    planes = values.astype(np.float32)
+    planes /= np.float32(decoded.white or 2**decoded.bits - 1)  # in place, as below: large pictures are held once
     if decoded.white:
-        planes = np.minimum(planes, 1)
+        np.minimum(planes, 1, out=planes)
     pixels, icc, beyond, notes = _in_srgb(planes[..., :colours], decoded.icc, path)
     xmp, parts = fresh_xmp(decoded.xmp)
     return Image(

@@ -103,9 +103,13 @@ def _blocks(image: Image, *names: str) -> dict[str, bytes]:
 
 
 def _quantised(pixels: NDArray[np.float32], bits: int) -> NDArray[Any]:
-    if bits == 8:
+    """By rows, so that what lies between is never as large as the picture."""
+    if pixels.dtype == np.uint8 and bits == 8:
         return to_uint8(pixels)
-    return np.floor(np.clip(pixels, 0, 1).astype(np.float64) * 65535 + 0.5).astype(np.uint16)
+    values = np.empty(pixels.shape, np.uint8 if bits == 8 else np.uint16)
+    for row, numbers in zip(values, pixels, strict=True):
+        row[:] = to_uint8(numbers) if bits == 8 else np.floor(np.clip(numbers, 0, 1).astype(np.float64) * 65535 + 0.5)
+    return values
 
 
 def _save_options(image: Image, format_: Format, quality: int | None) -> dict[str, Any]:

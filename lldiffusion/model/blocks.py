@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SLOPE = 0.1  # of LeakyReLU below zero
+
 
 class PixelNorm(nn.Module):
     """LayerNorm over the channels of each pixel: the same whether it sees a patch or the whole image."""
@@ -23,7 +25,9 @@ class PixelNorm(nn.Module):
 
 
 def activate(x: Tensor, kind: str) -> Tensor:
-    """SiLU or ReLU."""
+    """SiLU, ReLU, or LeakyReLU with a tenth below zero."""
+    if kind == "leaky_relu":
+        return F.leaky_relu(x, SLOPE)
     return F.relu(x) if kind == "relu" else F.silu(x)
 
 

@@ -40,6 +40,7 @@ BURNT = 64  # pixels of a thumbnail that may become white: 1 %
 ROUNDS = 8  # of the search for the offset; each leaves at most a third of the error
 GUESSES = 3  # networks whose guesses are averaged: one alone is off by a tenth more on scenes it has not seen
 REST = 0.12  # log2: a change of the mean by less is mostly not made
+SHADE, LIT = 0.2, 0.5  # sRGB values below and above which a pixel counts as in the shade, as lit
 KNOTS = 10  # of the guess's curve, at means of 2^-9 ... 1
 
 
@@ -149,7 +150,10 @@ class LevelHead(nn.Module):
             if self.white:
                 offset = torch.minimum(offset, _bearable(lit, unit(thumbnail), self.white))
             level = shape + torch.maximum(offset, kept)[:, :, None, None]
-            return level if not self.rest else level * _needed(offset - kept, self.rest)[:, :, None, None]
+            if not self.rest:
+                return level
+            needed, shaded = _needed(offset - kept, self.rest), _backlit(unit(thumbnail))
+            return level * needed[:, :, None, None] + level.relu() * ((1 - needed) * shaded)[:, :, None, None]
 
     def guess(self, thumbnail: Tensor) -> Tensor:
         """(N, 1): log2 of the mean sRGB value that the result shall have; fitted by `training.level`.
@@ -192,6 +196,16 @@ def _offset(lit: Tensor, target: Tensor) -> Tensor:
     for _ in range(ROUNDS):
         offset = offset + target - torch.log2(_mean(shoulder(lit * torch.exp2(offset)[:, :, None, None])))
     return offset
+
+
+def _backlit(u: Tensor) -> Tensor:
+    """(N, 1): 1 for a picture u (N, 3, H, W) in [0, 1] with much in the shade beside much light, 0 for most pictures.
+
+    Its mean is right, and nothing of the guess would lift it; its shadows are lifted, its light stays as it is.
+    """
+    grey = u.mean(dim=1)
+    dark, light = (_plane_mean((edge * 10).clamp(0, 1))[:, None] for edge in (SHADE + 0.05 - grey, grey - LIT + 0.05))
+    return ((dark - 0.3) / 0.15).clamp(0, 1) * ((light - 0.1) / 0.1).clamp(0, 1)
 
 
 def _needed(change: Tensor, rest: float) -> Tensor:

@@ -63,7 +63,7 @@ class Denoiser(nn.Module):
         self.net = make_unet(unet, seen, said, config.model.encoder.ladder, timed=True)
         self.refine = Refine(unet.refine, unet.activation) if unet.refine else None
         if self.gain and isinstance(self.net, PlainUNet):
-            _start_as_base(self.net.conv_out)
+            _start_as_base(self.net)
 
     def forward(
         self,
@@ -94,9 +94,14 @@ class Denoiser(nn.Module):
         return y + (lift.abs() / self.rest).clamp_max(1) * (x0 - y)  # what is not lifted stays as it is
 
 
-def _start_as_base(out: nn.Conv2d) -> None:
-    """Gain near 1 and offset near 0 at the start: x0 is then the brightened picture, and learning begins there."""
+def _start_as_base(net: PlainUNet) -> None:
+    """Gain near 1 and offset near 0 at the start: x0 is then the brightened picture, and learning begins there.
+
+    x_t, pure noise in nine steps of ten, is not seen at first: it would be what the blocks learn to shut out.
+    """
+    out = net.conv_out
     with torch.no_grad():
+        net.conv_in.weight[:, : 3 * net.patch**2] = 0.0
         out.weight.mul_(RESIDUAL_START)
         assert out.bias is not None
         out.bias.zero_()

@@ -3,6 +3,10 @@
 A tile with enough margin therefore equals the whole, and a runtime sees 3x3 convolutions, ReLU and additions: no
 transposes, no reductions.  Without norms the blocks must not let the signal grow: the second convolution of each
 starts at a fifth of its weight, so that the network starts close to its own shortcuts.
+
+Nor may they die.  The timestep reaches a block as one number a channel, through 128 weights that Adam moves at once:
+twenty times as fast as a bias, enough to push every ReLU of a block below zero within fifty steps, where nothing
+brings it back.  So it starts at next to nothing and learns slowly (`slow_parameters`).
 """
 
 from __future__ import annotations
@@ -30,8 +34,12 @@ class PlainBlock(nn.Module):
         self.time = nn.Linear(time_channels, c_out) if time_channels else None
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
         with torch.no_grad():
             self.conv2.weight.mul_(RESIDUAL_START)
+        if self.time is not None:
+            nn.init.normal_(self.time.weight, std=1e-3)
+            nn.init.zeros_(self.time.bias)
 
     def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
         h = self.conv1(x)
@@ -113,6 +121,10 @@ class PlainUNet(nn.Module):
             ]
         )
         self.conv_out = nn.Conv2d(widths[0], c_out * self.patch**2, 3, padding=1)
+
+    def slow_parameters(self) -> list[nn.Parameter]:
+        """Those of the timestep's way into the blocks."""
+        return [value for name, value in self.named_parameters() if "time." in name]
 
     def forward(self, x: Tensor, features: tuple[Tensor, ...], t: Tensor | None = None) -> Tensor:
         """(N, c_in, H, W), features coarse to fine and t (N,) -> (N, c_out, H, W)."""

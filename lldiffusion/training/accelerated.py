@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+def _several_on_cpus() -> bool:
+    """Whether `torchrun` started several processes where there is no GPU.
+
+    Unasked, accelerate would then let each train for itself, all in one folder; asked, they train together on gloo.
+    """
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def accelerated(config: Config, purpose: str) -> Iterator[Accelerator]:
     """Seed PyTorch with `train.seed` and hold an Accelerator of `train.precision` while the block runs.
@@ -23,7 +37,7 @@ def accelerated(config: Config, purpose: str) -> Iterator[Accelerator]:
     """
     accelerate = require("accelerate", "train", purpose)
     torch.manual_seed(config.train.seed)
-    accelerator = accelerate.Accelerator(mixed_precision=config.train.precision)
+    accelerator = accelerate.Accelerator(mixed_precision=config.train.precision, cpu=_several_on_cpus())
     try:
         yield accelerator
     finally:

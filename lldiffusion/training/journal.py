@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .validate import Validation
 
 SCALARS_EVERY = 20  # steps between TensorBoard scalars
+MANY = 0.5  # share of idle channels from which on a run says so
 
 
 class Journal:
@@ -50,6 +51,8 @@ class Journal:
         self._score = f"  PSNR {result.psnr:.2f} dB"
         text = f"stage {self.name}, step {step}: validation PSNR {result.psnr:.2f} dB (standard), "
         self.console.print(text + f"told the level {result.told:.2f}; brightness error {result.brightness:+.1f}/255")
+        if result.idle > MANY:
+            self.console.print(f"  {result.idle:.0%} of the denoiser's channels are idle: lower train.lr")
         for folder, (guessed, told) in result.groups.items():
             self.console.print(f"  {folder}: {guessed:.2f} dB, told {told:.2f}")
         if self.writer is not None:

@@ -85,5 +85,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         )
     try:
         return load_file(str(path)) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:
-        raise LLDiffusionError(f"'{path}' is not a file of weights: {error}") from error
+    except Exception as error:  # torch's own words advise to load the file without its safeguards
+        raise LLDiffusionError(
+            f"'{path}' is not a file of weights: it is damaged, or asks for Python objects, which no file is given"
+        ) from error

@@ -55,11 +55,21 @@ def plan_run(config: Config, folder: str | Path, stage: str = "all", start: str 
 
 
 def read_run(folder: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """The configuration that a run was started with, and changes to it such as "train.joint_steps=5000"."""
+    """The configuration that a run was started with, and changes to it such as "train.joint_steps=5000".
+
+    Raises LLDiffusionError for what is no run, and for changes of the network, which its weights do not fit.
+    """
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise LLDiffusionError(f"'{folder}' is not a run that can be resumed: it has no config.json")
-    return load_config(path, overrides)
+    begun, config = load_config(path), load_config(path, overrides)
+    for part in ("model", "diffusion"):
+        if getattr(begun, part) != getattr(config, part):
+            raise LLDiffusionError(
+                f"--set {part}.* cannot be changed while '{folder}' is resumed: its weights are those of another "
+                f"[{part}]; start a new run for it (everything else may be set)"
+            )
+    return config
 
 
 def train(config: Config, folder: str | Path, stage: str = "all", start: str | None = None) -> Path:
@@ -139,7 +149,7 @@ def _last(folder: Path) -> Path:
 
 
 def _finish(plan: Plan, last: Path) -> Path:
-    """Copy the averaged weights of the last checkpoint to RUN/model."""
+    """Copy the averaged weights of the last checkpoint to RUN/model, with the run's own configuration."""
     info, target = read_info(last), plan.folder / "model"
-    save_checkpoint(target, info.config, load_model(last).state_dict(), info.notes, overwrite=True)
+    save_checkpoint(target, plan.config, load_model(last).state_dict(), info.notes, overwrite=True)
     return target

@@ -22,6 +22,7 @@ from lldiffusion.diffusion import draw_timesteps
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.interrupts import Interrupts
 from lldiffusion.model import LLDiffusion
+from lldiffusion.model.plain import PlainUNet
 
 from .ema import EMA
 from .journal import Journal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 STAGES = ("joint", "enhance")
+SLOW = 1 / 32  # of the learning rate, see `model.plain`
 PLACES = (*STAGES, "distill")  # a stage's place in this list goes into its random numbers
 
 
@@ -103,12 +105,19 @@ class Trainer:
 
     def _prepare(self) -> None:
         train = self.config.train
-        weights = [p for p in self.objective.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            weights, train.lr, (0.9, train.beta2), weight_decay=train.weight_decay, fused=True
+            self._groups(), train.lr, (0.9, train.beta2), weight_decay=train.weight_decay, fused=True
         )
         forward = torch.compile(self.objective) if train.compile else self.objective
         self.wrapped, self.optimizer = self.accelerator.prepare(forward, self.optimizer)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """All that is learnt; `pace` is a group's share of the learning rate."""
+        nets = [module for module in self.objective.modules() if isinstance(module, PlainUNet)]
+        slow = {id(value) for net in nets for value in net.slow_parameters()}
+        learnt = [p for p in self.objective.parameters() if p.requires_grad]
+        parts = {1.0: [p for p in learnt if id(p) not in slow], SLOW: [p for p in learnt if id(p) in slow]}
+        return [{"params": part, "pace": pace} for pace, part in parts.items() if part]
 
     def resume(self) -> None:
         """Continue from the newest checkpoint in `folder`, if there is one."""
@@ -155,7 +164,7 @@ class Trainer:
         sums: dict[str, float] = {}
         rate = learning_rate(self.config.train, self.stage, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["pace"]
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
             with self.accelerator.no_sync(self.wrapped) if not last else nullcontext():

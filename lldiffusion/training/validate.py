@@ -5,6 +5,7 @@ Told the level, and with the level guessed: the first says how well the denoiser
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lldiffusion.config import Config
 from lldiffusion.data.dataset import load_bytes
@@ -21,6 +22,7 @@ from lldiffusion.diffusion import ForwardProcess
 from lldiffusion.engines.level import reduce_picture
 from lldiffusion.model import LLDiffusion
 from lldiffusion.model.level import log_mean
+from lldiffusion.model.plain import PlainBlock
 
 GRID = 4  # pairs shown in TensorBoard
 
@@ -34,6 +36,7 @@ class Validation:
     grid: NDArray[np.uint8]  # (H, W, 3)
     told: float  # dB, with the level of the normal picture
     groups: dict[str, tuple[float, float]]  # by folder: dB guessed, dB told
+    idle: float  # share of the denoiser's block channels that no pixel of any pair brought above zero
 
 
 def validate(model: LLDiffusion, config: Config, pairs: list[Pair]) -> Validation:
@@ -41,9 +44,11 @@ def validate(model: LLDiffusion, config: Config, pairs: list[Pair]) -> Validatio
     rows: list[NDArray[Any]] = []
     scores: list[tuple[float, float]] = []
     errors: list[float] = []
+    alive = _Alive(model)
     for pair in pairs:
         low, normal = load_bytes(pair.low), load_bytes(pair.normal)
-        guessed, told = enhance(model, config, low), enhance(model, config, low, normal)
+        with alive:
+            guessed, told = enhance(model, config, low), enhance(model, config, low, normal)
         scores.append((_psnr(guessed, normal), _psnr(told, normal)))
         errors.append(float(guessed.mean() - normal.mean()))
         if len(rows) < GRID:
@@ -55,7 +60,34 @@ def validate(model: LLDiffusion, config: Config, pairs: list[Pair]) -> Validatio
     }
     guessed_mean, told_mean = _mean(scores)
     grid = np.concatenate([row[:, :width] for row in rows])
-    return Validation(guessed_mean, float(np.mean(errors)), grid, told_mean, groups)
+    return Validation(guessed_mean, float(np.mean(errors)), grid, told_mean, groups, alive.idle())
+
+
+class _Alive:
+    """Watches which channels inside the plain blocks are ever above zero while the block of a `with` runs.
+
+    A trunk can die while the scores stand still: what passes at full resolution hides it.
+    """
+
+    def __init__(self, model: LLDiffusion) -> None:
+        self.seen = {m: torch.zeros(m.conv2.in_channels) for m in model.denoiser.modules() if isinstance(m, PlainBlock)}
+
+    def __enter__(self) -> None:
+        self.hooks = [block.conv2.register_forward_pre_hook(self._look(block)) for block in self.seen]
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _look(self, block: PlainBlock) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:  # (N, C, H, W), activated
+            self.seen[block] = torch.maximum(self.seen[block], given[0].detach().float().amax(dim=(0, 2, 3)).cpu())
+
+        return look
+
+    def idle(self) -> float:
+        """Share of the channels that stayed at or below zero; 0 for a network without such blocks."""
+        return float((torch.cat(list(self.seen.values())) <= 0).float().mean()) if self.seen else 0.0
 
 
 def _mean(scores: list[tuple[float, float]]) -> tuple[float, float]:

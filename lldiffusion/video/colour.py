@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.photometry import LUMA_BT601, LUMA_BT709
 
+from .hdr import NAMES as HDR
+from .hdr import PRIMARIES
+
 Plane = NDArray[np.float32]  # (height, width)
 Codes = NDArray[Any]  # (height, width) uint8, or uint16 above 8 bits
 
 UNSPECIFIED = 2  # of matrix, transfer and primaries
 LIMITED, FULL = 1, 2  # FFmpeg's numbers for the range; 0 is unspecified
 RGB, BT709, BT601, BT2020 = 0, 1, 6, 9  # of the matrix
-HDR = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}  # transfer functions
 _KR_KB = {
     BT709: LUMA_BT709[::2],
     4: (0.30, 0.11),  # FCC
@@ -48,11 +50,11 @@ class Colour:
     primaries: int = UNSPECIFIED
 
     def check(self, name: str) -> None:
-        """Raises LLDiffusionError for HDR and for matrices that are not linear in R'G'B'."""
-        if self.transfer in HDR:
+        """Raises LLDiffusionError for matrices that are not linear in R'G'B', and for HDR of unknown primaries."""
+        if self.hdr and self.primaries not in (UNSPECIFIED, *PRIMARIES):
             raise LLDiffusionError(
-                f"'{name}' is HDR, {HDR[self.transfer]}, and this model is for standard dynamic range: "
-                "convert it to BT.709 first (FFmpeg's zscale and tonemap filters)"
+                f"'{name}' is {self.hdr} with colour primaries {self.primaries} (ITU-T H.273), which is not supported: "
+                "convert it to BT.2020, Display P3 or BT.709 first"
             )
         if self.matrix not in (RGB, UNSPECIFIED, *_KR_KB):
             raise LLDiffusionError(
@@ -61,9 +63,17 @@ class Colour:
             )
 
     def weights(self, height: int) -> tuple[float, float]:
-        """(Kr, Kb); an untagged video is taken for BT.709 from 720 lines on, else for BT.601, as players do."""
-        untagged = BT709 if height >= 720 else BT601
+        """(Kr, Kb); an untagged video is taken for BT.709 from 720 lines on, else for BT.601, as players do.
+
+        HDR that does not say is BT.2020.
+        """
+        untagged = BT2020 if self.hdr else BT709 if height >= 720 else BT601
         return _KR_KB[untagged if self.matrix in (RGB, UNSPECIFIED) else self.matrix]
+
+    @property
+    def hdr(self) -> str:
+        """ "PQ" or "HLG"; "" for a standard range."""
+        return HDR.get(self.transfer, "")
 
     @property
     def full(self) -> bool:

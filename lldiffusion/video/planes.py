@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from lldiffusion.errors import LLDiffusionError
 
 from .colour import FULL, Codes, Colour, from_rgb, quantise, to_rgb
+from .hdr import from_signal, to_signal
+from .tone_map import tone_map
 
 _YUV = re.compile(r"^yuva?j?(\d{3})p(\d+)?(le)?$")
 _RGB = re.compile(r"^gbra?p(\d+)?(le)?$")
@@ -28,36 +30,81 @@ class Origin:
 
     colour: Colour = field(default_factory=Colour)
     duration: int = 0  # in units of the frame's time_base; 0: unknown
-    outside: NDArray[np.int16] | None = None  # (H, W, 3) in units of OUTSIDE: super-white and the like, added again
+    outside: NDArray[np.integer[Any]] | None = None  # (H, W, 3) in units of OUTSIDE: super-white, highlights ...
     repeated: bool = False  # stands for a frame that could not be decoded
+    alpha: NDArray[np.float32] | None = None  # (H, W) in [0, 1]; None: opaque
+    peak: float = 0.0  # cd/m2, of HDR: what becomes white when it is tone-mapped
 
 
-def frame_to_rgb(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.int16] | None]:
+def frame_to_rgb(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]] | None]:
     """Pixels (H, W, 3) in [0, 1] of a PyAV frame, and what was cut off to get there.
 
-    A picture's Y'CbCr may lie outside the R'G'B' cube (broadcast super-white; edges of subsampled chroma).  The model
-    wants [0, 1]; adding the rest back afterwards keeps such video as it was where the model changes nothing.
+    A picture's Y'CbCr may lie outside the R'G'B' cube (broadcast super-white; edges of subsampled chroma), and HDR's
+    highlights lie above diffuse white.  The model wants [0, 1]; adding the rest back afterwards keeps such video as it
+    was where the model changes nothing.
     """
-    rgb = _planes_to_rgb(to_planar(frame), colour_tags(frame))
+    colour = colour_tags(frame)
+    rgb = _planes_to_rgb(to_planar(frame), colour)
+    if colour.hdr:
+        rgb = to_signal(rgb, colour)
     pixels = np.clip(rgb, 0, 1)
     rgb -= pixels
     if max(rgb.max(), -rgb.min()) <= _VISIBLE:
         return pixels, None
     rgb *= np.float32(1 / OUTSIDE)
-    return pixels, np.rint(rgb, out=rgb).astype(np.int16)
+    return pixels, np.rint(rgb, out=rgb).astype(np.int32 if colour.hdr else np.int16)
 
 
 def rgb_to_frame(pixels: NDArray[np.float32], origin: Origin, format_name: str, colour: Colour) -> Any:
     """A PyAV frame of `format_name` (planar Y'CbCr, R'G'B' or grey) with the code values of `pixels`."""
     import av
 
-    rgb = pixels if origin.outside is None else pixels + origin.outside * np.float32(OUTSIDE)
+    rgb = output_pixels(pixels, origin, colour)
     frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], format_name)
-    for plane, codes in zip(frame.planes, _rgb_to_planes(rgb, frame.format, colour)):
-        _samples(plane, codes.dtype)[...] = codes
+    codes = _rgb_to_planes(rgb, frame.format, colour)
+    if len(frame.planes) == 4:
+        codes += (_alpha_codes(origin.alpha, rgb.shape[:2], frame.format),)
+    for plane, values in zip(frame.planes, codes):
+        _samples(plane, values.dtype)[...] = values
     frame.color_range, frame.colorspace = colour.range, colour.matrix
     frame.color_trc, frame.color_primaries = colour.transfer, colour.primaries
     return frame
+
+
+def alpha_of(frame: Any) -> NDArray[np.float32] | None:
+    """How opaque every pixel of a PyAV frame is, (H, W) in [0, 1]; None where all of it is."""
+    if not has_alpha(frame.format):
+        return None
+    planar = to_planar(frame)
+    most = 2 ** int(planar.format.components[3].bits) - 1
+    codes = _samples(planar.planes[3], np.dtype(np.uint8 if most == 255 else np.uint16))
+    return None if (codes == most).all() else codes.astype(np.float32) / np.float32(most)
+
+
+def has_alpha(format_: Any) -> bool:
+    """Whether a PyAV pixel format has an alpha channel."""
+    return any(component.is_alpha for component in format_.components) and format_.name != "pal8"
+
+
+def with_alpha(name: str) -> str:
+    """The same pixel format with alpha."""
+    return re.sub("^gbrp", "gbrap", re.sub(r"^yuv(?=\d)", "yuva", name))
+
+
+def opaque(name: str) -> str:
+    """The same planar pixel format without alpha."""
+    return re.sub("^gbrap", "gbrp", re.sub("^yuva", "yuv", name))
+
+
+def output_pixels(pixels: NDArray[np.float32], origin: Origin, colour: Colour) -> NDArray[np.float32]:
+    """R'G'B' (H, W, 3) under `colour`, not clipped, with what lay outside of [0, 1] back in its place.
+
+    HDR is HDR again where `colour` is, and is tone-mapped where it is not.
+    """
+    rgb = pixels if origin.outside is None else pixels + origin.outside * np.float32(OUTSIDE)
+    if not origin.colour.hdr:
+        return rgb
+    return from_signal(rgb, colour) if colour.hdr else tone_map(rgb, origin.peak)
 
 
 def colour_tags(frame: Any) -> Colour:
@@ -125,17 +172,18 @@ def planar_format(format_: Any) -> str:
     """Name of the planar format with the same subsampling and depth as a packed or semi-planar PyAV format."""
     name = str(format_.name)
     if any(known.match(name) for known in (_YUV, _RGB, _GREY)):
-        return re.sub("^gbrap", "gbrp", re.sub("^yuv[aj]+", "yuv", name))
+        return re.sub("^yuvj", "yuv", name)
     bits = max((int(component.bits) for component in format_.components), default=0)
     deep = "" if bits <= 8 else f"{bits}le"
-    if bits == 0 or bits > 16 or "bayer" in name or "xyz" in name or name.startswith("ya"):
+    if bits == 0 or bits > 16 or "bayer" in name or "xyz" in name:
         raise LLDiffusionError(f"pixel format {name} is not supported: convert the video to yuv420p or rgb24 first")
-    if format_.is_rgb or name == "pal8":
-        return f"gbrp{deep}"
+    if format_.is_rgb or name == "pal8" or name.startswith("ya"):
+        return f"{'gbrap' if has_alpha(format_) else 'gbrp'}{deep}"
     if name.startswith(("gray", "mono")):
         return "gray" + deep
     across, down = format_.chroma_width(16), format_.chroma_height(16)
-    return f"yuv{ {(8, 8): '420', (8, 16): '422', (16, 16): '444', (16, 8): '440'}[across, down] }p{deep}"
+    layout = {(8, 8): "420", (8, 16): "422", (16, 16): "444", (16, 8): "440"}[across, down]
+    return f"yuv{'a' * has_alpha(format_)}{layout}p{deep}"
 
 
 def _planes_to_rgb(frame: Any, colour: Colour) -> NDArray[np.float32]:
@@ -149,6 +197,12 @@ def _planes_to_rgb(frame: Any, colour: Colour) -> NDArray[np.float32]:
         neutral: Codes = np.full((1, 1), 2 ** (bits - 1), kind)
         return to_rgb(planes[0], neutral, neutral, bits, colour)
     return to_rgb(planes[0], planes[1], planes[2], bits, colour)
+
+
+def _alpha_codes(alpha: NDArray[np.float32] | None, size: tuple[int, ...], format_: Any) -> Codes:
+    """Always of the full range."""
+    bits = int(format_.components[3].bits)
+    return quantise((np.ones(size, np.float32) if alpha is None else alpha) * np.float32(2**bits - 1), bits)
 
 
 def _rgb_to_planes(rgb: NDArray[np.float32], format_: Any, colour: Colour) -> tuple[Codes, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from .colour import Colour
+from .colour import BT709, LIMITED, Colour
+from .mastering import Mastering
 
 
 def exact_seconds(seconds: float) -> Fraction:
@@ -34,22 +36,41 @@ class VideoInfo:
     deinterlaced: bool = False  # its fields became whole pictures when it was read
     rereadable: bool = True  # whether it can be read a second time: a file can, a camera or a pipe cannot
     rgb: bool = False  # pixels are stored as R'G'B'
+    plays: int | None = None  # of an animation: how often, 0 for ever
+    alpha: bool = False  # pixels may be transparent
+    mastering: Mastering = field(default_factory=Mastering)  # of HDR10
+    keep_hdr: bool = False  # results are HDR again; else they are tone-mapped
+
+    @property
+    def tone_mapped(self) -> bool:
+        """Whether results are of a standard range where the source is HDR."""
+        return bool(self.colour.hdr) and not self.keep_hdr
+
+    @property
+    def peak(self) -> float:
+        """Of HDR: the light that becomes white when it is tone-mapped, in cd/m2."""
+        return self.mastering.peak(self.colour.transfer)
+
+    def of_results(self) -> VideoInfo:
+        """The same for what is written: 8 bits of BT.709 where HDR is tone-mapped."""
+        if not self.tone_mapped:
+            return self
+        planar = re.match(r"yuva?\d{3}p|gbra?p|gray", self.pixel_format)
+        eight = planar.group() if planar else "yuv420p"
+        return replace(self, bits=8, pixel_format=eight, colour=Colour(BT709, LIMITED, BT709, BT709))
 
     def warnings(self) -> list[str]:
         """What will not be kept or handled well, one line each."""
         lines = []
+        if self.tone_mapped:
+            lines.append(f"'{self.name}' is HDR ({self.colour.hdr}): tone-mapped to SDR BT.709 (--hdr keep writes HDR)")
+        for name in self.mastering.changing:
+            lines.append(f"'{self.name}': {name}'s metadata is dropped, which described the old pictures")
         if self.deinterlaced:
             lines.append(f"'{self.name}' is interlaced: fields become whole pictures (--deinterlace off keeps them)")
         if self.field_order:
             lines.append(f"'{self.name}' is interlaced and enhanced as it is: moving edges may look worse")
-        if self.has_alpha:
-            lines.append(f"'{self.name}' has an alpha channel, which is not kept")
         return lines
-
-    @property
-    def has_alpha(self) -> bool:
-        """Whether the pixel format has an alpha channel."""
-        return self.pixel_format.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya"))
 
     @property
     def frame_duration(self) -> float:

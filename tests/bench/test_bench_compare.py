@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +134,17 @@ def test_a_really_timed_slow_down_is_caught_and_really_timed_noise_is_not(
         result(row(seconds)).save(tmp_path / name / "bench.json")
     assert run(["bench", "compare", str(tmp_path / "old"), str(tmp_path / "again")]) == 0
     assert run(["bench", "compare", str(tmp_path / "old"), str(tmp_path / "slow")]) == 1
+
+
+def test_a_comparison_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seconds in (("old", [0.1] * 5), ("new", [0.2] * 5)):
+        result(row(seconds)).save(tmp_path / name / "bench.json")
+    assert run(["bench", "compare", str(tmp_path / "old"), str(tmp_path / "new"), "--json"]) == 1
+    table = json.loads(capsys.readouterr().out)
+    assert table["regressions"] == 1
+    change = table["changes"][0]
+    assert (change["old"], change["new"], change["ratio"]) == pytest.approx((0.1, 0.2, 2))
+    assert change["verdict"] == "slower"
 
 
 @pytest.mark.parametrize("threshold", ["0", "-1", "10", "nan"])

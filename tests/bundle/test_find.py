@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,16 @@ def test_a_run_folder_names_its_model(tmp_path: Path) -> None:
     with pytest.raises(LLDiffusionError, match=r"is a training run: did you mean its model, '.*run/model'"):
         find_model(run)
     assert find_model(run / "model") == run / "model"
+
+
+def test_an_unfinished_run_names_its_newest_checkpoint(tmp_path: Path) -> None:
+    for number, step in enumerate(("joint/step-0000002", "joint/step-0000004")):
+        (tmp_path / step).mkdir(parents=True)
+        (tmp_path / step / "config.json").write_text("{}")
+        os.utime(tmp_path / step, (number, number))
+    for folder in (tmp_path, tmp_path / "joint"):
+        with pytest.raises(LLDiffusionError, match=r"without a finished model: did you mean '.*/step-0000004'"):
+            find_model(folder)
 
 
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:

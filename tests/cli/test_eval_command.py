@@ -83,6 +83,9 @@ def test_a_baseline_is_measured_printed_and_saved(
         assert text in printed
     assert "this run, standard" in printed
     report = json.loads(out.read_text())
+    again = ("--baseline", "gamma", "--data", pairs, "-o", out, "--niqe-params", niqe_params, "-y", "--json")
+    assert evaluate(*again) == 0
+    assert json.loads(capsys.readouterr().out)["protocols"] == report["protocols"]
     assert report["schema"] == 1
     assert report["method"] == {"name": "baseline gamma", "kind": "baseline"}
     assert report["data"] == {"folder": str(pairs), "images": 3}

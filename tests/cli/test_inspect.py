@@ -148,6 +148,14 @@ def test_a_damaged_checkpoint(tmp_path: Path, file: str, words: str, capsys: pyt
     assert words in capsys.readouterr().err
 
 
+def test_a_run_folder_names_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model").mkdir()
+    for folder in (tmp_path, tmp_path / "model"):
+        (folder / "config.json").write_text("{}")
+    assert run(["inspect", str(tmp_path)]) == 2
+    assert f"did you mean its model, '{tmp_path / 'model'}'" in capsys.readouterr().err
+
+
 def test_a_shipped_model_by_its_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run(["inspect", "tiny", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "tiny"

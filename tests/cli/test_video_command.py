@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lldiffusion.cli import run
-from lldiffusion.cli.video import seconds
+from lldiffusion.cli.video_job import seconds
 from lldiffusion.config import load_config
 from lldiffusion.errors import LLDiffusionError
 from support import clips
@@ -145,8 +145,8 @@ def test_an_unfinished_job_is_not_dropped_unasked(
     assert "seed was 0 and is 1" in capsys.readouterr().err
     assert run([*arguments, "--resume"]) == 0
     assert "(10 frames of earlier runs kept)" in capsys.readouterr().out
-    assert run([*arguments, "--resume"]) == 2
-    assert "out.mp4' is finished" in capsys.readouterr().err
+    assert run([*arguments, "--resume"]) == 0
+    assert capsys.readouterr().out == f"finished already: {tmp_path / 'out.mp4'}\n"
     assert len(clips.times(tmp_path / "out.mp4")) == 10
 
 
@@ -156,7 +156,8 @@ def test_an_unfinished_job_is_not_dropped_unasked(
         (["{clip}", "{out}/no/out.mp4"], "does not exist"),
         (["no-such.mp4", "{out}/out.mp4"], "no-such.mp4"),
         (["{out}/text.mp4", "{out}/out.mp4"], "not a video that FFmpeg knows"),
-        (["{clip}", "{out}/out.avi"], "accepted are .mp4"),
+        (["{clip}", "{out}/out.wmv"], "accepted are .mp4"),
+        (["{clip}"], "no output: give one behind the input"),
         (["{clip}", "{out}/out.mp4", "--codec", "libx256"], "did you mean 'libx265'?"),
         (["{clip}", "{out}/out.mp4", "--codec", "h264_nvenc"], "h264_nvenc cannot write"),
         (["{clip}", "{out}/out.mkv", "--codec", "ffv1", "--crf", "3"], "no quality setting"),
@@ -170,8 +171,11 @@ def test_an_unfinished_job_is_not_dropped_unasked(
         (["{clip}", "{out}/out.mp4", "--fps", "25"], "--fps is for pictures"),
         (["{clip}", "{clip}", "-y"], "would replace the input"),
         (["{clip}", "{out}/out.mp4", "--deinterlace", "yes"], "unknown way to deinterlace 'yes'"),
+        (["{clip}", "{out}/out.mp4", "--hdr", "yes"], "unknown way to write HDR 'yes'"),
         (["{clip}", "-", "--pipe", "avi"], "unknown pipe format 'avi'"),
-        (["{clip}", "{out}/%03d.png", "--crf", "3"], "--codec and --crf"),
+        (["{clip}", "{out}/%03d.png", "--crf", "3"], "--codec, --crf and --compatible"),
+        (["{clip}", "{out}/a.mkv", "--compatible"], "--compatible is for .mp4, .m4v and .mov"),
+        (["{clip}", "{out}/a.mp4", "--compatible", "--codec", "libx265"], "--compatible means H.264, not libx265"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -116,6 +116,25 @@ def test_an_installed_package_that_cannot_be_imported(
     assert finding.fix.startswith("pip ")
 
 
+@pytest.mark.parametrize(("extra", "package", "suffix"), [("heic", "pillow_heif", ".heic"), ("raw", "rawpy", ".dng")])
+def test_picture_formats_name_their_extras(
+    extra: str, package: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_packages(monkeypatch)
+    missing = doctor.check_picture_extra(extra)
+    assert (missing.state, missing.fix) == ("missing", f'pip install "lldiffusion[{extra}]"')
+    assert suffix in missing.detail
+    with_packages(monkeypatch, **{package: "1.0"})
+    monkeypatch.setitem(sys.modules, package, SimpleNamespace())
+    assert doctor.check_picture_extra(extra).state == "ok"
+    monkeypatch.setitem(sys.modules, package, None)
+    assert doctor.check_picture_extra(extra).state == "broken"
+
+
+def test_picture_formats_are_listed() -> None:
+    assert doctor.check_images().detail.endswith("png, jpeg, webp, tiff, avif, gif, bmp")
+
+
 def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     with_driver(monkeypatch, GPU)
     assert doctor.check_gpu().detail == "cuda:0 GeForce, sm_8.9, 8 GiB; the driver runs CUDA up to 13.1"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lldiffusion.config import ModelConfig, load_config
+from lldiffusion.engines import Enhancer
 from lldiffusion.engines.memory import SAFETY, attention_stride, host_memory, largest_tile_side, peak_bytes
 from lldiffusion.engines.select_backend import memory_need
+from lldiffusion.images import Image, read_image, write_image
+from support.toy import ToyEngine
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc: peaks cannot be reset")
 
@@ -67,6 +72,44 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lldiffusion.export.exporter import Settings, export_bundle
 
     return export_bundle("tiny", tmp_path_factory.mktemp("tiny") / "b", settings=Settings(verify=False)).path
+
+
+def test_a_large_picture_is_held_three_times_beside_the_given_one() -> None:
+    """As planes, as noise and as result.  tracemalloc sees NumPy's arrays; an engine's own are not among them."""
+    pixels = np.full((1200, 1600, 3), 0.1, np.float32)
+    enhancer = Enhancer(ToyEngine(), load_config("tiny", ["model.level=none"]), tile=256)
+    tracemalloc.start()
+    bright = enhancer(pixels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert bright.shape == pixels.shape and peak < 3.5 * pixels.nbytes
+
+
+def test_writing_a_large_picture_takes_little_more_than_its_bytes(tmp_path: Path) -> None:
+    image = Image(np.full((1200, 1600, 3), 0.1, np.float32))
+    tracemalloc.start()
+    write_image(tmp_path / "a.jpg", image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.7 * image.pixels.nbytes  # twice its 8-bit numbers
+    tracemalloc.start()
+    read_image(tmp_path / "a.jpg")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * image.pixels.nbytes
+
+
+@pytest.mark.slow
+def test_12_megapixels_stay_below_two_and_a_half_gibibytes(tmp_path: Path) -> None:
+    import resource
+
+    pixels = np.random.default_rng(0).integers(0, 40, (3000, 4000, 3), np.uint8)
+    write_image(tmp_path / "a.jpg", Image(pixels.astype(np.float32) / 255))
+    arguments = ["enhance", str(tmp_path / "a.jpg"), "-o", str(tmp_path / "b.jpg"), "-q"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    subprocess.run([sys.executable, "-m", "lldiffusion", *arguments], check=True)
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert max(before, most) * 1024 < 2.5 * 2**30
 
 
 def test_attention_is_stored_by_onnx_runtime_alone() -> None:

@@ -150,8 +150,10 @@ def test_cuda_that_becomes_the_cpu_is_an_error(bundle: Bundle, monkeypatch: pyte
 
 
 def test_threads_follow_omp_num_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lldiffusion.engines.backends import feeds
     from lldiffusion.engines.backends.feeds import threads
 
+    monkeypatch.setattr(feeds, "processors_are_limited", lambda: False)
     for text, count in (("3", 3), ("", 0), ("many", 0)):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
         assert threads() == count

@@ -9,8 +9,9 @@ from lldiffusion.config import load_config
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.memory import TILE
 from lldiffusion.engines.pipeline import Pipeline
+from lldiffusion.engines.pixels import pad_to_multiple
 from lldiffusion.engines.sampler import Step, make_noise
-from lldiffusion.engines.tiles import MARGIN, count, grid, resize
+from lldiffusion.engines.tiles import MARGIN, Window, count, grid, resize, tile_of
 
 ONE_STEP = (Step(t=999, k_x=0.0, k_p=1.0, a=0.0, b=1.0, c=0.0),)
 
@@ -98,6 +99,15 @@ def test_a_smooth_scene_has_no_seams() -> None:
     assert np.abs(tiled - whole).max() < 0.15  # features come from the image at half size
     jump = np.abs(np.diff(tiled - whole, axis=3)).max()
     assert jump < 0.06, "neighbouring pixels must not differ across a seam more than the features' own steps"
+
+
+@pytest.mark.parametrize("size", [(300, 420), (1, 420), (33, 2), (70, 40), (320, 416)])
+def test_a_window_beyond_the_picture_is_that_of_the_padded_picture(size: tuple[int, int]) -> None:
+    planes = np.random.default_rng(2).random((1, 3, *size), dtype=np.float32)
+    padded = pad_to_multiple(planes, 32)
+    height, width = padded.shape[2:]
+    for window in (Window(0, 0, height, width), Window(height - 32, width - 64, 32, 64), Window(0, width - 32, 32, 32)):
+        np.testing.assert_array_equal(tile_of(planes, window), tile_of(padded, window))
 
 
 def test_large_pictures_of_a_network_of_convolutions_are_tiled_by_themselves() -> None:

@@ -219,9 +219,12 @@ def test_eval_video_saves_what_it_measures(files: dict[str, Path], capsys: pytes
 
 def test_eval_video_alone_says_what_is_missing(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     out = files["folder"] / "alone.json"
-    assert run(["eval", "--video", str(files["result"]), "--limit", "3", "-o", str(out)]) == 0
+    arguments = ["eval", "--video", str(files["result"]), "--limit", "3", "-o", str(out)]
+    assert run(arguments) == 0
     assert "no --reference" in capsys.readouterr().out
     saved = json.loads(out.read_text())
+    assert run([*arguments, "-y", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == saved
     assert saved["frames"] == 3
     assert saved["clips"]["result"]["psnr"] is None
 

@@ -1,4 +1,4 @@
-"""Hundreds of damaged inputs, the same for the same seed: every answer is success, or one line of ours.
+"""Hundreds of damaged pictures, bundles, checkpoints and tables: every answer is success, or one line of ours.
 
 A quick slice runs by default; `pytest -m slow tests/fuzz` tries LLDIFF_FUZZ inputs of each kind [200].
 """
@@ -10,9 +10,6 @@ import io
 import json
 import os
 import random
-import time
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,17 +22,13 @@ from lldiffusion.bundle.archive import pack
 from lldiffusion.cli.inspect import brief, lines
 from lldiffusion.config import config_from_dict, load_config
 from lldiffusion.engines.describe import describe
-from lldiffusion.errors import LLDiffusionError
-from lldiffusion.hashing import sha256_of
 from lldiffusion.images import Image, read_image, write_image
+from support.bundles import rehash
+from support.fuzzing import Try, answers
 from support.mutations import ODD, damaged_bytes, damaged_table
 from support.toy import toy_bundle
 
-SEED = 20
 QUICK = 8  # inputs of each kind by default
-LONGEST = 60.0  # seconds for one input
-
-Try = Callable[[Path, random.Random], object]  # writes a damaged input into a folder, and does what a command does
 
 
 def show(path: Path) -> str:
@@ -61,14 +54,6 @@ def manifest(folder: Path, chance: random.Random) -> object:
     else:
         path.write_bytes(damaged_bytes(text.encode(), chance))
     return show(path.parent)
-
-
-def rehash(bundle: Path) -> None:
-    """Make a damaged bundle consistent with itself."""
-    table = json.loads((bundle / MANIFEST).read_text())
-    for name in table["files"]:
-        table["files"][name] = {"sha256": sha256_of(bundle / name), "bytes": (bundle / name).stat().st_size}
-    (bundle / MANIFEST).write_text(json.dumps(table))
 
 
 def graph(folder: Path, chance: random.Random) -> object:
@@ -181,44 +166,16 @@ KINDS: dict[str, Try] = {
 }
 
 
-def answer(attempt: Try, folder: Path, number: int) -> str:
-    """ "success" or "one line"; everything else is raised, with the number that makes it again."""
-    folder.mkdir()
-    clock = time.monotonic()
-    try:
-        attempt(folder, random.Random(f"{SEED} {number}"))
-        told = "success"
-    except LLDiffusionError as error:
-        told = "one line" if "\n" not in str(error) else f"{len(str(error).splitlines())} lines"
-    except Exception as error:
-        raise AssertionError(f"input {number} ended in {type(error).__name__}: {error}") from error
-    assert time.monotonic() - clock < LONGEST, f"input {number} took {time.monotonic() - clock:.0f} s"
-    return told
-
-
-def answers(kind: str, count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    monkeypatch.setenv("LLDIFF_CACHE", str(folder / "cache"))
-    found: Counter[str] = Counter()
-    wrong = []
-    for number in range(count):
-        try:
-            found[answer(KINDS[kind], folder / str(number), number)] += 1
-        except AssertionError as error:
-            wrong.append(str(error))
-    assert not wrong, f"{len(wrong)} of {count}: " + "\n".join(wrong[:20])
-    return found
-
-
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "authors' file"])
 def test_a_few_damaged_inputs(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(answers(kind, QUICK, tmp_path, monkeypatch)) <= {"success", "one line"}
+    assert set(answers(KINDS[kind], QUICK, tmp_path, monkeypatch)) <= {"success", "one line"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_damaged_inputs(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = answers(kind, int(os.environ.get("LLDIFF_FUZZ", "200")), tmp_path, monkeypatch)
-    print(kind, dict(found))
+    found = answers(KINDS[kind], int(os.environ.get("LLDIFF_FUZZ", "200")), tmp_path, monkeypatch)
+    print("\nfuzzed", kind, dict(found))
     assert set(found) <= {"success", "one line"}
 
 

@@ -16,7 +16,7 @@ from lldiffusion.data.layouts import Pair
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import Image, write_image
 from lldiffusion.model import LLDiffusion
-from lldiffusion.model.level import GRID, LevelHead, brighten, log_mean, log_tone, shoulder, whole
+from lldiffusion.model.level import GRID, LevelHead, brighten, log_mean, log_tone, shoulder, unit, whole
 from lldiffusion.training.level import collect, fit_guess, guess_error
 from lldiffusion.training.losses import Objective
 
@@ -118,6 +118,23 @@ def test_lamps_do_not_burn_and_nothing_gets_darker() -> None:
             torch.nn.init.constant_(guess.get_parameter("usual"), -4.0)
         kept = brighten(y, free(y), whole(1, y))
     assert _mean(kept).item() == pytest.approx(_mean(y).item(), rel=0.01)
+
+
+def test_shadows_beside_much_light_are_lifted_though_the_mean_is_right() -> None:
+    """A man in the shade under a bright sky: the guess asks for no change, and would leave him black."""
+    torch.manual_seed(0)
+    backlit = torch.full((1, 3, 64, 96), 2 * 0.8 - 1)
+    backlit[:, :, 24:] = 2 * 0.1 - 1  # five eighths in the shade
+    even = torch.full((1, 3, 64, 96), 2 * 0.4 - 1)
+    head = LevelHead(white=1.25, rest=0.3)
+    lifting = torch.zeros(6, 8, 12)
+    lifting[:3], lifting[4:] = 1.0, -0.5
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(head, "shape", lambda thumbnail: lifting[None])
+        assert not head(even).any()
+        lit = unit(brighten(backlit, head(backlit), whole(1, backlit)))
+        assert lit[:, :, 40:].mean() > 0.15  # 0.1 before
+        assert head(backlit)[:, 4:].min() == 0  # and nothing bright gets darker
 
 
 def test_an_old_model_is_named() -> None:

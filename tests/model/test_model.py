@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from lldiffusion.errors import LLDiffusionError  # noqa: E402
 from lldiffusion.model.blocks import Attention, NAFBlock, TimeEmbedding  # noqa: E402
+from lldiffusion.model.level import brighten, whole  # noqa: E402
 from lldiffusion.model.network import LLDiffusion, fold_spectral_norm, tone  # noqa: E402
 
 
@@ -56,6 +57,18 @@ def test_a_tile_with_a_margin_equals_the_whole(tiny: LLDiffusion) -> None:
     inner = tile[..., margin : margin + side, margin : margin + side]
     expected = full[..., margin : margin + side, 32 + margin : 32 + margin + side]
     assert (inner - expected).abs().max() < 0.01 / 127.5
+
+
+def test_training_begins_at_the_brightened_picture(tiny: LLDiffusion) -> None:
+    """Noise that a one-step network cannot use is not seen at first: shutting it out killed the blocks."""
+    x_t, y = _images(64, 64)
+    fresh = LLDiffusion(load_config("tiny"), with_degrader=False)
+    with torch.no_grad():
+        features, c = fresh.encoder(y), fresh.color_map(y)
+        first, second = (fresh.denoiser(noise, y, c, 999, features, _level(y)) for noise in (x_t, -x_t))
+        base = brighten(y, _level(y), whole(len(y), y))
+    assert torch.equal(first, second)
+    assert (first - base).abs().mean() < 0.15  # the gain is 1 and the offset 0, but for the blocks' small start
 
 
 def test_norms_refuse_what_they_cannot_have() -> None:

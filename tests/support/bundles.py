@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lldiffusion.bundle import GRAPHS, Bundle, Manifest
+from lldiffusion.bundle import GRAPHS, MANIFEST, Bundle, Manifest
 from lldiffusion.config import load_config
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.hashing import sha256_of
 
 INPUTS: list[dict[str, Any]] = [{"name": "x", "shape": [4], "dtype": "float32", "range": [-1, 1]}]
 OUTPUTS: list[dict[str, Any]] = [{"name": "y", "shape": [4], "dtype": "float32", "range": None}]
@@ -62,3 +64,11 @@ def refused(path: Path, *words: str) -> None:
     assert "\n" not in message
     for word in words:
         assert word in message, message
+
+
+def rehash(bundle: Path) -> None:
+    """Make a damaged bundle consistent with itself."""
+    table = json.loads((bundle / MANIFEST).read_text())
+    for name in table["files"]:
+        table["files"][name] = {"sha256": sha256_of(bundle / name), "bytes": (bundle / name).stat().st_size}
+    (bundle / MANIFEST).write_text(json.dumps(table))

@@ -13,9 +13,11 @@ from lldiffusion.video.jobs.job import Job, run_job
 from lldiffusion.video.jobs.journal import JobJournal
 from lldiffusion.video.jobs.pipeline import PipelineProgress
 from lldiffusion.video.jobs.progress import JobSummary
+from lldiffusion.video.reading.animation import AnimatedWebpSource, is_animated_webp
 from lldiffusion.video.stability.frame_state import StateArrays
+from lldiffusion.video.writing.animation import AnimationOutput
 from lldiffusion.video.writing.encoding import choose_encoding
-from lldiffusion.video.writing.outputs import VideoFileOutput, parts_folder
+from lldiffusion.video.writing.outputs import ANIMATIONS, VideoFileOutput, VideoOutput, parts_folder
 
 
 class PassThrough:
@@ -50,11 +52,19 @@ class Listener:
         self.said: list[str] = []
         self.frames = 0
 
+    @property
+    def lost(self) -> list[str]:
+        """What was said, less what concerns phones."""
+        return [line for line in self.said if "phones" not in line]
+
     def started(self, total: int | None, done: int) -> None:
         self.total, self.done = total, done
 
     def frame_written(self, progress: PipelineProgress) -> None:
         self.frames += 1
+
+    def saving(self) -> None:
+        self.said_saving = True
 
     def message(self, line: str) -> None:
         self.said.append(line)
@@ -71,10 +81,16 @@ def pass_through(
     **job: Any,
 ) -> JobSummary:
     """Send `source` through a job into `target`, in segments of 0.4 s."""
-    opened = VideoSource(str(source), fields=job.pop("fields", False))
-    encoding = choose_encoding(opened.info, target, codec, crf, threads=1)
-    part = {name: job[name] for name in ("start", "end") if name in job}
-    output = VideoFileOutput(target, opened.info, encoding, str(source), **part)
+    reading = {name: job.pop(name) for name in ("fields", "keep_hdr") if name in job}
+    webp = is_animated_webp(source)
+    opened = AnimatedWebpSource(str(source)) if webp else VideoSource(str(source), **reading)
+    output: VideoOutput
+    if target.suffix in ANIMATIONS:
+        output = AnimationOutput(target, opened.info, crf, None if webp else str(source))
+    else:
+        encoding = choose_encoding(opened.info, target, codec, crf, 1, job.pop("compatible", False))
+        part = {name: job[name] for name in ("start", "end") if name in job}
+        output = VideoFileOutput(target, opened.info, encoding, None if webp else str(source), **part)
     journal = journal or JobJournal({}, 1, folder=parts_folder(str(target)))
     open_enhancer = job.pop("open_enhancer", lambda tile, exact: PassThrough(memory))
     try:

@@ -21,7 +21,9 @@ pytest.importorskip("accelerate")
 from safetensors.torch import load_file  # noqa: E402
 
 from lldiffusion.model import LLDiffusion, load_model  # noqa: E402
-from lldiffusion.training import train  # noqa: E402
+from lldiffusion.model.checkpoint import read_info, save_checkpoint  # noqa: E402
+from lldiffusion.model.plain import PlainBlock  # noqa: E402
+from lldiffusion.training import read_run, train  # noqa: E402
 from lldiffusion.training.ema import EMA  # noqa: E402
 from lldiffusion.training.losses import Objective  # noqa: E402
 from lldiffusion.training.rate import learning_rate  # noqa: E402
@@ -167,6 +169,33 @@ def test_ema_is_what_it_says() -> None:
     assert ema.average["weight"].item() == pytest.approx(expected)
 
 
+def test_a_dead_trunk_is_said(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The scores do not show it: what passes at full resolution hides it."""
+    config = _config(pairs, "train.validate_every=1", "train.joint_steps=1")
+    model = LLDiffusion(config)
+    save_checkpoint(tmp_path / "alive", config, model.state_dict())
+    train(config, tmp_path / "a", "joint", str(tmp_path / "alive"))
+    assert "idle" not in capsys.readouterr().err
+    for block in model.denoiser.modules():
+        if isinstance(block, PlainBlock):
+            torch.nn.init.constant_(block.conv1.bias, -1e3)
+    save_checkpoint(tmp_path / "dead", config, model.state_dict())
+    train(config, tmp_path / "b", "joint", str(tmp_path / "dead"))
+    assert "100% of the denoiser's channels are idle" in capsys.readouterr().err
+
+
+def test_the_timesteps_way_into_the_blocks_learns_slowly(pairs: Path, tmp_path: Path) -> None:
+    config = _config(pairs, "train.joint_steps=1", "train.lr=0.01")
+    model = LLDiffusion(config)
+    save_checkpoint(tmp_path / "start", config, model.state_dict())
+    train(config, tmp_path / "run", "joint", str(tmp_path / "start"))
+    state = load_file(str(checkpoints(tmp_path / "run" / "joint")[-1] / "training_state.safetensors"))
+    moved = {name: float((value - state[f"weights.{name}"]).abs().max()) for name, value in model.state_dict().items()}
+    block = "denoiser.net.middle.0"
+    assert moved[f"{block}.conv1.weight"] == pytest.approx(0.01, rel=0.05)  # Adam's first step
+    assert 0 < moved[f"{block}.time.weight"] < 0.01 / 20
+
+
 def test_learning_rates() -> None:
     lengths = ["train.joint_steps=100", "train.warmup=10", "train.lr=1.0"]
     config = load_config("tiny", [*lengths, "train.schedule=cosine"]).train
@@ -214,14 +243,30 @@ def test_a_second_run_in_the_same_folder_is_refused(pairs: Path, tmp_path: Path)
     assert run(["train", "tiny", "-o", str(tmp_path), f'--set=data.pairs=["{pairs}"]']) == 2
 
 
+def test_what_is_set_when_a_run_goes_on_is_obeyed_or_refused(pairs: Path, tmp_path: Path) -> None:
+    config, folder = _config(pairs, "train.joint_steps=1", "train.enhance_steps=1"), tmp_path / "run"
+    train(config, folder, "joint")
+    with pytest.raises(LLDiffusionError, match=r"--set model\.\* cannot be changed while"):
+        read_run(folder, ["model.denoiser.channels=24"])
+    with pytest.raises(LLDiffusionError, match=r"--set diffusion\.\* cannot be changed while"):
+        read_run(folder, ["diffusion.timesteps=500"])
+    changed = read_run(folder, ["sampling.steps=3", "train.joint_steps=2"])
+    model = train(changed, folder, "joint")
+    assert read_info(model).config.sampling.steps == 3
+    assert [path.name for path in checkpoints(folder / "joint")][-1].endswith("2")
+    again = train(read_run(folder, ["sampling.steps=4"]), folder, "joint")  # nothing is left to train
+    assert read_info(again).config.sampling.steps == 4
+
+
 def test_two_processes(pairs: Path, tmp_path: Path) -> None:
     """`torchrun` with two CPU processes: one checkpoint, and the weights of both processes agree with it."""
     overrides = [f"--set={o}" for o in [*SMALL, "train.joint_steps=2", f'data.pairs=["{pairs}"]']]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517"]
     command = [*launch, "-m", "lldiffusion", "train", "tiny", "-o", str(tmp_path / "run"), "--stage", "joint"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([*command, *overrides], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("use it:") == 1
     assert len(checkpoints(tmp_path / "run" / "joint")) == 1
     assert load_model(tmp_path / "run" / "model")
 

@@ -14,7 +14,6 @@ from support.passing import pass_through
 
 av = pytest.importorskip("av")
 
-from lldiffusion.errors import LLDiffusionError  # noqa: E402
 from lldiffusion.video import VideoSource  # noqa: E402
 
 LOSSLESS: dict[str, Any] = {"codec": "libx264", "crf": 0}
@@ -106,14 +105,6 @@ def test_untagged_colours_stay_untagged(tmp_path: Path) -> None:
     pass_through(source, target, **LOSSLESS)
     for field in ("colorspace", "color_trc", "color_primaries"):
         assert clips.stream(target)[field] == clips.stream(source)[field] == 2  # unspecified
-
-
-@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
-def test_hdr_is_refused(transfer: str, tmp_path: Path) -> None:
-    tags = ("-color_trc", transfer, "-color_primaries", "bt2020", "-colorspace", "bt2020nc")
-    clips.ffmpeg(*clips.VIDEO, "-c:v", "ffv1", "-pix_fmt", "yuv420p10le", *tags, tmp_path / "hdr.mkv")
-    with pytest.raises(LLDiffusionError, match="HDR"):
-        VideoSource(str(tmp_path / "hdr.mkv"))
 
 
 def test_rotation_and_pixel_shape_stay(tmp_path: Path) -> None:

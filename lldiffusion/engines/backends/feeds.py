@@ -6,6 +6,8 @@ import os
 
 import numpy as np
 
+from lldiffusion.limits import processors, processors_are_limited
+
 from ..sampler import Step
 from .base import Array, Conditions, Floats
 
@@ -24,6 +26,11 @@ def condition_inputs(conditions: Conditions) -> dict[str, Array]:
 
 
 def threads() -> int:
-    """Threads for one operator: $OMP_NUM_THREADS, as PyTorch reads it; 0 lets the engine decide."""
+    """Threads for one operator: $OMP_NUM_THREADS, as PyTorch reads it; 0 lets the engine decide.
+
+    Engines count the machine's processors: where this process may use fewer, they are told how many.
+    """
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() else 0
+    if given.isdigit():
+        return int(given)
+    return processors() if processors_are_limited() else 0

@@ -69,6 +69,9 @@ class VideoJob:
         if self.cancelled.is_set():
             raise _Cancelled
 
+    def saving(self) -> None:
+        """As `ProgressListener.saving`: the client sees all frames done."""
+
     def message(self, line: str) -> None:
         """As `ProgressListener.message`."""
         self.notes.append(line)

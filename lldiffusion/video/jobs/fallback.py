@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from lldiffusion.engines.memory import SMALLEST_TILE, smaller_tile
 from lldiffusion.engines.pixels import NotFiniteError
-from lldiffusion.errors import LLDiffusionError
+from lldiffusion.errors import LLDiffusionError, is_out_of_memory
 
 from ..frame import Frame
 from ..stability.frame_state import StateArrays
-
-SMALLEST_TILE = 128  # pixels; also the step in which tiles shrink
 
 
 class FrameEnhancer(Protocol):
@@ -126,8 +125,8 @@ class FallbackEnhancer:
     def _shrink_tiles(self, frame: Frame, error: Exception) -> None:
         """Open the model again with smaller tiles, going on from the same state."""
         side = self.tile if isinstance(self.tile, int) else max(frame.pixels.shape[:2])
-        smaller = min(side // 2, side - 1) // SMALLEST_TILE * SMALLEST_TILE
-        if smaller < SMALLEST_TILE:
+        smaller = smaller_tile(side, SMALLEST_TILE // 4)
+        if smaller is None:
             raise LLDiffusionError(f"not enough memory, even for tiles of {SMALLEST_TILE} pixels ({error})") from error
         if not isinstance(self.tile, int):
             self._say(f"memory ran out at {frame.time:.2f} s: going on with tiles of {smaller} pixels")
@@ -137,10 +136,3 @@ class FallbackEnhancer:
         self._float32 = None
         self._enhancer = self._open_enhancer(smaller, False)
         self._enhancer.restore(state)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory ran out: each engine says it in its own way."""
-    words = str(error).lower()
-    named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")
-    return named or any(text in words for text in ("out of memory", "failed to allocate memory", "bad_alloc"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -50,6 +50,9 @@ class ProgressListener(Protocol):
 
     def frame_written(self, progress: PipelineProgress) -> None:
         """One frame more."""
+
+    def saving(self) -> None:
+        """All frames are written: the file is put together."""
 
     def message(self, line: str) -> None:
         """Something worth knowing."""
@@ -100,11 +103,16 @@ def run_job(
     with run.failures_explained():
         run.enhance()
         source.close()  # what it kept of the other streams is complete
+        listener.saving()
         notes = output.finish(run.journal.folder, run.journal.segments)
     remove(run.journal.folder)
     run.summary.notes += source.damage.lines() + notes
     run.summary.seconds = time.monotonic() - clock
     return run.summary
+
+
+class InputError(LLDiffusionError):
+    """The input is at fault: going on from here would meet it again."""
 
 
 class _JobRun:
@@ -141,7 +149,7 @@ class _JobRun:
         monitor = FrameMonitor(enhancer.enhance, self.summary, job.preview, info.display_matrix)
         self._listener.started(job.frame_count(info), self.journal.frames)
         with Interrupts(self._announce_stop) as interrupts:
-            frames = self._source.frames(job.start, job.end, self.journal.frames)
+            frames = _blamed(self._source.frames(job.start, job.end, self.journal.frames))
             if not info.rereadable:  # a camera: Ctrl-C is its end
                 frames = _until(interrupts.asked, frames)
             zero = info.start * info.time_base + exact_seconds(job.start)
@@ -178,6 +186,8 @@ class _JobRun:
             yield
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._how_to_resume() or "interrupted: nothing was finished") from None
+        except InputError:
+            raise
         except LLDiffusionError as error:
             raise LLDiffusionError(self._with_hint(str(error))) from error
         except OSError as error:
@@ -221,6 +231,14 @@ def split_into_segments(frames: Iterator[Frame], zero: Fraction, seconds: Fracti
         yield segment()
 
 
+def _blamed(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames; what goes wrong while they are read is the input's fault."""
+    try:
+        yield from frames
+    except LLDiffusionError as error:
+        raise InputError(str(error)) from error
+
+
 def _until(stop: Event, frames: Iterator[Frame]) -> Iterator[Frame]:
     for frame in frames:
         yield frame
@@ -234,14 +252,19 @@ def _no_frame_message(job: Job, info: VideoInfo) -> str:
     return f"no frame from {job.start:g} s on{until} in '{info.name}'{length}"
 
 
-def run_stream(job: Job, source: FrameSource, write: Callable[[Frame], None], listener: ProgressListener) -> JobSummary:
-    """Enhance `source` into `write`, which cannot be resumed: a pipe.  Ctrl-C ends it after the frames under way."""
+def run_stream(
+    job: Job, source: FrameSource, write: Callable[[Frame], None], listener: ProgressListener, notes: Sequence[str] = ()
+) -> JobSummary:
+    """Enhance `source` into `write`, which cannot be resumed: a pipe.  Ctrl-C ends it after the frames under way.
+
+    `notes` are said before it begins.
+    """
     clock = time.monotonic()
     summary = JobSummary()
     progress = PipelineProgress()
     enhancer = FallbackEnhancer(job.open_enhancer, job.tile, listener.message)
     monitor = FrameMonitor(enhancer.enhance, summary, job.preview, source.info.display_matrix)
-    for line in source.info.warnings():
+    for line in [*source.info.warnings(), *notes]:
         listener.message(line)
     listener.started(job.frame_count(source.info), 0)
 

@@ -2,6 +2,7 @@
 
     inputs            files, URLs, cameras and standard input, opened
     source            the frames of a video
+    animation         GIF, APNG and WebP: how often they play; animated WebP's pictures
     image_sequence    pictures in a folder as a video
     deinterlace       fields to whole pictures
     clock             times that are missing or do not rise

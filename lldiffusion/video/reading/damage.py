@@ -14,6 +14,7 @@ class DamageReport:
     errors: int = 0  # packets that could not be decoded
     concealed: int = 0  # frames of which the decoder made up a part
     repeated: list[float] = field(default_factory=list)  # seconds where the last frame stands for a lost one
+    transparent: int = 0  # frames, of a video that began as an opaque one
     deinterlaced: int = 0  # frames, of a video that did not begin with such
     corrected: int = 0  # frames whose timestamps did not rise
     left_out: list[str] = field(default_factory=list)  # other streams, a line each
@@ -30,6 +31,8 @@ class DamageReport:
             )
         if self.concealed:
             lines.append(f"damaged input: {self.concealed} frames patched by the decoder")
+        if self.transparent:
+            lines.append(f"{self.transparent} frames are transparent in places, the first is not: alpha is dropped")
         if self.deinterlaced:
             lines.append(f"{self.deinterlaced} interlaced frames were made whole pictures")
         if self.corrected:

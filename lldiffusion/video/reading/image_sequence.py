@@ -54,6 +54,7 @@ class ImageSequenceSource:
             frames=len(self._paths),
             duration=float(len(self._paths) / rate),
             rgb=True,
+            alpha=first.alpha is not None,
         )
 
     def frames(self, start: float = 0.0, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
@@ -81,7 +82,7 @@ class ImageSequenceSource:
                 f"'{path}' is {width}x{height}, the pictures before it {self.info.width}x{self.info.height}: "
                 "a video has one size"
             )
-        return Frame(image.pixels, pts, self.info.time_base, Origin(self.info.colour, 1))
+        return Frame(image.pixels, pts, self.info.time_base, Origin(self.info.colour, 1, alpha=image.alpha))
 
 
 def _find_images(name: str) -> list[Path]:

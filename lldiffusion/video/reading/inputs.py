@@ -10,6 +10,11 @@ from lldiffusion.errors import LLDiffusionError, choose, require
 
 LIVE = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")  # URLs without an end or a second reading
 DEVICES = ("v4l2", "avfoundation", "dshow", "gdigrab", "x11grab")  # FFmpeg's names for cameras and screens
+# Files in a folder that are taken for videos.
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".mpg", ".mpeg"),
+    *(".3gp", ".ogv", ".mxf", ".vob", ".y4m", ".gif", ".apng"),
+)
 _TIMEOUT = 15.0  # seconds without a packet after which a network source is given up
 
 
@@ -21,6 +26,11 @@ def open_input(name: str, options: dict[str, str], hwaccel: str | None) -> Any:
         _check_device(av, device, address)
     elif name != "-" and "://" not in name:
         _check_file(Path(name))
+    if name == "-" and _index_comes_last():
+        raise LLDiffusionError(
+            "standard input is an MP4 or MOV with its index at the end, which a pipe cannot go back from: give the "
+            "file's name, or pipe one made with  ffmpeg -i IN -c copy -movflags +faststart"
+        )
     try:
         return _open_container(av, name, dict(options), _hardware_decoder(hwaccel))
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -57,6 +67,21 @@ def first_video(container: Any, name: str) -> Any:
     raise LLDiffusionError(f"'{name}' holds no video, only {streams or 'nothing'}: give a file with a video stream")
 
 
+def alpha_decoder(stream: Any) -> Any:
+    """A decoder for the alpha channel of VP8 and VP9, which FFmpeg's own do not see; None where there is none.
+
+    Matroska says that there is one by a tag; each packet has a second picture beside it.
+    """
+    from av.codec import CodecContext
+
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(codec_name(stream) or "")
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return None
+    decoder = CodecContext.create(name, "r")
+    decoder.extradata = stream.codec_context.extradata
+    return decoder
+
+
 def file_url(path: Path) -> str:
     """A file as FFmpeg opens it whatever its name is: "20:57.mp4" alone would be taken for a protocol "20"."""
     return f"file:{path}"
@@ -82,6 +107,19 @@ def is_rereadable(name: str) -> bool:
     if name == "-" or head in DEVICES or (head in LIVE and "://" in name):
         return False
     return "://" in name or Path(name).is_file()
+
+
+def _index_comes_last() -> bool:
+    """Whether standard input is a pipe with a file whose pictures ("mdat") come before the index ("moov")."""
+    stdin = sys.stdin.buffer
+    if stdin.seekable() or not hasattr(stdin, "peek"):
+        return False
+    head, place = stdin.peek(1 << 12), 0
+    while head[4:8] == b"ftyp" and place + 8 <= len(head):
+        if head[place + 4 : place + 8] in (b"mdat", b"moov"):
+            return head[place + 4 : place + 8] == b"mdat"
+        place += max(int.from_bytes(head[place : place + 4], "big"), 8)
+    return False
 
 
 def _check_file(path: Path) -> None:

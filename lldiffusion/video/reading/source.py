@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -10,16 +11,20 @@ from typing import Any
 
 from lldiffusion.errors import LLDiffusionError
 
+from ..colour import UNSPECIFIED
 from ..frame import Frame
+from ..mastering import DOLBY_VISION, read_mastering
 from ..orientation import display_matrix
-from ..planes import Origin, bit_depth, colour_tags, frame_to_rgb
+from ..planes import Origin, alpha_of, bit_depth, colour_tags, frame_to_rgb, has_alpha
 from ..video_info import VideoInfo, exact_seconds
+from .animation import plays_of
 from .clock import DecodedFrame, PresentationClock
 from .damage import DamageReport, LostFrames
 from .deinterlace import deinterlace, field_order
-from .inputs import codec_name, first_video, is_rereadable, open_input, stream_name
+from .inputs import alpha_decoder, codec_name, first_video, is_rereadable, open_input, stream_name
 from .spool import PacketSpool
 
+_SOMETIMES = ("gif", "apng", "png")  # codecs whose pictures have an alpha channel whether it is used or not
 _MISSING = 0.5  # seconds that may lack at the end without being called damage
 
 
@@ -31,6 +36,7 @@ class VideoSource:
         options: for FFmpeg's reader, e.g. {"video_size": "640x480"}; `format` names the container.
         hwaccel: "cuda", "vaapi", "qsv" ...: decode there where the codec allows it, else on the CPU.
         fields: keep the fields of interlaced video as they are; otherwise they become whole pictures (bwdif).
+        keep_hdr: results shall be HDR where the video is; otherwise they are tone-mapped.
         spool: file for the packets of the other streams, where the input cannot be read again.
     Raises LLDiffusionError for what is no video, has no frames, or has colours that are not supported.
     """
@@ -42,6 +48,7 @@ class VideoSource:
         hwaccel: str | None = None,
         *,
         fields: bool = False,
+        keep_hdr: bool = False,
         spool: Path | None = None,
     ) -> None:
         self._name = name
@@ -57,8 +64,13 @@ class VideoSource:
             why = " (its packets are damaged)" if self.damage.errors else ""
             raise LLDiffusionError(f"'{name}' holds no video frame that can be decoded{why}")
         self._first = first
-        self.info = _read_info(self._container, self._stream, first, name)
+        self.info = replace(_read_info(self._container, self._stream, first, name), keep_hdr=keep_hdr)
         self.info.colour.check(name)
+        if DOLBY_VISION in self.info.mastering.changing and self.info.colour.matrix == UNSPECIFIED:
+            raise LLDiffusionError(
+                f"'{name}' is Dolby Vision without a picture for other players (profile 5): give a version in HDR10, "
+                "HLG or SDR"
+            )
 
     def frames(self, start: float = 0.0, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
         """The frames shown from `start` until before `end` (seconds after the first), less the first `skip` of them.
@@ -112,8 +124,15 @@ class VideoSource:
                 f"{float((decoded.pts - self.info.start) * self.info.time_base):.2f} s: split it there first"
             )
         pixels, outside = frame_to_rgb(decoded.frame)
+        alpha = alpha_of(decoded.frame)
+        self.damage.transparent += alpha is not None and not self.info.alpha
         origin = Origin(
-            colour=colour_tags(decoded.frame), duration=decoded.duration, outside=outside, repeated=decoded.repeated
+            colour=colour_tags(decoded.frame),
+            duration=decoded.duration,
+            outside=outside,
+            repeated=decoded.repeated,
+            alpha=alpha,
+            peak=self.info.peak,
         )
         return Frame(pixels, decoded.pts, self.info.time_base, origin)
 
@@ -141,11 +160,12 @@ class VideoSource:
 
         lost = LostFrames()
         clock = PresentationClock()
+        decoder = alpha_decoder(self._stream) or self._stream.codec_context
         last = None
         for packet in self._read_packets():
             lost.add_packet(packet)
             try:
-                frames = packet.decode()
+                frames = decoder.decode(packet)
             except FFmpegError:
                 lost.packet_failed()
                 self.damage.errors += 1
@@ -228,4 +248,7 @@ def _read_info(container: Any, stream: Any, first: DecodedFrame, name: str) -> V
         deinterlaced=first.deinterlaced,
         rereadable=is_rereadable(name),
         rgb=bool(frame.format.is_rgb),
+        alpha=has_alpha(frame.format) and (stream.codec_context.name not in _SOMETIMES or alpha_of(frame) is not None),
+        mastering=read_mastering(frame),
+        plays=plays_of(Path(name)) if container.format.name in ("gif", "apng") and is_rereadable(name) else None,
     )

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lldiffusion.atomic import flush, new_path
 from lldiffusion.images import Image, write_image
 
+from ..colour import Colour
 from ..frame import Frame
 from ..orientation import upright
+from ..planes import output_pixels
 from ..reading.image_sequence import NUMBER
 from ..video_info import VideoInfo
 from .segment import Segment
@@ -37,11 +42,16 @@ class ImageSegmentWriter:
 
     def add(self, frame: Frame) -> None:
         """Write one picture, upright; 16 bits where the video has more than 8 and the format can."""
-        pixels = upright(frame.pixels, self._info.display_matrix)
+        matrix = self._info.display_matrix
+        pixels = upright(self._shown(frame), matrix)
         bits = 16 if self._info.bits > 8 else 8
         name = self._pattern % (self._first_number + len(self._times))
-        write_image(self._part / name, Image(pixels, bits=bits, lossless=not name.endswith(".webp")))
+        alpha = None if frame.origin.alpha is None else upright(frame.origin.alpha[..., None], matrix)[..., 0]
+        write_image(self._part / name, Image(pixels, alpha=alpha, bits=bits, lossless=not name.endswith(".webp")))
         self._times.append(frame.pts)
+
+    def _shown(self, frame: Frame) -> NDArray[np.float32]:
+        return output_pixels(frame.pixels, frame.origin, Colour()) if self._info.colour.hdr else frame.pixels
 
     def close(self) -> Segment:
         """Bring the pictures to the disk and give their folder its name."""

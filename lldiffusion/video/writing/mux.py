@@ -6,6 +6,7 @@ import heapq
 import io
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lldiffusion.atomic import new_path
 from lldiffusion.errors import LLDiffusionError
 
 from ..reading.inputs import file_url, first_video, open_input
+from .avi import Grid
 from .encoding import Encoding
 from .segment import Segment, packets
 from .streams import OtherStream, TimeRange, add_other_stream, retimed
@@ -25,6 +27,7 @@ _OUTDATED_TAGS = {
     "compatible_brands",
     "vendor_id",
     "duration",
+    "alpha_mode",  # which the muxer writes where it is true
 }
 _OUTDATED_PREFIXES = ("bps", "number_of_", "_statistics")  # Matroska's statistics
 _APPLE_PREFIX = "com."  # keys that QuickTime files hold only under their own kind of list
@@ -71,8 +74,10 @@ def _write_file(
             if source is not None:
                 output.metadata.update(_kept_metadata(source.metadata))
                 output.set_chapters(_chapters(source, time_range))
+            grid = Grid(encoding.frame_rate, time_range.start or Fraction(0)) if encoding.container == "avi" else None
             output.start_encoding()  # here, so that what a header cannot hold is no damaged packet
-            retimed_video = (retimed(packet, video, time_range) for packet in new)
+            placed = grid.places(new) if grid is not None else new
+            retimed_video = (retimed(packet, video, TimeRange() if grid else time_range) for packet in placed)
             _mux(output, heapq.merge(retimed_video, _other_packets(source, others), key=_time), others)
         except BaseException:
             with suppress(Exception):  # the first thing that went wrong is what counts
@@ -80,7 +85,7 @@ def _write_file(
             raise
         _close(output, others)
     damaged = [f"{s.name}: {s.damaged} damaged packets are left out" for s in others.values() if s.damaged]
-    return damaged + (notes if repair else [])
+    return damaged + (notes if repair else []) + (grid.notes() if grid is not None else [])
 
 
 def stream_notes(encoding: Encoding, source: Any) -> list[str]:
@@ -114,7 +119,7 @@ def add_streams(
         elif stream.discard == Discard.all or (stream.type == "data" and "timecode" in stream.metadata):
             continue  # QuickTime's chapter list and timecode track: written anew, from the chapters and the tag
         else:
-            other, note = add_other_stream(output, stream, time_range, repair)
+            other, note = add_other_stream(output, stream, time_range, repair, encoding.compatible)
             notes += [note] if note else []
             if other is not None:
                 others[stream.index] = other

@@ -12,15 +12,20 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import FORMATS, list_images
 
 from ..frame import Frame
+from ..mastering import keeps_mastering
+from ..reading.animation import FOREVER
 from ..reading.image_sequence import is_image_sequence
 from ..reading.inputs import open_input
 from ..video_info import VideoInfo, exact_seconds
-from .encoding import Encoding
+from .encoding import CONTAINERS, Encoding
 from .image_sequence import ImageSegmentWriter, filename_pattern, images_folder, move_images
 from .mux import assemble, stream_notes
-from .segment import Segment, VideoSegmentWriter
+from .phones import phone_notes
+from .segment import Segment, VideoSegmentWriter, segment_kind
 from .streams import TimeRange
 
+ANIMATIONS = {".gif": "gif", ".apng": "apng", ".webp": "webp"}  # FFmpeg's muxers
+VIDEO_OUTPUTS = (*CONTAINERS, *ANIMATIONS)
 SPOOL = "others.nut"  # in a job's folder: the other streams of an input that cannot be read twice
 
 
@@ -63,7 +68,18 @@ class VideoFileOutput:
 
     def stream_notes(self) -> list[str]:
         """As `VideoOutput.stream_notes`."""
-        return [] if self.streams is None else self._notes_of(self.streams)
+        notes = [] if self.streams is None else self._notes_of(self.streams)
+        if self.info.alpha and not self.encoding.alpha:
+            notes.append(
+                f"alpha channel dropped: {self.encoding.codec} in {self.encoding.container} has none (.webm, .mov and "
+                ".mkv keep it with their usual codecs)"
+            )
+        if self.encoding.colour.hdr and self.info.mastering.told and not keeps_mastering(self.encoding.codec):
+            notes.append(f"HDR10's static metadata is dropped: {self.encoding.codec} does not write it (libx265 does)")
+        if self.info.plays not in (None, 1):
+            often = "for ever" if self.info.plays == FOREVER else f"{self.info.plays} times"
+            notes.append(f"'{self.info.name}' plays {often}: {self.encoding.container} plays once")
+        return notes + phone_notes(self.encoding)
 
     def _notes_of(self, streams: str) -> list[str]:
         with open_input(streams, {}, None) as source:
@@ -71,12 +87,11 @@ class VideoFileOutput:
 
     def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:
         """As `VideoOutput.open_segment`."""
-        return VideoSegmentWriter(folder, f"segment-{len(segments):05d}.nut", self.encoding)
+        return VideoSegmentWriter(folder, f"segment-{len(segments):05d}.{segment_kind(self.encoding)}", self.encoding)
 
     def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
         """As `VideoOutput.finish`."""
-        for stale in self.target.parent.glob(f".{glob.escape(self.target.name)}.*.tmp"):
-            remove(stale)  # of a run that was killed while it put the file together
+        remove_stale(self.target)
         time_range = self._time_range(segments[0])
         spool = folder / SPOOL
         streams, notes = self.streams, []
@@ -89,7 +104,8 @@ class VideoFileOutput:
         """The whole keeps its timestamps; a part begins at 0 with its first frame."""
         unit = self.info.time_base
         end = None if self.end is None else self.info.start * unit + exact_seconds(self.end)
-        return TimeRange(first.first_pts * unit if self.start > 0 else None, end)
+        from_zero = self.start > 0 or self.encoding.container == "avi"
+        return TimeRange(first.first_pts * unit if from_zero else None, end)
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,8 @@ class ImageSequenceOutput:
         suffix = Path(filename_pattern(self.target)).suffix.lower()
         if suffix not in FORMATS:
             raise LLDiffusionError(f"cannot write pictures '{self.target}': accepted are {', '.join(FORMATS)}")
+        if self.info.colour.hdr and self.info.keep_hdr:
+            raise LLDiffusionError("pictures are written in SDR: leave --hdr keep out, or name a video file as OUT")
 
     def stream_notes(self) -> list[str]:
         """As `VideoOutput.stream_notes`."""
@@ -117,6 +135,12 @@ class ImageSequenceOutput:
         """As `VideoOutput.finish`."""
         move_images(self.target, folder, list(segments))
         return []
+
+
+def remove_stale(target: Path) -> None:
+    """Remove what a run left that was killed while it put the file together."""
+    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        remove(stale)
 
 
 def check_target(target: str, source: str, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ from lldiffusion.errors import LLDiffusionError, choose
 
 from ..frame import Frame
 from ..orientation import swaps_axes, upright
-from ..planes import Origin, planar_format, rgb_to_frame
+from ..planes import Origin, opaque, output_pixels, planar_format, rgb_to_frame
 from ..video_info import VideoInfo
 from .encoding import FIELD_ORDERS, output_colour
 
@@ -46,6 +46,9 @@ class PipeWriter:
     def __init__(self, info: VideoInfo, kind: str, stream: BinaryIO | None = None) -> None:
         import av
 
+        if info.colour.hdr and info.keep_hdr:
+            raise LLDiffusionError("a pipe says nothing of HDR: leave --hdr keep out, or name a video file as OUT")
+        info = info.of_results()
         width, height = (info.height, info.width) if swaps_axes(info.display_matrix) else (info.width, info.height)
         self._info = info
         self._pixel_format = _pipe_format(info)
@@ -64,12 +67,14 @@ class PipeWriter:
         if info.field_order:
             self._stream.codec_context.field_order = FIELD_ORDERS[info.field_order]
 
+    def notes(self) -> list[str]:
+        """What of the video will not be written."""
+        return ["a pipe has no alpha channel: it is dropped"] if self._info.alpha else []
+
     def add(self, frame: Frame) -> None:
         """Write one frame, upright."""
-        origin = Origin() if self._info.display_matrix else frame.origin  # what lies outside [0, 1] is not turned
-        picture = rgb_to_frame(
-            upright(frame.pixels, self._info.display_matrix), origin, self._pixel_format, self._colour
-        )
+        pixels = upright(output_pixels(frame.pixels, frame.origin, self._colour), self._info.display_matrix)
+        picture = rgb_to_frame(pixels, Origin(), self._pixel_format, self._colour)
         picture.pts, picture.time_base = self._count, 1 / self._info.frame_rate
         self._count += 1
         self._write(self._stream.encode(picture))
@@ -92,7 +97,7 @@ def _pipe_format(info: VideoInfo) -> str:
     """The source's own pixel format where Y4M has it, else 4:4:4 of the same depth."""
     import av
 
-    own = planar_format(av.VideoFormat(info.pixel_format))
+    own = opaque(planar_format(av.VideoFormat(info.pixel_format)))
     if own[:6] in ("yuv420", "yuv422", "yuv444"):
         return own
     return "yuv444p" if info.bits == 8 else "yuv444p10le"

@@ -15,16 +15,26 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lldiffusion.atomic import flush
 from lldiffusion.errors import LLDiffusionError
 
 from ..frame import Frame
-from ..planes import convert_layout, planar_format, rgb_to_frame, with_field_order
+from ..planes import Origin, convert_layout, output_pixels, planar_format, rgb_to_frame, with_field_order
 from ..reading.inputs import file_url
 from .encoding import Encoding
 
-_NOT_IN_NUT = ("prores_ks",)  # which QuickTime holds
+_CONTAINERS = {"nut": "nut", "mov": "mov", "mkv": "matroska"}  # by the kind of a segment
+_MILLISECOND = Fraction(1, 1000)
 _ZERO = 1 << 24  # where a segment's first frame lies in its file: NUT has no negative timestamps, an encoder may
+
+
+def segment_kind(encoding: Encoding) -> str:
+    """The suffix of a segment's file: "nut", or what holds that which NUT does not."""
+    if encoding.codec == "prores_ks":
+        return "mov"
+    return "mkv" if encoding.alpha and encoding.codec == "libvpx-vp9" else "nut"  # alpha lies beside the packets
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,8 @@ class VideoSegmentWriter:
         self._part = folder / f"{name}.part"
         self._encoding = encoding
         options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
-        container = "mov" if encoding.codec in _NOT_IN_NUT else "nut"
+        self._ticks = counts_ticks(self._path)
+        container = _CONTAINERS[segment_kind(encoding)]
         self._output = av.open(file_url(self._part), "w", format=container, container_options=options)
         self._stream = encoding.add_stream(self._output)
         self._planar = planar_format(av.VideoFormat(encoding.pixel_format))
@@ -64,7 +75,7 @@ class VideoSegmentWriter:
 
     def add(self, frame: Frame) -> None:
         """Encode one frame; timestamps must rise."""
-        picture = rgb_to_frame(frame.pixels, frame.origin, self._planar, self._encoding.colour)
+        picture = self._picture(frame)
         if self._planar != self._encoding.pixel_format:
             picture = convert_layout(picture, self._encoding.pixel_format)
         if self._encoding.field_order:
@@ -76,6 +87,14 @@ class VideoSegmentWriter:
         if len(self._frame_times) == 1:
             picture.pts = _ZERO
         self._write(self._stream.encode(picture))
+
+    def _picture(self, frame: Frame) -> Any:
+        colour, pixels, origin = self._encoding.colour, frame.pixels, frame.origin
+        below, right = self._encoding.height - pixels.shape[0], self._encoding.width - pixels.shape[1]
+        if below or right:  # to even sizes: the last line or column again
+            pixels = np.pad(output_pixels(pixels, origin, colour), ((0, below), (0, right), (0, 0)), mode="edge")
+            origin = Origin()
+        return rgb_to_frame(pixels, origin, self._planar, colour)
 
     def close(self) -> Segment:
         """Finish the file, bring it to the disk and give it its name."""
@@ -110,7 +129,14 @@ class VideoSegmentWriter:
     def _write(self, packets: list[Any]) -> None:
         for packet in packets:
             self._packet_times.append(packet.pts)
+            if self._ticks:
+                packet.time_base = _MILLISECOND
             self._output.mux(packet)
+
+
+def counts_ticks(path: Path) -> bool:
+    """Whether a segment's file has the source's ticks as if they were milliseconds: Matroska knows no other unit."""
+    return path.suffix == ".mkv"
 
 
 def reorder_depth(packet_times: list[int]) -> int:
@@ -143,6 +169,21 @@ def packets(folder: Path, segments: list[Segment], unit: Fraction) -> Iterator[A
         earlier = decoding_times[len(decoding_times) - depth :] if depth else []
 
 
+def pictures(folder: Path, segments: list[Segment], unit: Fraction) -> Iterator[tuple[Any, int]]:
+    """The PyAV frames of all segments, each with its timestamp.  Raises as `packets` does."""
+    import av
+
+    for segment in segments:
+        path, count = folder / segment.name, 0
+        if path.is_file() and path.stat().st_size == segment.size:
+            with av.open(file_url(path)) as container:
+                for frame in container.decode(video=0):
+                    count += 1
+                    yield frame, int(frame.pts * frame.time_base / unit) - _ZERO + segment.first_pts
+        if count != segment.frames:
+            raise LLDiffusionError(f"'{path}' was changed since it was written: start again with -y")
+
+
 def _duration_at_end(segment: Segment, order: list[int]) -> int:
     """Duration of the last frame of all: as the source says, else like the one before."""
     before = order[-1] - order[-2] if len(order) > 1 else 1
@@ -153,13 +194,13 @@ def _read_packets(path: Path, segment: Segment, unit: Fraction) -> Iterator[Any]
     """A segment's packets, at their own time again.  Raises LLDiffusionError if it is not what was written."""
     import av
 
-    count = 0
+    count, in_ticks = 0, counts_ticks(path)
     if path.is_file() and path.stat().st_size == segment.size:
         with av.open(file_url(path)) as container:
             for packet in container.demux(container.streams.video[0]):
                 if packet.size:
                     count += 1
-                    ticks = packet.pts * packet.time_base / unit  # NUT refines the time base by a whole factor
+                    ticks = packet.pts * (1 if in_ticks else packet.time_base / unit)  # NUT: a whole factor finer
                     packet.time_base = unit
                     packet.pts = int(ticks) - _ZERO + segment.first_pts
                     yield packet

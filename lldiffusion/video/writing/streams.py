@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 from ..reading.inputs import codec_name, stream_name
 
-_TEXT_CODECS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}  # of subtitles, by container
-_AUDIO_CODECS = {"webm": "libopus"}  # for sound that the container cannot hold; AAC in all others
-_AUDIO_NAMES = {"aac": "AAC", "libopus": "Opus"}
+TEXT_CODECS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}  # of subtitles, by container
+AUDIO_CODECS = {"webm": "libopus", "avi": "libmp3lame"}  # for sound that the container cannot hold; AAC elsewhere
+AUDIO_NAMES = {"aac": "AAC", "libopus": "Opus", "libmp3lame": "MP3"}
 # What players find in MPEG-TS; FFmpeg writes all others as private data.
 _MPEGTS = {"mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "dvb_subtitle", "dvb_teletext"}
+_AVI = {"mp2", "mp3", "ac3", "pcm_s16le", "pcm_u8"}  # what players find in AVI
 _OPUS_RATE = 48000  # Hz
 _BIT_RATE = 96_000  # of a channel of converted sound, in bit/s
 
@@ -212,28 +213,34 @@ def retimed(packet: Any, stream: Any, time_range: TimeRange) -> Any:
     return packet
 
 
-def add_other_stream(output: Any, stream: Any, time_range: TimeRange, repair: bool) -> tuple[OtherStream | None, str]:
+def add_other_stream(
+    output: Any, stream: Any, time_range: TimeRange, repair: bool, compatible: bool = False
+) -> tuple[OtherStream | None, str]:
     """What becomes of one of the input's streams in `output`, a PyAV container, and what to say of it.
 
     It is copied and nothing said (""), or converted, or left out (None).
 
     Args:
         repair: decode sound and encode it again, for its packets are damaged.
+        compatible: sound becomes AAC, which every phone plays.
     """
     container, name = output.format.name, stream_name(stream)
     if stream.type != "attachment" and codec_name(stream) is None:
         return None, f"{name} is left out: FFmpeg does not know its codec"
     repair = repair and stream.type == "audio" and _can_decode(stream)
     reason = _reason_to_refuse(stream, container)
+    if compatible and stream.type == "audio" and codec_name(stream) != "aac" and _can_decode(stream):
+        reason, why = "not AAC", "--compatible"
+    else:
+        why = "its packets are damaged" if repair else f"{container} cannot hold it as it is"
     if reason is None and not repair:
         return CopiedStream(output.add_stream_from_template(stream, opaque=True), name, time_range), ""
     if stream.type == "audio" and _can_decode(stream):
-        codec = _AUDIO_CODECS.get(container, "aac")
+        codec = AUDIO_CODECS.get(container, "aac")
         converted = ReencodedAudio(stream, _add_audio(output, stream, codec), name, time_range)
-        why = "its packets are damaged" if repair else f"{container} cannot hold it as it is"
-        return converted, f"{name} is re-encoded to {_AUDIO_NAMES[codec]}: {why}"
-    if stream.type == "subtitle" and container in _TEXT_CODECS and _is_text(stream):
-        codec = _TEXT_CODECS[container]
+        return converted, f"{name} is re-encoded to {AUDIO_NAMES[codec]}: {why}"
+    if stream.type == "subtitle" and container in TEXT_CODECS and _is_text(stream):
+        codec = TEXT_CODECS[container]
         subtitles = ConvertedSubtitles(stream, output.add_stream(codec), name, time_range)
         return subtitles, f"{name} is converted to {codec}: {container} cannot hold it as it is"
     hint = "" if container == "matroska" else "; Matroska (.mkv) holds most"
@@ -248,6 +255,8 @@ def _add_audio(output: Any, stream: Any, codec: str) -> Any:
     rate = stream.codec_context.sample_rate
     channels = stream.codec_context.layout.nb_channels
     layout = {1: "mono", 6: "5.1", 8: "7.1"}.get(channels, "stereo")
+    if codec == "libmp3lame" and channels > 2:
+        layout = "stereo"
     if rate not in rates:
         rate = min(rates, key=lambda known: (known < rate, abs(known - rate)))
     new = output.add_stream(codec, rate=rate, layout=layout)
@@ -263,15 +272,17 @@ def _is_text(stream: Any) -> bool:
     return bool(stream.codec_context.codec.text_sub)
 
 
-def _is_of_mpegts(stream: Any) -> bool:
-    return stream.codec_context.codec.canonical_name in _MPEGTS
+def _is_found(stream: Any, container: str) -> bool:
+    """Whether players find what FFmpeg writes without complaint."""
+    known = {"mpegts": _MPEGTS, "avi": _AVI}.get(container)
+    return known is None or stream.codec_context.codec.canonical_name in known
 
 
 def _reason_to_refuse(stream: Any, container: str) -> str | None:
     """None where the container takes the stream as it is."""
     import av
 
-    if container == "mpegts" and stream.type in ("audio", "subtitle") and not _is_of_mpegts(stream):
+    if stream.type in ("audio", "subtitle") and not _is_found(stream, container):
         return "players would not find it"
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:

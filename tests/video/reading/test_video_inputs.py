@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from support import clips
-from support.passing import Listener, pass_through
+from support.passing import pass_through
 
 av = pytest.importorskip("av")
 
@@ -145,16 +145,6 @@ def test_hardware_that_is_not_there_is_named(tmp_path: Path) -> None:
         pytest.skip("there is an NVIDIA GPU: decoding on it works")
     with pytest.raises(LLDiffusionError, match="cannot decode on 'cuda' here"):
         VideoSource(str(clip), hwaccel="cuda")
-
-
-def test_what_is_odd_is_said(tmp_path: Path) -> None:
-    clear = tmp_path / "clear.mkv"
-    clips.ffmpeg(*clips.VIDEO, "-c:v", "ffv1", "-pix_fmt", "yuva420p", clear)
-    listener = Listener()
-    pass_through(clear, tmp_path / "opaque.mkv", codec="ffv1", listener=listener)
-    assert "has an alpha channel, which is not kept" in listener.said[0]
-    assert clips.stream(tmp_path / "opaque.mkv")["pix_fmt"] == "yuv420p"
-    assert np.array_equal(clips.samples(clear, "yuv420p"), clips.samples(tmp_path / "opaque.mkv", "yuv420p"))
 
 
 def test_avi_with_reordered_frames_has_times_that_rise(tmp_path: Path) -> None:

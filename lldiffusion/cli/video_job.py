@@ -1,0 +1,231 @@
+"""One video of `lldiff video`: what is asked of it, its input and output opened, the job run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lldiffusion.errors import LLDiffusionError, choose, printable
+from lldiffusion.limits import processors
+
+if TYPE_CHECKING:
+    from lldiffusion.video.jobs.job import FrameSource, Job
+    from lldiffusion.video.jobs.journal import JobJournal
+    from lldiffusion.video.jobs.pipeline import PipelineProgress
+    from lldiffusion.video.jobs.progress import JobSummary
+    from lldiffusion.video.writing.outputs import VideoOutput
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """What the command line asks for, by what it concerns."""
+
+    source: str
+    target: str
+    model: str
+    engine: dict[str, Any]  # of Enhancer.open
+    stability: dict[str, Any]  # of VideoEnhancer
+    reading: dict[str, Any]
+    writing: dict[str, Any]
+    start: float  # seconds
+    end: float | None
+    piece: float  # seconds
+    tile: str | int
+    quiet: bool = False
+
+    def check(self) -> None:
+        """Raises LLDiffusionError for an empty part of the video, and for options that say nothing here."""
+        from lldiffusion.video.reading.image_sequence import is_image_sequence
+
+        if self.end is not None and self.end <= self.start:
+            raise LLDiffusionError(f"--end {self.end:g} is not after --start {self.start:g}: nothing would be left")
+        choose(self.reading["deinterlace"], ("auto", "off"), "way to deinterlace")
+        choose(self.reading["hdr"], ("sdr", "keep"), "way to write HDR")
+        if self.reading["raw"] is not None and self.source != "-":
+            raise LLDiffusionError("--raw describes standard input: give - as IN")
+        if self.reading["fps"] is not None and not is_image_sequence(self.source):
+            raise LLDiffusionError("--fps is for pictures as IN: a video has its own frame rate")
+
+    def job(self, **more: Any) -> Job:
+        """The part of the source to enhance, and with what."""
+        from lldiffusion.video.jobs.job import Job
+        from lldiffusion.video.jobs.open_model import enhancer_factory
+
+        open_enhancer = enhancer_factory(self.model, self.engine, self.stability)
+        return Job(open_enhancer, start=self.start, end=self.end, segment_seconds=self.piece, tile=self.tile, **more)
+
+    def request(self) -> dict[str, Any]:
+        """Everything that decides the result, for a job that is resumed."""
+        from lldiffusion.video.jobs.open_model import model_fingerprint
+
+        path = Path(self.source)
+        file = path.stat() if path.is_file() else None
+        part = {"start": self.start, "end": self.end, "piece": self.piece, "tile": self.tile}
+        named: dict[str, Any] = {"IN": self.source, "model": self.model}
+        named["IN's size and date"] = [file.st_size, file.st_mtime_ns] if file else None
+        named["the model's weights"] = model_fingerprint(self.model)
+        return named | part | self.engine | self.stability | self.reading | self.writing
+
+
+def seconds(text: str) -> float:
+    """A time: seconds, M:SS or H:MM:SS, each with a fraction."""
+    parts = text.split(":")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3 or any(not 0 <= number < 1e9 for number in numbers):
+        raise LLDiffusionError(f"time '{text}': give seconds such as 12.5, or H:MM:SS")
+    return sum(number * 60**place for place, number in enumerate(reversed(numbers)))
+
+
+def run_to_disk(options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> JobSummary | None:
+    """A video file or pictures, as a job that can be resumed; None where that was finished before."""
+    from lldiffusion.lock import exclusive
+    from lldiffusion.video.jobs.job import run_job
+    from lldiffusion.video.writing.outputs import check_target, parts_folder
+
+    folder = parts_folder(options.target)
+    if resume and not folder.exists() and Path(options.target).exists():
+        return None
+    check_target(options.target, options.source, overwrite)
+    with exclusive(folder), _open_source(options) as source:
+        journal = _open_journal(options, folder, resume, overwrite, source.info.rereadable)
+        output = _choose_output(options, source, journal.encoder_threads)
+        job = options.job(preview=folder.with_name(f"{folder.stem}.preview.jpg") if preview else None)
+        with ProgressBar(options.quiet) as bar:
+            return run_job(job, source, output, journal, bar)
+
+
+def _open_journal(options: VideoOptions, folder: Path, resume: bool, overwrite: bool, rereadable: bool) -> JobJournal:
+    from lldiffusion.video.jobs.journal import JobJournal
+
+    request = options.request()
+    if resume:
+        if not rereadable:
+            raise LLDiffusionError(f"cannot resume from '{options.source}': it cannot be read a second time")
+        journal = JobJournal.open(folder)
+        journal.check_request(request)
+        return journal
+    if folder.is_dir() and not overwrite and (unfinished := JobJournal.open(folder)).segments:
+        raise LLDiffusionError(
+            f"an unfinished job for '{options.target}' holds {unfinished.frames} frames: go on with --resume, or start "
+            "again with -y"
+        )
+    return JobJournal(request, processors(), folder=folder)
+
+
+def _choose_output(options: VideoOptions, source: FrameSource, threads: int) -> VideoOutput:
+    from lldiffusion.video.reading.animation import is_animated_webp
+    from lldiffusion.video.reading.image_sequence import is_image_sequence
+    from lldiffusion.video.reading.inputs import is_rereadable
+    from lldiffusion.video.writing.animation import AnimationOutput
+    from lldiffusion.video.writing.encoding import choose_encoding
+    from lldiffusion.video.writing.outputs import ANIMATIONS, ImageSequenceOutput, VideoFileOutput
+
+    info, target = source.info, Path(options.target)
+    if is_image_sequence(options.target):
+        if options.writing["codec"] or options.writing["crf"] is not None or options.writing["compatible"]:
+            raise LLDiffusionError("--codec, --crf and --compatible are for video files: leave them out for pictures")
+        return ImageSequenceOutput(options.target, info)
+    streams = options.source if is_rereadable(options.source) and not is_animated_webp(Path(options.source)) else None
+    if target.suffix.lower() in ANIMATIONS:
+        if options.writing["codec"] or options.writing["compatible"]:
+            raise LLDiffusionError("--codec and --compatible are for video files: leave them out for an animation")
+        return AnimationOutput(target, info, options.writing["crf"], streams)
+    encoding = choose_encoding(info, target, **options.writing, threads=threads)
+    return VideoFileOutput(target, info, encoding, streams, start=options.start, end=options.end)
+
+
+def run_to_pipe(options: VideoOptions, kind: str) -> JobSummary:
+    """Y4M or raw frames on standard output, as they come."""
+    from lldiffusion.video.jobs.job import run_stream
+    from lldiffusion.video.writing.pipes import PipeWriter
+
+    if sys.stdout.isatty():
+        raise LLDiffusionError("standard output is a terminal: pipe it into a program or a file, or name an output")
+    with _open_source(options) as source:
+        writer = PipeWriter(source.info, kind)
+        with ProgressBar(options.quiet) as bar:
+            summary = run_stream(options.job(), source, writer.add, bar, writer.notes())
+        writer.close()
+    return summary
+
+
+@contextmanager
+def _open_source(options: VideoOptions) -> Iterator[FrameSource]:
+    """The input, opened."""
+    from lldiffusion.engines.allocator import keep_freed_memory
+    from lldiffusion.video import VideoSource
+    from lldiffusion.video.reading.animation import AnimatedWebpSource, is_animated_webp
+    from lldiffusion.video.reading.image_sequence import ImageSequenceSource, is_image_sequence
+    from lldiffusion.video.writing.outputs import ANIMATIONS, SPOOL, parts_folder
+    from lldiffusion.video.writing.pipes import raw_options
+
+    keep_freed_memory()
+    source: VideoSource | ImageSequenceSource | AnimatedWebpSource
+    if is_image_sequence(options.source):
+        source = ImageSequenceSource(options.source, Fraction(options.reading["fps"] or 25).limit_denominator(100_000))
+    elif is_animated_webp(Path(options.source)):
+        source = AnimatedWebpSource(options.source)
+    else:
+        animation = Path(options.target).suffix.lower() in ANIMATIONS
+        to_file = options.target != "-" and not is_image_sequence(options.target) and not animation
+        source = VideoSource(
+            options.source,
+            raw_options(options.reading["raw"]) if options.reading["raw"] else None,
+            options.reading["hwaccel"],
+            fields=options.reading["deinterlace"] == "off",
+            keep_hdr=options.reading["hdr"] == "keep",
+            spool=parts_folder(options.target) / SPOOL if to_file else None,
+        )
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+class ProgressBar:
+    """The job's progress on the terminal: frames, speed, the slowest stage, how long it will take."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        from lldiffusion.progress import progress_bar
+
+        self._quiet = quiet
+        self._bar = progress_bar(note=True, shown=not quiet)
+        self._started = time.monotonic()
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def started(self, total: int | None, done: int) -> None:
+        """As `ProgressListener.started`."""
+        self._done = done
+        self._started = time.monotonic()
+        self._task = self._bar.add_task("frames", total=total, completed=done, note="")
+
+    def frame_written(self, progress: PipelineProgress) -> None:
+        """As `ProgressListener.frame_written`."""
+        frames = progress.written + 1
+        rate = frames / max(time.monotonic() - self._started, 1e-9)
+        note = f"{rate:.2f} frames/s, waits for {progress.slowest}"
+        self._bar.update(self._task, completed=self._done + frames, note=note)
+
+    def message(self, line: str) -> None:
+        """As `ProgressListener.message`."""
+        if not self._quiet:
+            self._bar.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+    def saving(self) -> None:
+        """As `ProgressListener.saving`."""
+        self._bar.update(self._task, note="saving")
