@@ -75,6 +75,7 @@ def video(
     device: Device = "auto",
     backend: Backend = "auto",
     precision: Precision = "auto",
+    shard: str = typer.Option("0/1", help="Of several videos: do part I of N only, I/N from 0/N on."),
     skip_existing: bool = typer.Option(False, "--skip-existing", help="Of several videos: leave out those done."),
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -103,11 +104,17 @@ def video(
         tile=parse_tile(tile),
     )
     options.check()
+    from lldiffusion.scale.shard import WHOLE, Shard
+
     from .video_batch import names_videos, plan_videos
 
+    part = Shard.parse(shard)
     if len(inputs) > 1 or names_videos(inputs[0], target):
-        run_batch(plan_videos(inputs, target, overwrite, resume, skip_existing), options, preview, resume, overwrite)
+        batch = plan_videos(inputs, target, overwrite, resume, skip_existing, part)
+        run_batch(batch, options, preview, resume, overwrite)
         return
+    if part != WHOLE:
+        raise LLDiffusionError(f"--shard {shard} is for several videos: name a folder, a pattern or more of them as IN")
     if skip_existing and Path(target).exists() and target != "-":
         if not quiet:
             typer.echo(f"there already: {printable(target)}")

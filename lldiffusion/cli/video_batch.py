@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lldiffusion.errors import LLDiffusionError, printable
+from lldiffusion.scale.shard import WHOLE, Shard
 
 from .batch import left_out, name_some, refuse_collisions, refuse_existing
 
@@ -45,9 +46,14 @@ def names_videos(text: str, out: str) -> bool:
 
 
 def plan_videos(
-    inputs: list[str], out: str, overwrite: bool = False, resume: bool = False, skip_existing: bool = False
+    inputs: list[str],
+    out: str,
+    overwrite: bool = False,
+    resume: bool = False,
+    skip_existing: bool = False,
+    shard: Shard = WHOLE,
 ) -> VideoBatch:
-    """Find the videos and give each an output in the folder `out`.
+    """Find the videos, or the part `shard` of them, and give each an output in the folder `out`.
 
     Raises LLDiffusionError for an output that is no folder, inputs without a video, two with one output, and outputs
     that are there already (with `resume` they are finished).
@@ -64,6 +70,7 @@ def plan_videos(
         for path, name in found:
             batch.jobs.append((path, target / _result_name(name)))
     refuse_collisions(batch.jobs)
+    batch.jobs = shard.part(batch.jobs)
     if skip_existing:
         batch.existing = [path for path, output in batch.jobs if output.exists()]
         batch.jobs = [job for job in batch.jobs if not job[1].exists()]

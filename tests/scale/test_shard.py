@@ -9,6 +9,7 @@ from PIL import Image as Pillow
 
 from lldiffusion.cli import run
 from lldiffusion.cli.batch import plan_batch
+from lldiffusion.cli.video_batch import plan_videos
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.scale.shard import Shard
 from support.toy import toy_bundle
@@ -70,3 +71,13 @@ def test_all_parts_make_what_one_command_makes(
     )
     assert whole == parts and len(whole) == 5
     assert run([*command, str(tmp_path / "x"), "--shard", "6/6"]) == 2
+
+
+def test_videos_are_parted_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "abcde":
+        write(tmp_path / "in" / f"{name}.mp4")
+    parts = [plan_videos([str(tmp_path / "in")], str(tmp_path / "out"), shard=Shard(i, 2)).jobs for i in range(2)]
+    assert [[path.stem for path, _ in part] for part in parts] == [["a", "c", "e"], ["b", "d"]]
+    one = str(tmp_path / "in" / "a.mp4")
+    assert run(["video", one, str(tmp_path / "x.mp4"), "--shard", "0/2"]) == 2
+    assert "--shard 0/2 is for several videos" in capsys.readouterr().err
