@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import warnings
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lldiffusion.atomic import scratch
 from lldiffusion.engines import Enhancer
 from lldiffusion.errors import LLDiffusionError, printable, require
 from lldiffusion.images import FORMATS
@@ -98,7 +99,8 @@ class PictureActor:
     def __init__(self, engine: dict[str, Any], wishes: Wishes, max_pixels: int, overwrite: bool) -> None:
         self._enhancer = Enhancer.open(**engine)
         self._wishes, self._max_pixels, self._overwrite = wishes, max_pixels, overwrite
-        self._folder = tempfile.TemporaryDirectory(prefix="lldiff-", ignore_cleanup_errors=True)
+        self._made = ExitStack()  # goes with the actor
+        self._folder = self._made.enter_context(scratch())
         info = self._enhancer.info()
         decide = ("backend", "precision", "sampler", "steps", "seed", "tile")
         self._wish = {"model": model_fingerprint(str(engine["source"])), "exposure": wishes.exposure}
@@ -112,9 +114,7 @@ class PictureActor:
             wishes, suffix = replace(self._wishes, format=format_), source.suffix.lower()[:8]
 
             def make(body: bytes) -> bytes:
-                return enhance_bytes(
-                    body, self._enhancer, wishes, Path(self._folder.name), self._max_pixels, suffix=suffix
-                ).body
+                return enhance_bytes(body, self._enhancer, wishes, self._folder, self._max_pixels, suffix=suffix).body
 
             once(target, read(source), self._wish | {"format": format_}, make, self._overwrite)
         except LLDiffusionError as error:

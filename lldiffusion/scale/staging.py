@@ -6,10 +6,10 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from lldiffusion.atomic import new_path, remove
+from lldiffusion.atomic import new_path, remove, scratch
 from lldiffusion.errors import LLDiffusionError, printable
 
 from .places import Place, Remote, failures_named
@@ -21,12 +21,12 @@ class Staging:
     """A folder for the copies, made when there is one; context manager."""
 
     def __enter__(self) -> Staging:
-        self._kept: tempfile.TemporaryDirectory[str] | None = None
+        self._made = ExitStack()
+        self._kept: Path | None = None
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._kept is not None:
-            self._kept.cleanup()
+        self._made.close()
 
     @contextmanager
     def local(self, source: Place, target: Place) -> Iterator[tuple[Path, Path]]:
@@ -60,8 +60,8 @@ class Staging:
 
     def _folder(self) -> Path:
         if self._kept is None:
-            self._kept = tempfile.TemporaryDirectory(prefix="lldiff-", ignore_cleanup_errors=True)
-        return Path(self._kept.name)
+            self._kept = self._made.enter_context(scratch())
+        return self._kept
 
 
 def _publish(there: Path, target: Remote) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from lldiffusion.atomic import scratch
 from lldiffusion.errors import LLDiffusionError, printable
 
 from .body import chunks, gone, linger, receive_body
@@ -173,8 +173,8 @@ def build_app(shelf: Shelf, options: ServiceOptions) -> Starlette:
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
-        with tempfile.TemporaryDirectory(prefix="lldiff-serve-", ignore_cleanup_errors=True) as folder:
-            service = Service(shelf, options, Path(folder))
+        with scratch() as folder:
+            service = Service(shelf, options, folder)
             app.state.service = service
             app.router.routes.extend(_routes(service))
             try:
