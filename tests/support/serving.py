@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
 import threading
@@ -15,9 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from lldiffusion.scale.service.options import ServiceOptions
 from lldiffusion.scale.service.run import _listen, _server
+from support.pictures import dark, photograph
 
 SECONDS = 30  # until something that never happens fails the test
 
@@ -90,6 +93,14 @@ def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+
+
+def picture(format_: str, height: int = 64, width: int = 96, **options: object) -> bytes:
+    """A dark photograph as a file."""
+    file = io.BytesIO()
+    pixels = np.round(dark(photograph(height=height, width=width)) * 255).astype(np.uint8)
+    Pillow.fromarray(pixels).save(file, format_, **options)
+    return file.getvalue()
 
 
 class Gate:
