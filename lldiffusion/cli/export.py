@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lldiffusion.config import ParityConfig
     from lldiffusion.export.exporter import Exported, Settings
     from lldiffusion.export.parity import Report
+    from lldiffusion.export.single import SingleSettings
 
 app = typer.Typer(add_completion=False)
 
@@ -24,14 +25,22 @@ ENGINES = ("none", "tensorrt", "tensorrt-rtx")
 @app.command()
 def export(
     model: str = typer.Argument(..., help="Checkpoint folder or shipped model (tiny)."),
-    out: Path = typer.Option(..., "-o", "--out", help="Bundle to write: a folder, or a .lldiff file."),
+    out: Path = typer.Option(
+        ..., "-o", "--out", help="Bundle to write: a folder, or a .lldiff file; with --single an .onnx file."
+    ),
+    single: bool = typer.Option(
+        False, "--single", help="Write one ONNX graph, picture in, picture out, that other programs run."
+    ),
+    layout: str = typer.Option(
+        "nchw-float", help="Of a single graph's pictures: nchw-float, in [0, 1], or nhwc-uint8."
+    ),
     fp16: bool = typer.Option(False, "--fp16", "--half", help="Add float16 graphs, for GPUs."),
     bf16: bool = typer.Option(False, "--bf16", help="Add bfloat16 graphs, for GPUs."),
     fp32: bool = typer.Option(False, "--fp32", help="Float32 graphs only [the default]."),
     no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a half-precision bundle."),
     profile: Profiles = None,
     engine: str = typer.Option("none", help="Build engines too: none, tensorrt or tensorrt-rtx."),
-    opset: int = typer.Option(21, help="Of the ONNX files, 18 to 22."),
+    opset: int | None = typer.Option(None, help="Of the ONNX files, 18 to 22 [21]; of a single graph, 17 to 20 [17]."),
     verify: bool = typer.Option(True, help="Compare every graph and the whole loop with the model first."),
     bisect: bool = typer.Option(False, "--bisect", help="When that fails, name the first bad operator."),
     budget: float = typer.Option(20.0, min=1, help="Seconds that comparing may take, about."),
@@ -48,10 +57,14 @@ def export(
     from lldiffusion.export.exporter import Settings, check_export, read_thresholds
 
     thresholds = read_thresholds(model, config, set_)
+    if single:
+        _refuse_of_bundles(engine, profile, no_fp32, bisect)
+        _single(model, out, thresholds, precision, layout, opset, verify, overwrite)
+        return
     settings = Settings(
         precision=precision,
         keep_fp32=not no_fp32,
-        opset=opset,
+        opset=21 if opset is None else opset,
         profiles=tuple(profile or ()),
         verify=verify,
         bisect=bisect,
@@ -73,6 +86,49 @@ def _precision(fp16: bool, bf16: bool, fp32: bool) -> str:
     if len(asked) > 1:
         raise LLDiffusionError(f"{' and '.join(f'--{name}' for name in asked)} exclude each other: give one")
     return asked[0] if asked else "fp32"
+
+
+def _refuse_of_bundles(engine: str, profile: list[str] | None, no_fp32: bool, bisect: bool) -> None:
+    """Options that mean nothing for a single graph."""
+    given = {"--engine": engine != "none", "--profile": bool(profile), "--no-fp32": no_fp32, "--bisect": bisect}
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise LLDiffusionError(f"{wrong[0]} is for bundles: leave it out, or leave --single out")
+
+
+def _single(
+    model: str,
+    out: Path,
+    thresholds: ParityConfig,
+    precision: str,
+    layout: str,
+    opset: int | None,
+    verify: bool,
+    overwrite: bool,
+) -> None:
+    from lldiffusion.export.single import OLDEST, SingleSettings, check_single_export
+
+    settings = SingleSettings(precision, layout, OLDEST if opset is None else opset, verify, overwrite)
+    check_single_export(out, settings)
+    report = _write_single(model, out, settings, thresholds)
+    if report is not None:
+        show_report(report)
+    typer.echo(
+        f"single graph: {out} ({precision}, {layout}, opset {settings.opset}{'' if verify else ', not verified'})"
+    )
+    typer.echo(f"use it: lldiff enhance PHOTO -o OUT --model {out}, or in any program that runs ONNX")
+
+
+def _write_single(model: str, out: Path, settings: SingleSettings, thresholds: ParityConfig) -> Report | None:
+    from lldiffusion.export.single import export_single
+    from lldiffusion.progress import progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task("reading the model", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        return export_single(model, out, settings=settings, thresholds=thresholds, progress=progress)
 
 
 def _export(model: str, out: Path, settings: Settings, thresholds: ParityConfig) -> Exported:

@@ -70,8 +70,10 @@ class Enhancer:
         channels: str = "rgb",
         exposure: float = 0.0,
     ) -> Enhancer:
-        """Open a checkpoint folder, a bundle (folder or `.lldiff` file) or a shipped model ("tiny").
+        """Open a checkpoint folder, a bundle (folder or `.lldiff` file), a single `.onnx` or a shipped model ("tiny").
 
+        A single graph (`lldiff export --single`) holds its steps and its noise: `steps` and `sampler` are refused,
+        `seed` does nothing.
         A checkpoint runs on PyTorch.  A bundle runs without it, on the fastest backend that works here ("auto") or on
         `backend` ("tensorrt", "tensorrt-rtx", "onnxruntime", "openvino"); `device` is "cpu", "cuda" or "cuda:N",
         `precision` one that the bundle holds ("auto": float32 on a CPU, the bundle's default on a GPU).
@@ -82,6 +84,8 @@ class Enhancer:
         """
         opened = open_engine(str(source), backend, device, precision)
         sampling = opened.config.sampling
+        if opened.steps_inside and (steps or sampler):
+            raise LLDiffusionError(f"'{source}' holds its steps: they can only be chosen when it is exported")
         sampling = replace(sampling, steps=steps or sampling.steps, sampler=sampler or sampling.sampler)
         config = replace(opened.config, sampling=sampling)
         return cls(

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from lldiffusion.bundle import Bundle
-from lldiffusion.bundle.find import find_model, is_bundle, is_checkpoint
+from lldiffusion.bundle.find import find_model, is_bundle, is_checkpoint, is_single
 from lldiffusion.bundle.onnx_check import check_runnable
 from lldiffusion.config import Config
 from lldiffusion.errors import DamagedGraphError, LLDiffusionError, choose
@@ -27,6 +27,7 @@ class Opened:
     engine: Engine
     config: Config
     passed_over: dict[str, str] = field(default_factory=dict)  # backend -> reason
+    steps_inside: bool = False  # of a single graph: neither their number nor the solver can be chosen
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def open_engine(source: str, backend: str, device: str, precision: str) -> Opene
     """
     choose(backend, ("auto", *BACKENDS), "backend")
     path = find_model(source)
+    if is_single(path):
+        return _open_single(path, backend, device, precision)
     if is_bundle(path) and not (backend == "torch" and is_checkpoint(path)):
         return open_bundle(Bundle.open(path), backend, device, precision)
     if backend not in ("auto", "torch"):
@@ -62,6 +65,19 @@ def open_engine(source: str, backend: str, device: str, precision: str) -> Opene
 
     engine, model = open_torch(source, device)
     return Opened(engine, model.config, dict.fromkeys(BACKENDS[1:], "runs bundles only (lldiff export)"))
+
+
+def _open_single(path: Path, backend: str, device: str, precision: str) -> Opened:
+    """A model in one ONNX file, whose precision is what it is; on a GPU where one is asked for."""
+    choose(backend, ("auto", "onnxruntime"), "backend of a single graph")
+    choose(precision, ("auto",), "precision of a single graph, which is what it was exported with")
+    from .backends.single_graph import SingleGraphEngine
+
+    if device not in ("auto", "cpu") and device_index(device) is None:
+        raise LLDiffusionError(f"device '{device}' is unknown here: accepted are auto, cpu, cuda and cuda:N")
+    engine = SingleGraphEngine(path, "cpu" if device == "auto" else device)
+    others = (other for other in BACKENDS if other != "onnxruntime")
+    return Opened(engine, engine.config, dict.fromkeys(others, "runs no single graphs here"), steps_inside=True)
 
 
 def open_bundle(bundle: Bundle, backend: str, device: str, precision: str) -> Opened:
