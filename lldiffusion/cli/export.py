@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,12 @@ def export(
     ),
     fp16: bool = typer.Option(False, "--fp16", "--half", help="Add float16 graphs, for GPUs."),
     bf16: bool = typer.Option(False, "--bf16", help="Add bfloat16 graphs, for GPUs."),
+    int8: bool = typer.Option(False, "--int8", help="Add graphs with convolutions in eight bits, for CPUs with VNNI."),
+    calibrate: Path | None = typer.Option(
+        None, help="With --int8: folder of dark pictures like those it is for [a shipped set]."
+    ),
     fp32: bool = typer.Option(False, "--fp32", help="Float32 graphs only [the default]."),
-    no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a half-precision bundle."),
+    no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a bundle that has others."),
     profile: Profiles = None,
     engine: str = typer.Option("none", help="Build engines too: none, tensorrt or tensorrt-rtx."),
     opset: int | None = typer.Option(None, help="Of the ONNX files, 18 to 22 [21]; of a single graph, 17 to 20 [17]."),
@@ -51,18 +56,23 @@ def export(
     """Export a model to ONNX graphs that run without PyTorch, and prove that they answer like it."""
     choose(engine, ENGINES, "engine")
     precision = _precision(fp16, bf16, fp32)
-    if no_fp32 and precision == "fp32":
-        raise LLDiffusionError("--no-fp32 leaves nothing to write: add --fp16 or --bf16")
+    if no_fp32 and precision == "fp32" and not int8:
+        raise LLDiffusionError("--no-fp32 leaves nothing to write: add --fp16, --bf16 or --int8")
+    if calibrate is not None and not int8:
+        raise LLDiffusionError("--calibrate is for eight bits: add --int8")
     require("torch", "export", "exporting")
     from lldiffusion.export.exporter import Settings, check_export, read_thresholds
 
     thresholds = read_thresholds(model, config, set_)
     if single:
         _refuse_of_bundles(engine, profile, no_fp32, bisect)
-        _single(model, out, thresholds, precision, layout, opset, verify, overwrite)
+        how = _single_settings(precision, int8, layout, opset, verify, overwrite, calibrate)
+        _single(model, out, thresholds, how)
         return
     settings = Settings(
         precision=precision,
+        int8=int8,
+        calibrate=calibrate,
         keep_fp32=not no_fp32,
         opset=21 if opset is None else opset,
         profiles=tuple(profile or ()),
@@ -95,26 +105,32 @@ def _refuse_of_bundles(engine: str, profile: list[str] | None, no_fp32: bool, bi
         raise LLDiffusionError(f"{wrong[0]} is for bundles: leave it out, or leave --single out")
 
 
-def _single(
-    model: str,
-    out: Path,
-    thresholds: ParityConfig,
+def _single_settings(
     precision: str,
+    int8: bool,
     layout: str,
     opset: int | None,
     verify: bool,
     overwrite: bool,
-) -> None:
-    from lldiffusion.export.single import OLDEST, SingleSettings, check_single_export
+    calibrate: Path | None,
+) -> SingleSettings:
+    from lldiffusion.export.single import SingleSettings
 
-    settings = SingleSettings(precision, layout, OLDEST if opset is None else opset, verify, overwrite)
+    if int8 and precision != "fp32":
+        raise LLDiffusionError(f"a single graph has one precision: give --int8 or --{precision}, not both")
+    settings = SingleSettings("int8" if int8 else precision, layout, verify, overwrite, calibrate)
+    return settings if opset is None else replace(settings, opset=opset)
+
+
+def _single(model: str, out: Path, thresholds: ParityConfig, settings: SingleSettings) -> None:
+    from lldiffusion.export.single import check_single_export
+
     check_single_export(out, settings)
     report = _write_single(model, out, settings, thresholds)
     if report is not None:
         show_report(report)
-    typer.echo(
-        f"single graph: {out} ({precision}, {layout}, opset {settings.opset}{'' if verify else ', not verified'})"
-    )
+    about = f"{settings.precision}, {settings.layout}, opset {settings.opset}"
+    typer.echo(f"single graph: {out} ({about}{'' if settings.verify else ', not verified'})")
     typer.echo(f"use it: lldiff enhance PHOTO -o OUT --model {out}, or in any program that runs ONNX")
 
 

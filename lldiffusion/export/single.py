@@ -29,6 +29,7 @@ from lldiffusion.versions import __version__
 
 from .dark import dark_image
 from .graphs import annotate, save, write_graphs
+from .int8 import to_int8
 from .opset import OLDEST, lower_to_17
 from .parity import LOOP, Report, Row, compare
 from .precision import to_half
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 OPSETS = (OLDEST, 20)  # lowest and highest accepted
 TYPED = ("encoder", "denoiser")  # colour map and level are float32 in every precision
 SIZES = ((5, 9), (64, 64), (197, 133), (240, 426))  # (height, width): smaller than any padding, exact, odd, usual
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 Progress = Callable[[str, int, int], None]  # what has just been done, how many stages are done, how many there are
 
 
@@ -51,9 +52,10 @@ class SingleSettings:
 
     precision: str = "fp32"  # of encoder and denoiser; input and output stay as the layout says
     layout: str = "nchw-float"  # of input and output
-    opset: int = OLDEST  # of the file: the oldest, for the most hosts
     verify: bool = True  # judge it before it is written
     overwrite: bool = False  # replace a file that stands at the output
+    calibrate: Path | None = None  # folder of dark pictures for int8; None: the shipped set
+    opset: int = OLDEST  # of the file: the oldest, for the most hosts
 
     def __post_init__(self) -> None:
         choose(self.precision, PRECISIONS, "precision of a single graph")
@@ -97,7 +99,7 @@ def export_single(
             progress(what, len(done), stages)
 
         graphs = write_graphs(network, Path(folder), max(settings.opset, 18), progress=lambda g: tick(f"traced {g}"))
-        single = make_single(network, graphs, settings)
+        single = make_single(network, graphs, settings, thresholds)
         tick("put together")
         report = judge_single(network, single, settings, thresholds) if settings.verify else None
         if report is not None:
@@ -112,7 +114,9 @@ def export_single(
     return report
 
 
-def make_single(network: LLDiffusion, graphs: dict[str, Path], settings: SingleSettings) -> onnx.ModelProto:
+def make_single(
+    network: LLDiffusion, graphs: dict[str, Path], settings: SingleSettings, thresholds: ParityConfig | None = None
+) -> onnx.ModelProto:
     """The single graph of a model's float32 graphs, in the settings' precision, layout and opset."""
     import onnx
 
@@ -120,6 +124,9 @@ def make_single(network: LLDiffusion, graphs: dict[str, Path], settings: SingleS
     if settings.precision == "fp16":
         loaded |= {name: to_half(loaded[name], "fp16")[0] for name in TYPED}
     config = network.config
+    if settings.precision == "int8":
+        limit = (thresholds or config.parity).of("int8")
+        loaded |= to_int8(graphs, config, limit, settings.calibrate).models
     opset = max(settings.opset, 18)
     single = compose(loaded, plan_steps(config), config.model.size_multiple, settings.layout, opset)
     if settings.opset == OLDEST:
@@ -151,8 +158,8 @@ def judge_single(
 
 def _expected(network: LLDiffusion, height: int, width: int) -> tuple[Floats, Floats]:
     """A dark picture of 8 bits as planes, and what the eager loop makes of it from the noise of the graph."""
-    low = np.round((dark_image(height, width, 1)[:, :, :height, :width] + 1) * 127.5) / np.float32(127.5) - 1
-    low = low.astype(np.float32)
+    dark = dark_image(height, width, 1)[:, :, :height, :width]
+    low = np.asarray(np.round((dark + 1) * 127.5) / 127.5 - 1, np.float32)
     pipeline = Pipeline(TorchEngine(network), network.config, tile="none")
     noise = noise_field(*pipeline.padded_shape(low.shape)[2:])
     return low, pipeline.sample(low, plan_steps(network.config), noise)
@@ -228,8 +235,8 @@ def _tiling(network: LLDiffusion) -> str:
         return "give the whole picture: what the network says of a part depends on all of it"
     return (
         "give the whole picture where memory allows. Tiles need the optional inputs: window (1, 4) = top, left, "
-        "bottom, right of the tile as fractions of the whole picture, and level (1, 6, 8, 12) of the whole picture, which "
-        "lldiffusion.Enhancer.open(file) reads and hands over by itself; overlap them by 128 pixels, ignore the outer "
-        "32 and blend over the rest. Without level every tile chooses a brightness of its own. Optional input exposure "
-        "(1,): stops brighter (+) or darker (-)"
+        "bottom, right of the tile as fractions of the whole picture, and level (1, 6, 8, 12) of the whole picture, "
+        "which lldiffusion.Enhancer.open(file) reads and hands over by itself; overlap them by 128 pixels, ignore the "
+        "outer 32 and blend over the rest. Without level every tile chooses a brightness of its own. Optional input "
+        "exposure (1,): stops brighter (+) or darker (-)"
     )

@@ -32,7 +32,7 @@ def single(norm: str = "pixel", precision: str = "fp32", layout: str = "nchw-flo
     """The single graph of the micro model, its graphs being of opset 21."""
     folder = micro_graphs(norm)
     graphs = {path.stem: path for path in folder.glob("*.onnx")}
-    settings = SingleSettings(precision, layout, opset)
+    settings = SingleSettings(precision, layout, opset=opset)
     made = make_single(micro_model(norm), graphs, settings)
     about = describe_single(micro_model(norm), settings, "0" * 64, "micro", None)
     return bytes(annotate(made, about).SerializeToString())
@@ -132,7 +132,7 @@ def test_level_and_window_of_a_tile_are_taken(tmp_path: Path) -> None:
     path, model = written(tmp_path / "x.onnx"), micro_model()
     image = np.linspace(0.01, 0.3, 128, dtype=np.float32)[None, None, None].repeat(64, 2).repeat(3, 1)
     with Enhancer.open(path, device="cpu") as enhancer:
-        level = enhancer.pipeline.level(image * 2 - 1)
+        level = np.asarray(enhancer.pipeline.level(image * 2 - 1))
     half, window = np.ascontiguousarray(image[..., 64:]), np.array([[0, 0.5, 1, 1]], np.float32)
     graphs = OnnxRuntimeEngine({path.stem: path for path in micro_graphs().glob("*.onnx")}, "fp32")
     told = run(path.read_bytes(), half, level=level, window=window, exposure=np.ones(1, np.float32))
@@ -145,7 +145,7 @@ def test_level_and_window_of_a_tile_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"precision": "bf16"}, "accepted are fp32, fp16"),
+        ({"precision": "bf16"}, "accepted are fp32, fp16, int8"),
         ({"layout": "nchw"}, "accepted are nchw-float, nhwc-uint8"),
         ({"opset": 16}, "17 to 20"),
     ],
