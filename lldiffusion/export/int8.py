@@ -115,7 +115,9 @@ class _Search:
     def _errors(self, chosen: Chosen) -> tuple[float, float]:
         """(the larger mean squared error of the probes in [-1, 1], the larger drift of their brightness in 1/255)."""
         with tempfile.TemporaryDirectory() as folder:
-            paths = dict(self._exact)
+            paths = {
+                graph: path for graph, path in self._exact.items() if graph != LEVEL
+            }  # asked of the float32 graphs
             for graph, names in chosen.items():
                 paths[graph] = Path(folder) / f"{graph}.onnx"
                 paths[graph].write_bytes(self._quantised(graph, names).SerializeToString())

@@ -50,14 +50,15 @@ class Layer:
 
 
 def layers(graph: onnx.GraphProto) -> list[Layer]:
-    """The convolutions of a graph whose weights are constants, in order."""
+    """The convolutions of a graph whose weights are constants, in order; but for those that make an output of it."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
+    shown = {output.name for output in graph.output}
     readers = Counter(name for node in graph.node for name in node.input)
     readers.update(output.name for output in graph.output)
     relus = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
     found = []
     for node in graph.node:
-        if node.op_type != "Conv" or node.input[1] not in constants:
+        if node.op_type != "Conv" or node.input[1] not in constants or node.output[0] in shown:
             continue
         own = node.output[0]
         alone = own in relus and readers[own] == 1
@@ -173,12 +174,11 @@ class _Quantiser:
 
         Other values are read rounded by what carries whole numbers, and as they are by the rest.
         """
-        shown = {output.name for output in self._graph.output}
         trunk = {name for name in self._rounded if name not in {port.name for port in self._graph.input}}
         for node in self._graph.node:
             for i, name in enumerate(node.input):
                 carried = node.op_type in CARRIES and (name in trunk or node.op_type == "Concat")
-                if name in self._rounded and (name in outputs or carried) and name not in shown:
+                if name in self._rounded and (name in outputs or carried):
                     node.input[i] = self._rounded[name]
 
     def _write(self) -> None:
