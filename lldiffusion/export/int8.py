@@ -26,6 +26,7 @@ from .calibrate import SIDE, calibration_planes, feeds_of, ranges_of
 from .dark import dark_image
 from .precision import Island
 from .quantise import Layer, layers, quantise
+from .unshuffle import fold_unshuffle
 
 if TYPE_CHECKING:
     import onnx
@@ -69,6 +70,7 @@ class _Search:
         self._leveled = LEVEL in exact
         self._engine = OnnxRuntimeEngine(exact, "fp32")
         self._models = {graph: onnx.load(exact[graph]) for graph in ROUNDED}
+        fold_unshuffle(self._models["denoiser"], config.model.denoiser.patch)
         self._layers = {graph: layers(model.graph) for graph, model in self._models.items()}
         multiple = config.model.size_multiple
         planes = calibration_planes(calibrate)

@@ -45,8 +45,9 @@ class Layer:
 
     @property
     def thin(self) -> bool:
-        """Whether it has too few channels to gain."""
-        return min(self.channels) < THIN
+        """Whether it has too few channels to gain; what a kernel beyond 3x3 sees counts as channels."""
+        seen = self.operations / self.channels[1] / 9
+        return self.channels[1] < THIN or max(seen, self.channels[0]) < THIN
 
 
 def layers(graph: onnx.GraphProto) -> list[Layer]:

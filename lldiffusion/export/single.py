@@ -139,14 +139,14 @@ def judge_single(
     single: onnx.ModelProto,
     settings: SingleSettings,
     thresholds: ParityConfig | None = None,
-    sizes: tuple[tuple[int, int], ...] = SIZES,
+    sizes: tuple[tuple[int, int], ...] | None = None,
 ) -> Report:
     """Compare the graph with the eager loop from the same noise, in ONNX Runtime and, where installed, OpenVINO."""
     thresholds = thresholds or network.config.parity
     limit = thresholds.of(settings.precision)
     runners = _runners(annotate(single, {}).SerializeToString())
     rows: list[Row] = []
-    for height, width in sizes:
+    for height, width in sizes or SIZES:
         low, wanted = _expected(network, height, width)
         for how, run in runners.items():
             given = _planes(run(_pixels(low, settings.layout)))
