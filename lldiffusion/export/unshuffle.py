@@ -1,4 +1,4 @@
-"""Pixels gathered into channels, and a convolution behind that: one convolution of larger stride, without the gathering.
+"""Pixels gathered into channels, and a convolution behind that: one convolution of a larger stride instead.
 
     conv_k(unshuffle_p(x)) = conv_(p k)(x), stride p, padding p pad
     w'[o, c, p u + i, p v + j] = w[o, c p^2 + i p + j, u, v]

@@ -89,6 +89,7 @@ def test_eight_bits_come_beside_float32_and_auto_takes_them(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = tmp_path / "pictures"
+    pictures.mkdir()
     for seed in range(2):
         dark = np.random.default_rng(seed).random((64, 64, 3), np.float32) * 0.2
         write_image(pictures / f"{seed}.png", Image(dark))

@@ -124,6 +124,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_layers_that_cost_too_much_stay_float32(small: Path) -> None:
     """All in eight bits reach some PSNR; 2 dB more are reached with some layers left in float32, and not with all."""
     graphs = {path.stem: path for path in micro_graphs().glob("*.onnx")}
