@@ -38,14 +38,15 @@ def processor() -> Processor:
 
 def parse_cpuinfo(text: str) -> Processor:
     """The first processor of Linux's /proc/cpuinfo."""
-    fields = {}
+    fields: dict[str, str] = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
         if colon:
             fields.setdefault(key.strip().lower(), value.strip())
     flags = set((fields.get("flags") or fields.get("features") or "").split())
     name = fields.get("model name") or platform.machine() or "unknown"
-    return Processor(name, *(tuple(flag for flag in wanted if flag in flags) for wanted in (VNNI, BF16)))
+    vnni, bf16 = (tuple(flag for flag in wanted if flag in flags) for wanted in (VNNI, BF16))
+    return Processor(name, vnni, bf16)
 
 
 def cpu_precision(precisions: tuple[str, ...], here: Processor | None = None) -> tuple[str, str]:

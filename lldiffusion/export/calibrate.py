@@ -50,9 +50,10 @@ def _shipped() -> Iterator[Floats]:
     rng = np.random.default_rng(0)
     for photo in _photographs():
         part = _part(photo)
+        height, width = part.shape[:2]
         yield simulate(part, rng)
-        yield simulate(part, rng, at_exposure(2.0), draw_light(*part.shape[:2], rng))
-        yield simulate(part, rng, LowLight(), draw_light(*part.shape[:2], rng))
+        yield simulate(part, rng, at_exposure(2.0), draw_light(height, width, rng))
+        yield simulate(part, rng, LowLight(), draw_light(height, width, rng))
         yield part
 
 
