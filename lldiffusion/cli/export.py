@@ -27,11 +27,18 @@ ENGINES = ("none", "tensorrt", "tensorrt-rtx")
 def export(
     model: str = typer.Argument(..., help="Checkpoint folder or shipped model (tiny)."),
     out: Path = typer.Option(
-        ..., "-o", "--out", help="Bundle to write: a folder, or a .lldiff file; with --single an .onnx file."
+        ...,
+        "-o",
+        "--out",
+        help="Bundle to write: a folder, or a .lldiff file; an .onnx file with --single, a folder with --web.",
     ),
     single: bool = typer.Option(
         False, "--single", help="Write one ONNX graph, picture in, picture out, that other programs run."
     ),
+    web: bool = typer.Option(
+        False, "--web", help="Write a folder with a page that enhances in the visitor's browser; needs --runtime."
+    ),
+    runtime: Path | None = typer.Option(None, help="Of --web: the folder dist of the npm package onnxruntime-web."),
     layout: str = typer.Option(
         "nchw-float", help="Of a single graph's pictures: nchw-float, in [0, 1], or nhwc-uint8."
     ),
@@ -64,10 +71,12 @@ def export(
     from lldiffusion.export.exporter import Settings, check_export, read_thresholds
 
     thresholds = read_thresholds(model, config, set_)
-    if single:
+    if web and runtime is None:
+        raise LLDiffusionError("--web needs --runtime node_modules/onnxruntime-web/dist  (npm install onnxruntime-web)")
+    if single or web:
         _refuse_of_bundles(engine, profile, no_fp32, bisect)
         how = _single_settings(precision, int8, layout, opset, verify, overwrite, calibrate)
-        _single(model, out, thresholds, how)
+        _single(model, out, thresholds, how, runtime if web else None)
         return
     settings = Settings(
         precision=precision,
@@ -122,20 +131,30 @@ def _single_settings(
     return settings if opset is None else replace(settings, opset=opset)
 
 
-def _single(model: str, out: Path, thresholds: ParityConfig, settings: SingleSettings) -> None:
+def _single(model: str, out: Path, thresholds: ParityConfig, settings: SingleSettings, runtime: Path | None) -> None:
     from lldiffusion.export.single import check_single_export
+    from lldiffusion.export.web import check_web
 
-    check_single_export(out, settings)
-    report = _write_single(model, out, settings, thresholds)
+    if runtime is None:
+        check_single_export(out, settings)
+    else:
+        check_web(model, out, runtime, settings.overwrite)
+    report = _write_single(model, out, settings, thresholds, runtime)
     if report is not None:
         show_report(report)
     about = f"{settings.precision}, {settings.layout}, opset {settings.opset}"
+    if runtime is not None:
+        typer.echo(f"page: {out}\nuse it: python -m http.server -d {out}, or any web server")
+        return
     typer.echo(f"single graph: {out} ({about}{'' if settings.verify else ', not verified'})")
     typer.echo(f"use it: lldiff enhance PHOTO -o OUT --model {out}, or in any program that runs ONNX")
 
 
-def _write_single(model: str, out: Path, settings: SingleSettings, thresholds: ParityConfig) -> Report | None:
+def _write_single(
+    model: str, out: Path, settings: SingleSettings, thresholds: ParityConfig, runtime: Path | None
+) -> Report | None:
     from lldiffusion.export.single import export_single
+    from lldiffusion.export.web import export_web
     from lldiffusion.progress import progress_bar
 
     with progress_bar() as bar:
@@ -144,6 +163,8 @@ def _write_single(model: str, out: Path, settings: SingleSettings, thresholds: P
         def progress(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
+        if runtime is not None:
+            return export_web(model, out, runtime, settings=settings, thresholds=thresholds, progress=progress)
         return export_single(model, out, settings=settings, thresholds=thresholds, progress=progress)
 
 

@@ -33,7 +33,7 @@ from .int8 import to_int8
 from .opset import OLDEST, lower_to_17
 from .parity import LOOP, Report, Row, compare
 from .precision import to_half
-from .single_graph import LAYOUTS, compose
+from .single_graph import LAYOUTS, compose, defaults
 from .single_noise import noise_field
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class SingleSettings:
     overwrite: bool = False  # replace a file that stands at the output
     calibrate: Path | None = None  # folder of dark pictures for int8; None: the shipped set
     opset: int = OLDEST  # of the file: the oldest, for the most hosts
+    explicit: bool = False  # every input must be given and the level is an output: for the web page
 
     def __post_init__(self) -> None:
         choose(self.precision, PRECISIONS, "precision of a single graph")
@@ -128,7 +129,7 @@ def make_single(
         limit = (thresholds or config.parity).of("int8")
         loaded |= to_int8(graphs, config, limit, settings.calibrate).models
     opset = max(settings.opset, 18)
-    single = compose(loaded, plan_steps(config), config.model.size_multiple, settings.layout, opset)
+    single = compose(loaded, plan_steps(config), config.model.size_multiple, settings.layout, opset, settings.explicit)
     if settings.opset == OLDEST:
         lower_to_17(single)
     return single
@@ -144,7 +145,7 @@ def judge_single(
     """Compare the graph with the eager loop from the same noise, in ONNX Runtime and, where installed, OpenVINO."""
     thresholds = thresholds or network.config.parity
     limit = thresholds.of(settings.precision)
-    runners = _runners(annotate(single, {}).SerializeToString())
+    runners = _runners(annotate(single, {}).SerializeToString(), defaults(single))
     rows: list[Row] = []
     for height, width in sizes or SIZES:
         low, wanted = _expected(network, height, width)
@@ -177,18 +178,20 @@ def _planes(pixels: Any) -> Floats:
     return pixels * np.float32(2) - 1
 
 
-def _runners(model: bytes) -> dict[str, Callable[[Any], Any]]:
+def _runners(model: bytes, more: dict[str, Floats]) -> dict[str, Callable[[Any], Any]]:
     """Runtime -> what runs the graph on one picture."""
     onnxruntime = import_onnxruntime("judging an export")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    found: dict[str, Callable[[Any], Any]] = {"onnxruntime": lambda image: session.run(None, {"image": image})[0]}
+    found: dict[str, Callable[[Any], Any]] = {
+        "onnxruntime": lambda image: session.run(None, {"image": image} | more)[0]
+    }
     if importlib.util.find_spec("openvino") is not None:
         import openvino
 
         compiled = openvino.compile_model(openvino.Core().read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        found["openvino"] = lambda image: compiled({"image": image})[0]
+        found["openvino"] = lambda image: compiled({"image": image} | more)[0]
     return found
 
 
@@ -213,7 +216,8 @@ def _described(
 ) -> Iterator[tuple[str, str]]:
     config = network.config
     shape = "(N, H, W, 3) uint8" if settings.layout == "nhwc-uint8" else "(N, 3, H, W) float32"
-    yield MARK, VERSION
+    if not settings.explicit:
+        yield MARK, VERSION
     yield "model", config.name
     yield "licence", "Apache-2.0" if model in SHIPPED else "that of the weights it was made from"
     yield "weights_sha256", weights

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lldiffusion.bundle import LEVEL
 from lldiffusion.engines.level import COLUMNS, ROWS
@@ -50,7 +51,12 @@ class Size:
 
 
 def compose(
-    graphs: dict[str, onnx.ModelProto], steps: tuple[Step, ...], multiple: int, layout: str, opset: int
+    graphs: dict[str, onnx.ModelProto],
+    steps: tuple[Step, ...],
+    multiple: int,
+    layout: str,
+    opset: int,
+    explicit: bool = False,
 ) -> onnx.ModelProto:
     """The single graph of a model's graphs (of any precision) and its steps; not checked.
 
@@ -59,6 +65,7 @@ def compose(
         multiple: the model's `size_multiple`.
         layout: one of LAYOUTS: (N, 3, H, W) float32 in [0, 1] or (N, H, W, 3) uint8, RGB, in and out.
         opset: of all the graphs.
+        explicit: the three inputs have no defaults, and the level is an output: for hosts that override none.
     """
     writer = GraphWriter()
     planes = _planes(writer, layout)
@@ -73,7 +80,10 @@ def compose(
         given = steady | numbers | {"x_t": x, "x0_previous": previous}
         made = writer.graft(graphs["denoiser"].graph, given, f"step_{i}/", "denoiser/")
         x, previous = made["x_next"], made["x0"]
-    return _model(writer, _pixels(writer, previous, size, layout), layout, opset, LEVEL in graphs)
+    single = _model(writer, _pixels(writer, previous, size, layout), layout, opset, LEVEL in graphs)
+    if explicit:
+        _make_explicit(single)
+    return single
 
 
 def _number(writer: GraphWriter, value: float) -> str:
@@ -205,6 +215,26 @@ def _model(writer: GraphWriter, output: str, layout: str, opset: int, leveled: b
     graph = helper.make_graph(nodes, "lldiffusion", inputs, outputs, constants)
     version = helper.make_opsetid("", opset)
     return helper.make_model(graph, opset_imports=[version], ir_version=IR.get(opset, 10))
+
+
+def _make_explicit(model: onnx.ModelProto) -> None:
+    from onnx import helper
+
+    inputs = {port.name for port in model.graph.input}
+    constants = [tensor for tensor in model.graph.initializer if tensor.name not in inputs]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)
+    level = next(port for port in model.graph.input if port.name == "level")
+    shape = ["n", *(dim.dim_value for dim in level.type.tensor_type.shape.dim[1:])]
+    model.graph.output.append(helper.make_tensor_value_info("level_of_image", FLOAT, shape))
+
+
+def defaults(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
+    """What an explicit graph is given for what its host does not say: no exposure, the whole picture, its own level."""
+    known = {"exposure": np.zeros(1), "window": np.array([[0, 0, 1, 1]]), "level": np.full((1, 6, 8, 12), LOWEST)}
+    stored = {tensor.name for tensor in model.graph.initializer}
+    names = [port.name for port in model.graph.input if port.name in known and port.name not in stored]
+    return {name: known[name].astype(np.float32) for name in names}
 
 
 def _default(tensor: Any) -> Any:
