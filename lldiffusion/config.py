@@ -284,6 +284,8 @@ class ParityConfig:
     fp16_brightness: float = 0.2
     bf16_psnr: float = 30.0  # bfloat16 has 8 bits itself
     bf16_brightness: float = 1.0
+    int8_psnr: float = 45.0  # of the whole loop; its graphs alone are measured, not judged
+    int8_brightness: float = 0.2
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -292,7 +294,7 @@ class ParityConfig:
         check_bounds(self)
 
     def of(self, precision: str) -> Thresholds:
-        """The thresholds of "fp32", "fp16" or "bf16"."""
+        """The thresholds of "fp32", "fp16", "bf16" or "int8"."""
         return Thresholds(getattr(self, f"{precision}_psnr"), getattr(self, f"{precision}_brightness"))
 
 

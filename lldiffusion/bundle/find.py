@@ -10,18 +10,19 @@ from lldiffusion.errors import LLDiffusionError
 from .manifest import MANIFEST
 
 SHIPPED = ("tiny", "tiny-lol")  # models that come with the package, by name
+SINGLE = ".onnx"  # suffix of a whole model in one graph (lldiff export --single)
 
 
 def find_model(source: str | Path) -> Path:
-    """A folder or `.lldiff` file given by path, or the folder of a shipped model given by name.
+    """A folder, `.lldiff` or `.onnx` file given by path, or the folder of a shipped model given by name.
 
     Raises LLDiffusionError when there is no such thing.
     """
     path = Path(source)
-    if path.is_file() and path.suffix != ".lldiff":
+    if path.is_file() and path.suffix not in (".lldiff", SINGLE):
         raise LLDiffusionError(
-            f"model '{source}' is a file that is no bundle: give a checkpoint folder, a bundle folder or a .lldiff "
-            "file (the authors' .pth files: lldiff convert)"
+            f"model '{source}' is a file that is no bundle: give a checkpoint folder, a bundle folder, a .lldiff or a "
+            "single .onnx file (the authors' .pth files: lldiff convert)"
         )
     if path.exists():
         refuse_run(path)
@@ -29,8 +30,8 @@ def find_model(source: str | Path) -> Path:
     if str(source) in SHIPPED:
         return Path(str(resources.files("lldiffusion") / "weights" / str(source)))
     raise LLDiffusionError(
-        f"model '{source}' does not exist: give a checkpoint folder, a bundle (folder or .lldiff file) "
-        f"or a shipped model ({', '.join(SHIPPED)})"
+        f"model '{source}' does not exist: give a checkpoint folder, a bundle (folder or .lldiff file), a single .onnx "
+        f"file or a shipped model ({', '.join(SHIPPED)})"
     )
 
 
@@ -52,7 +53,12 @@ def refuse_run(path: Path) -> None:
 
 def is_bundle(path: Path) -> bool:
     """Whether a path that exists is a bundle: a `.lldiff` file, or a folder with a manifest."""
-    return path.is_file() or (path / MANIFEST).is_file()
+    return (path.is_file() and not is_single(path)) or (path / MANIFEST).is_file()
+
+
+def is_single(path: Path) -> bool:
+    """Whether a path that exists is a single graph."""
+    return path.is_file() and path.suffix == SINGLE
 
 
 def is_checkpoint(path: Path) -> bool:

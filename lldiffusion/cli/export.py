@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from lldiffusion.config import ParityConfig
     from lldiffusion.export.exporter import Exported, Settings
     from lldiffusion.export.parity import Report
+    from lldiffusion.export.single import SingleSettings
 
 app = typer.Typer(add_completion=False)
 
@@ -24,15 +26,34 @@ ENGINES = ("none", "tensorrt", "tensorrt-rtx")
 @app.command()
 def export(
     model: str = typer.Argument(..., help="Checkpoint folder or shipped model (tiny)."),
-    out: Path = typer.Option(..., "-o", "--out", help="Bundle to write: a folder, or a .lldiff file."),
+    out: Path = typer.Option(
+        ...,
+        "-o",
+        "--out",
+        help="Bundle to write: a folder, or a .lldiff file; an .onnx file with --single, a folder with --web.",
+    ),
+    single: bool = typer.Option(
+        False, "--single", help="Write one ONNX graph, picture in, picture out, that other programs run."
+    ),
+    web: bool = typer.Option(
+        False, "--web", help="Write a folder with a page that enhances in the visitor's browser; needs --runtime."
+    ),
+    runtime: Path | None = typer.Option(None, help="Of --web: the folder dist of the npm package onnxruntime-web."),
+    layout: str = typer.Option(
+        "nchw-float", help="Of a single graph's pictures: nchw-float, in [0, 1], or nhwc-uint8."
+    ),
     fp16: bool = typer.Option(False, "--fp16", "--half", help="Add float16 graphs, for GPUs."),
     bf16: bool = typer.Option(False, "--bf16", help="Add bfloat16 graphs, for GPUs."),
+    int8: bool = typer.Option(False, "--int8", help="Add graphs with convolutions in eight bits, for CPUs with VNNI."),
+    calibrate: Path | None = typer.Option(
+        None, help="With --int8: folder of dark pictures like those it is for [a shipped set]."
+    ),
     fp32: bool = typer.Option(False, "--fp32", help="Float32 graphs only [the default]."),
-    no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a half-precision bundle."),
+    no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a bundle that has others."),
     profile: Profiles = None,
     engine: str = typer.Option("none", help="Build engines too: none, tensorrt or tensorrt-rtx."),
     triton: Path | None = typer.Option(None, help="Put the bundle into this model repository of NVIDIA's Triton, too."),
-    opset: int = typer.Option(21, help="Of the ONNX files, 18 to 22."),
+    opset: int | None = typer.Option(None, help="Of the ONNX files, 18 to 22 [21]; of a single graph, 17 to 20 [17]."),
     verify: bool = typer.Option(True, help="Compare every graph and the whole loop with the model first."),
     bisect: bool = typer.Option(False, "--bisect", help="When that fails, name the first bad operator."),
     budget: float = typer.Option(20.0, min=1, help="Seconds that comparing may take, about."),
@@ -43,16 +64,27 @@ def export(
     """Export a model to ONNX graphs that run without PyTorch, and prove that they answer like it."""
     choose(engine, ENGINES, "engine")
     precision = _precision(fp16, bf16, fp32)
-    if no_fp32 and precision == "fp32":
-        raise LLDiffusionError("--no-fp32 leaves nothing to write: add --fp16 or --bf16")
+    if no_fp32 and precision == "fp32" and not int8:
+        raise LLDiffusionError("--no-fp32 leaves nothing to write: add --fp16, --bf16 or --int8")
+    if calibrate is not None and not int8:
+        raise LLDiffusionError("--calibrate is for eight bits: add --int8")
     require("torch", "export", "exporting")
     from lldiffusion.export.exporter import Settings, check_export, read_thresholds
 
     thresholds = read_thresholds(model, config, set_)
+    if web and runtime is None:
+        raise LLDiffusionError("--web needs --runtime node_modules/onnxruntime-web/dist  (npm install onnxruntime-web)")
+    if single or web:
+        _refuse_of_bundles(engine, profile, no_fp32, bisect, triton)
+        how = _single_settings(precision, int8, layout, opset, verify, overwrite, calibrate)
+        _single(model, out, thresholds, how, runtime if web else None)
+        return
     settings = Settings(
         precision=precision,
+        int8=int8,
+        calibrate=calibrate,
         keep_fp32=not no_fp32,
-        opset=opset,
+        opset=21 if opset is None else opset,
         profiles=tuple(profile or ()),
         verify=verify,
         bisect=bisect,
@@ -78,6 +110,70 @@ def _precision(fp16: bool, bf16: bool, fp32: bool) -> str:
     if len(asked) > 1:
         raise LLDiffusionError(f"{' and '.join(f'--{name}' for name in asked)} exclude each other: give one")
     return asked[0] if asked else "fp32"
+
+
+def _refuse_of_bundles(
+    engine: str, profile: list[str] | None, no_fp32: bool, bisect: bool, triton: Path | None
+) -> None:
+    """Options that mean nothing for a single graph."""
+    given = {"--engine": engine != "none", "--profile": bool(profile), "--no-fp32": no_fp32, "--bisect": bisect}
+    given |= {"--triton": triton is not None}
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise LLDiffusionError(f"{wrong[0]} is for bundles: leave it out, or leave --single out")
+
+
+def _single_settings(
+    precision: str,
+    int8: bool,
+    layout: str,
+    opset: int | None,
+    verify: bool,
+    overwrite: bool,
+    calibrate: Path | None,
+) -> SingleSettings:
+    from lldiffusion.export.single import SingleSettings
+
+    if int8 and precision != "fp32":
+        raise LLDiffusionError(f"a single graph has one precision: give --int8 or --{precision}, not both")
+    settings = SingleSettings("int8" if int8 else precision, layout, verify, overwrite, calibrate)
+    return settings if opset is None else replace(settings, opset=opset)
+
+
+def _single(model: str, out: Path, thresholds: ParityConfig, settings: SingleSettings, runtime: Path | None) -> None:
+    from lldiffusion.export.single import check_single_export
+    from lldiffusion.export.web import check_web
+
+    if runtime is None:
+        check_single_export(out, settings)
+    else:
+        check_web(model, out, runtime, settings.overwrite)
+    report = _write_single(model, out, settings, thresholds, runtime)
+    if report is not None:
+        show_report(report)
+    about = f"{settings.precision}, {settings.layout}, opset {settings.opset}"
+    if runtime is not None:
+        typer.echo(f"page: {out}\nuse it: python -m http.server -d {out}, or any web server")
+        return
+    typer.echo(f"single graph: {out} ({about}{'' if settings.verify else ', not verified'})")
+    typer.echo(f"use it: lldiff enhance PHOTO -o OUT --model {out}, or in any program that runs ONNX")
+
+
+def _write_single(
+    model: str, out: Path, settings: SingleSettings, thresholds: ParityConfig, runtime: Path | None
+) -> Report | None:
+    from lldiffusion.export.single import export_single
+    from lldiffusion.export.web import export_web
+    from lldiffusion.progress import progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task("reading the model", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        if runtime is not None:
+            return export_web(model, out, runtime, settings=settings, thresholds=thresholds, progress=progress)
+        return export_single(model, out, settings=settings, thresholds=thresholds, progress=progress)
 
 
 def _export(model: str, out: Path, settings: Settings, thresholds: ParityConfig) -> Exported:

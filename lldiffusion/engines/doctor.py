@@ -18,6 +18,7 @@ from lldiffusion.versions import __version__
 from .backends.onnx_runtime import disable_telemetry
 from .driver import driver
 from .memory import host_memory
+from .processor import processor
 
 # A whole ONNX file: y = Identity(x), one float.  Small enough to prove that a provider really starts.
 IDENTITY = (
@@ -49,6 +50,14 @@ def check_machine() -> Finding:
     free = f"{host_memory() / 2**30:.1f} GiB of memory free"
     system = f"{platform.system()} {platform.machine()}, cores: {processors()}, {free}"
     return Finding("lldiffusion", "ok", f"{__version__}, Python {platform.python_version()}, {system}")
+
+
+def check_processor() -> Finding:
+    """What the processor has, and which precision that makes `auto` take."""
+    here = processor()
+    fast = "eight-bit graphs where a bundle has them" if here.vnni else "float32"
+    bf16 = "; --precision bf16 with OpenVINO" if here.bf16 else ""
+    return Finding("processor", "ok", f"{here}: auto takes {fast}{bf16}")
 
 
 def check_gpu() -> Finding:
@@ -217,6 +226,7 @@ def _can_encode(av: ModuleType, name: str) -> bool:
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
     check_machine,
+    check_processor,
     check_gpu,
     check_onnx_runtime,
     check_openvino,

@@ -35,6 +35,7 @@ class Enhancer:
         tile: "auto" (tiles from about 4 million pixels on, or when the whole image would not fit in memory), "none", or
             a tile's side in pixels.  Where memory runs out all the same, tiles become smaller, unless it is "none".
         passed_over: why other backends are not used, for `info`.
+        why: why this precision is used, for `info`.
         channels: order of the pictures' channels, "rgb" or "bgr" (OpenCV's), in and out.
         exposure: brighter (+) or darker (-) than the model's own choice, in stops: a model with a level (see
             `config.model.level`) is told, the result of any other is multiplied afterwards.
@@ -47,6 +48,7 @@ class Enhancer:
         seed: int = 0,
         tile: str | int = "auto",
         passed_over: dict[str, str] | None = None,
+        why: str = "",
         channels: str = "rgb",
         exposure: float = 0.0,
     ) -> None:
@@ -56,6 +58,7 @@ class Enhancer:
         self.steps = plan_steps(config, exposure)
         self.gain = 0.0 if self.pipeline.has_level else exposure  # stops, applied to the result
         self._passed_over = passed_over or {}
+        self._why = {"precision because": why} if why else {}
 
     @classmethod
     def open(
@@ -72,11 +75,14 @@ class Enhancer:
         channels: str = "rgb",
         exposure: float = 0.0,
     ) -> Enhancer:
-        """Open a checkpoint folder, a bundle (folder or `.lldiff` file) or a shipped model ("tiny").
+        """Open a checkpoint folder, a bundle (folder or `.lldiff` file), a single `.onnx` or a shipped model ("tiny").
 
+        A single graph (`lldiff export --single`) holds its steps and its noise: `steps` and `sampler` are refused,
+        `seed` does nothing.
         A checkpoint runs on PyTorch.  A bundle runs without it, on the fastest backend that works here ("auto") or on
         `backend` ("tensorrt", "tensorrt-rtx", "onnxruntime", "openvino"); `device` is "cpu", "cuda" or "cuda:N",
-        `precision` one that the bundle holds ("auto": float32 on a CPU, the bundle's default on a GPU).
+        `precision` one that the bundle holds, or "bf16" with OpenVINO ("auto": on a CPU "int8" where the bundle has it
+        and the processor VNNI, else float32; on a GPU the bundle's default).
         `info` says what was taken and why.
         `steps` and `sampler` ("ddim", "dpm++", "euler") default to the model's own.
         `channels="bgr"` takes and returns pictures as OpenCV has them; `exposure` brightens (+) or darkens, in stops.
@@ -84,6 +90,8 @@ class Enhancer:
         """
         opened = open_engine(str(source), backend, device, precision)
         sampling = opened.config.sampling
+        if opened.steps_inside and (steps or sampler):
+            raise LLDiffusionError(f"'{source}' holds its steps: they can only be chosen when it is exported")
         sampling = replace(sampling, steps=steps or sampling.steps, sampler=sampler or sampling.sampler)
         config = replace(opened.config, sampling=sampling)
         return cls(
@@ -92,6 +100,7 @@ class Enhancer:
             seed=seed,
             tile=tile,
             passed_over=opened.passed_over,
+            why=opened.why,
             channels=channels,
             exposure=exposure,
         )
@@ -195,7 +204,7 @@ class Enhancer:
         sampling = self.config.sampling
         about = {"model": self.config.name, "sampler": sampling.sampler, "steps": str(sampling.steps)}
         about |= self.pipeline.engine.info() | {"seed": str(self.seed), "tile": str(self.pipeline.tile)}
-        return about | {f"not {backend}": reason for backend, reason in self._passed_over.items()}
+        return about | self._why | {f"not {backend}": reason for backend, reason in self._passed_over.items()}
 
     def close(self) -> None:
         """Let go of the engine; calls that run finish, later ones raise LLDiffusionError."""

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from lldiffusion.bundle import Bundle
-from lldiffusion.bundle.find import find_model, is_bundle, is_checkpoint
+from lldiffusion.bundle.find import find_model, is_bundle, is_checkpoint, is_single
 from lldiffusion.bundle.onnx_check import check_runnable
 from lldiffusion.config import Config
 from lldiffusion.errors import DamagedGraphError, LLDiffusionError, choose
@@ -16,6 +16,7 @@ from lldiffusion.errors import DamagedGraphError, LLDiffusionError, choose
 from .backends.base import Engine
 from .driver import device_index, driver
 from .memory import MemoryNeed
+from .processor import cpu_precision
 
 BACKENDS = ("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 
@@ -27,6 +28,8 @@ class Opened:
     engine: Engine
     config: Config
     passed_over: dict[str, str] = field(default_factory=dict)  # backend -> reason
+    why: str = ""  # that precision
+    steps_inside: bool = False  # of a single graph: neither their number nor the solver can be chosen
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ def open_engine(source: str, backend: str, device: str, precision: str) -> Opene
     """
     choose(backend, ("auto", *BACKENDS), "backend")
     path = find_model(source)
+    if is_single(path):
+        return _open_single(path, backend, device, precision)
     if is_bundle(path) and not (backend == "torch" and is_checkpoint(path)):
         return open_bundle(Bundle.open(path), backend, device, precision)
     if backend not in ("auto", "torch"):
@@ -64,22 +69,36 @@ def open_engine(source: str, backend: str, device: str, precision: str) -> Opene
     return Opened(engine, model.config, dict.fromkeys(BACKENDS[1:], "runs bundles only (lldiff export)"))
 
 
+def _open_single(path: Path, backend: str, device: str, precision: str) -> Opened:
+    """A model in one ONNX file, whose precision is what it is; on a GPU where one is asked for."""
+    choose(backend, ("auto", "onnxruntime"), "backend of a single graph")
+    choose(precision, ("auto",), "precision of a single graph, which is what it was exported with")
+    from .backends.single_graph import SingleGraphEngine
+
+    if device not in ("auto", "cpu") and device_index(device) is None:
+        raise LLDiffusionError(f"device '{device}' is unknown here: accepted are auto, cpu, cuda and cuda:N")
+    engine = SingleGraphEngine(path, "cpu" if device == "auto" else device)
+    others = (other for other in BACKENDS if other != "onnxruntime")
+    return Opened(engine, engine.config, dict.fromkeys(others, "runs no single graphs here"), steps_inside=True)
+
+
 def open_bundle(bundle: Bundle, backend: str, device: str, precision: str) -> Opened:
     """Try the backends that may run a bundle, fastest first; the first that works is used."""
-    choose(precision, ("auto", *bundle.precisions), f"precision of '{bundle.source}'")
+    choose(precision, _accepted(bundle), f"precision of '{bundle.source}'")
     both = is_checkpoint(bundle.folder)
     passed: dict[str, str] = {} if both else {"torch": "runs checkpoints only"}
     candidates = [each for each in _wanted(bundle, backend, device) if both or each.backend != "torch"]
     for i, candidate in enumerate(candidates):
         try:
-            engine = candidate.open(bundle, _precision(bundle, candidate, precision), _device(candidate, device))
+            chosen, why = _precision(bundle, candidate, precision)
+            engine = candidate.open(bundle, chosen, _device(candidate, device))
         except DamagedGraphError:
             raise
         except LLDiffusionError as error:
             passed[candidate.label] = str(error)
             continue
         slower = {other.label: f"{candidate.label} comes first" for other in candidates[i + 1 :]}
-        return Opened(engine, bundle.config, passed | slower)
+        return Opened(engine, bundle.config, passed | slower, why)
     passed = {label: reason for label, reason in passed.items() if both or label != "torch"}
     if len(passed) == 1:
         raise LLDiffusionError(next(iter(passed.values())))
@@ -102,12 +121,22 @@ def _wanted(bundle: Bundle, backend: str, device: str) -> Iterator[Candidate]:
     yield from candidates
 
 
-def _precision(bundle: Bundle, candidate: Candidate, wanted: str) -> str:
-    """`auto`: float32 on a CPU, where the others are slower (measured), the bundle's own choice on a GPU."""
+def _accepted(bundle: Bundle) -> tuple[str, ...]:
+    """What `precision` may be: what the bundle holds, and bfloat16, which OpenVINO makes of float32 graphs."""
+    bf16 = ("bf16",) if "fp32" in bundle.precisions and "bf16" not in bundle.precisions else ()
+    return ("auto", *bundle.precisions, *bf16)
+
+
+def _precision(bundle: Bundle, candidate: Candidate, wanted: str) -> tuple[str, str]:
+    """(precision, why).  `auto`: what `processor` says of a CPU, the bundle's own choice on a GPU."""
     if wanted != "auto":
-        return wanted
-    on_cpu = candidate.device == "cpu" and "fp32" in bundle.precisions
-    return "fp32" if on_cpu else bundle.manifest.default_precision
+        return wanted, "asked for"
+    if candidate.device != "cpu":
+        return bundle.manifest.default_precision, "the bundle's own choice for GPUs"
+    if candidate.backend == "torch":
+        return "fp32", "PyTorch runs the checkpoint"
+    chosen, why = cpu_precision(bundle.precisions)
+    return chosen or bundle.manifest.default_precision, why
 
 
 def _device(candidate: Candidate, wanted: str) -> str:
@@ -129,15 +158,19 @@ def _device(candidate: Candidate, wanted: str) -> str:
 def _onnx_runtime(bundle: Bundle, precision: str, device: str) -> Engine:
     from .backends.onnx_runtime import OnnxRuntimeEngine
 
-    _no_bf16(precision, "ONNX Runtime")
+    if precision == "bf16":
+        raise LLDiffusionError("ONNX Runtime runs no bfloat16 graphs here: OpenVINO does (--backend openvino)")
     return OnnxRuntimeEngine(_runnable(bundle, precision), precision, device)
 
 
 def _openvino(bundle: Bundle, precision: str, device: str) -> Engine:
     from .backends.openvino_cpu import OpenVinoEngine
 
-    _no_bf16(precision, "OpenVINO")
-    return OpenVinoEngine(_runnable(bundle, precision), precision)
+    if precision != "bf16":
+        return OpenVinoEngine(_runnable(bundle, precision), precision)
+    if "fp32" not in bundle.precisions:
+        raise LLDiffusionError("OpenVINO makes bfloat16 of float32 graphs, which this bundle was exported without")
+    return OpenVinoEngine(_runnable(bundle, "fp32"), precision)
 
 
 def _tensorrt(flavour: str, bundle: Bundle, precision: str, device: str) -> Engine:
@@ -147,6 +180,8 @@ def _tensorrt(flavour: str, bundle: Bundle, precision: str, device: str) -> Engi
 
 
 def _torch(bundle: Bundle, precision: str, device: str) -> Engine:
+    if precision != "fp32":
+        raise LLDiffusionError(f"PyTorch runs checkpoints in float32, not {precision}")
     from .backends.torch_eager import open_torch
 
     return open_torch(str(bundle.folder), device)[0]
@@ -158,11 +193,6 @@ def _runnable(bundle: Bundle, precision: str) -> dict[str, Path]:
     for graph, path in graphs.items():
         check_runnable(path, graph)
     return graphs
-
-
-def _no_bf16(precision: str, who: str) -> None:
-    if precision == "bf16":
-        raise LLDiffusionError(f"{who} does not run bfloat16 graphs here: they are for TensorRT; use --precision fp32")
 
 
 def memory_need(backend: str) -> MemoryNeed:

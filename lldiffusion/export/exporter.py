@@ -21,6 +21,7 @@ from lldiffusion.model.checkpoint import read_info
 
 from .bisect import every_value, first_bad_operator, traced_values
 from .graphs import check_opset, ports, save, trace, write_graphs
+from .int8 import to_int8
 from .parity import LOOP, Judge, Report, Row
 from .precision import Island, check_islands, to_half
 from .profiles import parse_profiles
@@ -28,6 +29,7 @@ from .sizes import sizes_to_judge
 
 Progress = Callable[[str, int, int], None]  # what has just been done, how many stages are done, how many there are
 TYPED = ("encoder", "denoiser")  # colour map and level are float32 in every precision
+HALVES = ("fp32", "fp16", "bf16")  # what "precision" may be; eight bits come beside it
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
@@ -49,7 +51,9 @@ class Settings:
     """How to export."""
 
     precision: str = "fp32"  # "fp16" and "bf16" are written beside the float32 graphs
-    keep_fp32: bool = True  # False: leave the float32 graphs out of a half-precision bundle
+    int8: bool = False  # write graphs with convolutions in eight bits too, for CPUs
+    calibrate: Path | None = None  # folder of dark pictures that their ranges come from; None: the shipped set
+    keep_fp32: bool = True  # False: leave the float32 graphs out of a bundle that has others
     opset: int = 21  # of the ONNX files
     profiles: tuple[str, ...] = ()  # smallest:usual:largest picture sizes; empty: the default buckets
     verify: bool = True  # judge the graphs before the bundle is accepted
@@ -58,12 +62,14 @@ class Settings:
     overwrite: bool = False  # replace a bundle that stands at the output
 
     def __post_init__(self) -> None:
-        choose(self.precision, PRECISIONS, "precision")
+        choose(self.precision, HALVES, "precision")
 
     @property
     def precisions(self) -> tuple[str, ...]:
         """Precisions in the bundle."""
-        return ("fp32", self.precision) if self.keep_fp32 and self.precision != "fp32" else (self.precision,)
+        half = (self.precision,) if self.precision != "fp32" else ()
+        others = (*half, "int8") if self.int8 else half
+        return ("fp32", *others) if self.keep_fp32 or not others else others
 
 
 def export_bundle(
@@ -132,9 +138,10 @@ class _Export:
         self._draft = draft
         self._progress = progress
         self._done = 0
+        self._float_layers: dict[str, list[Island]] = {}  # eight-bit graph -> its layers in float32
         judged = 1 + ("fp32" in settings.precisions) + {"fp32": 0, "bf16": 1, "fp16": 2}[settings.precision]
         self._graphs = graphs_of(network.config)
-        self._total = len(self._graphs) + 1 + settings.verify * judged
+        self._total = len(self._graphs) + 1 + settings.int8 + settings.verify * (judged + settings.int8)
 
     def run(self) -> Report | None:
         about = {"weights_sha256": self._weights}
@@ -143,7 +150,8 @@ class _Export:
         )
         typed, kept = self._typed(exact)
         self._tick("types written")
-        report = self._judge(exact, typed, kept) if self._settings.verify else None
+        eight = self._eight_bits(exact) if self._settings.int8 else {}
+        report = self._judge(exact, typed, kept, eight) if self._settings.verify else None
         if report is not None:
             text = json.dumps(report.to_dict(), indent=1) + "\n"
             (self._folder / "parity.json").write_text(text, encoding="utf-8")
@@ -170,10 +178,27 @@ class _Export:
             save(model, paths[graph])
         return paths, kept
 
+    def _eight_bits(self, exact: dict[str, Path]) -> dict[str, Path]:
+        """Write the eight-bit graphs; what stays float32 in them is noted for the report."""
+        made = to_int8(exact, self._network.config, self._thresholds.of("int8"), self._settings.calibrate)
+        paths = dict(exact)
+        for graph, model in made.models.items():
+            paths[graph] = self._folder / self._file(graph, "int8")
+            save(model, paths[graph])
+            self._float_layers[paths[graph].name] = made.kept[graph]
+        self._tick("eight bits calibrated")
+        return paths
+
     def _file(self, graph: str, precision: str) -> str:
         return f"{graph}.onnx" if precision == "fp32" or graph not in TYPED else f"{graph}.{precision}.onnx"
 
-    def _judge(self, exact: dict[str, Path], typed: dict[str, Path], kept: dict[str, list[Island]]) -> Report:
+    def _judge(
+        self,
+        exact: dict[str, Path],
+        typed: dict[str, Path],
+        kept: dict[str, list[Island]],
+        eight: dict[str, Path],
+    ) -> Report:
         """Compare everything with the eager model; raises LLDiffusionError when something fails."""
         import onnx
 
@@ -182,6 +207,9 @@ class _Export:
         judge.sizes, notes = self._sizes(judge)
         self._tick("eager model timed")
         rows = list(self._rows(judge, exact, typed))
+        if eight:
+            rows += judge.rows(OnnxRuntimeEngine(eight, "int8"), "int8")
+            self._tick("int8 judged")
         wrong = {file: check_islands(onnx.load(self._folder / file), islands) for file, islands in kept.items()}
         if precision == "bf16":
             notes.append("bf16 is judged rounded only: ONNX Runtime has no bfloat16 convolution on a CPU")
@@ -189,7 +217,9 @@ class _Export:
             rows=tuple(rows),
             thresholds={name: self._thresholds.of(name) for name in PRECISIONS if name in {r.precision for r in rows}},
             notes=tuple(notes),
-            islands={file: [asdict(island) for island in islands] for file, islands in kept.items()},
+            islands={
+                file: [asdict(island) for island in islands] for file, islands in (kept | self._float_layers).items()
+            },
             wrong_islands={file: nodes for file, nodes in wrong.items() if nodes},
         )
         if not report.passed:
@@ -254,7 +284,7 @@ class _Export:
             weights_sha256=self._weights,
             config=config.to_dict(),
             size_multiple=config.model.size_multiple,
-            default_precision=self._settings.precision,  # of a GPU: a CPU takes fp32 where there is one
+            default_precision=self._settings.precision if self._settings.precision in graphs else "int8",  # of a GPU
             graphs=graphs,
             inputs={file: inputs for file, (inputs, _) in described.items()},
             outputs={file: outputs for file, (_, outputs) in described.items()},

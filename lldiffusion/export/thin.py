@@ -4,7 +4,9 @@ A checkpoint folder becomes a bundle too: its graphs (`encoder.onnx` and so on) 
 `model.safetensors`, from which the graphs read their weights as ONNX external data (the tensors of a safetensors file
 lie in it as they are), float16 cast to float32 when a graph is loaded.  So the weights are stored once.
 
-    python -m lldiffusion.export.thin CHECKPOINT
+    python -m lldiffusion.export.thin CHECKPOINT [--no-int8]
+
+Eight-bit graphs (`encoder.int8.onnx`, `denoiser.int8.onnx`) hold their own whole numbers and read the rest there too.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from lldiffusion.hashing import sha256_of
 from lldiffusion.model import fold_spectral_norm, load_model
 
 from .exporter import tool_versions
-from .graphs import ports, write_graphs
+from .graphs import annotate, ports, save, write_graphs
+from .int8 import ROUNDED, to_int8
 from .parity import Judge
 
 if TYPE_CHECKING:
@@ -36,37 +39,51 @@ COMPUTED = 16 << 10  # bytes: and up to here those that are no weights (of the g
 FLOAT, FLOAT16 = 1, 10  # onnx.TensorProto.DataType
 
 
-def add_graphs(checkpoint: Path) -> Manifest:
-    """Write thin graphs and a manifest into a checkpoint folder, replacing those it has.
+def add_graphs(checkpoint: Path, int8: bool = False) -> Manifest:
+    """Write thin graphs and a manifest into a checkpoint folder, replacing those it has; `int8`: eight-bit ones too.
 
     Raises LLDiffusionError when a weight of a graph is not in the file as it is, or a graph answers otherwise than
     the model.
     """
     model = fold_spectral_norm(load_model(checkpoint))
     with scratch(checkpoint) as folder:
-        for graph, path in write_graphs(model, folder).items():
+        paths = write_graphs(model, folder)
+        if int8:
+            made = to_int8(paths, model.config, model.config.parity.of("int8"))
+            for graph, eight in made.models.items():
+                paths[f"{graph}.int8"] = folder / f"{graph}.int8.onnx"
+                save(annotate(eight, {}), paths[f"{graph}.int8"])
+        for file, path in paths.items():
             thin = _thinned(path, checkpoint / WEIGHTS)
-            (folder / f"{graph}.thin").write_bytes(thin.SerializeToString())
-        graphs = graphs_of(model.config)
-        for graph in graphs:
-            (folder / f"{graph}.thin").replace(checkpoint / f"{graph}.onnx")
-    described = {f"{graph}.onnx": ports(checkpoint / f"{graph}.onnx") for graph in graphs}
+            (folder / f"{file}.thin").write_bytes(thin.SerializeToString())
+        for old in checkpoint.glob("*.int8.onnx"):
+            old.unlink()
+        for file in paths:
+            (folder / f"{file}.thin").replace(checkpoint / f"{file}.onnx")
+    graphs = {"fp32": {graph: f"{graph}.onnx" for graph in graphs_of(model.config)}}
+    if int8:
+        graphs["int8"] = graphs["fp32"] | {graph: f"{graph}.int8.onnx" for graph in ROUNDED}
+    described = {f"{file}.onnx": ports(checkpoint / f"{file}.onnx") for file in paths}
     manifest = Manifest(
         name=model.config.name,
         weights_sha256=sha256_of(checkpoint / WEIGHTS),
         config=model.config.to_dict(),
         size_multiple=model.config.model.size_multiple,
         default_precision="fp32",
-        graphs={"fp32": {graph: f"{graph}.onnx" for graph in graphs}},
+        graphs=graphs,
         inputs={file: inputs for file, (inputs, _) in described.items()},
         outputs={file: outputs for file, (_, outputs) in described.items()},
         tools=tool_versions(),
     )
     (checkpoint / MANIFEST).unlink(missing_ok=True)
     finish(Draft(checkpoint, manifest))
-    engine = OnnxRuntimeEngine(Bundle.open(checkpoint).graphs("fp32"), "fp32")
-    if failed := [row for row in Judge(model, [(64, 96), (192, 160)]).rows(engine, "fp32") if not row.passed]:
-        raise LLDiffusionError(f"the {failed[0].graph} of '{checkpoint}' answers otherwise than the model: {failed[0]}")
+    judge, bundle = Judge(model, [(64, 96), (192, 160)]), Bundle.open(checkpoint)
+    for precision in graphs:
+        rows = list(judge.rows(OnnxRuntimeEngine(bundle.graphs(precision), precision), precision))
+        if failed := [row for row in rows if not row.passed]:
+            raise LLDiffusionError(
+                f"the {failed[0].graph} of '{checkpoint}' answers otherwise than the model: {failed[0]}"
+            )
     return manifest
 
 
@@ -79,7 +96,7 @@ def _thinned(path: Path, weights: Path) -> onnx.ModelProto:
     casts = []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.nbytes <= SMALL:
+        if values.nbytes <= SMALL or values.dtype != np.float32:  # whole numbers are in no checkpoint
             continue
         if values.tobytes() not in stored:
             if values.nbytes <= COMPUTED and not _is_weight(tensor.name):
@@ -127,6 +144,7 @@ def _stored(weights: Path) -> dict[bytes, tuple[bool, dict[str, str]]]:
 
 if __name__ == "__main__":
     try:
-        print(f"{add_graphs(Path(sys.argv[1])).name}: graphs and manifest written to {sys.argv[1]}")
+        manifest = add_graphs(Path(sys.argv[1]), int8="--no-int8" not in sys.argv)
+        print(f"{manifest.name}: graphs ({', '.join(manifest.graphs)}) and manifest written to {sys.argv[1]}")
     except (LLDiffusionError, IndexError) as error:
-        sys.exit(f"error: {error}; usage: python -m lldiffusion.export.thin CHECKPOINT")
+        sys.exit(f"error: {error}; usage: python -m lldiffusion.export.thin CHECKPOINT [--no-int8]")

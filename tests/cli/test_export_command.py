@@ -14,7 +14,9 @@ import pytest
 from lldiffusion.bundle import Bundle
 from lldiffusion.cli import run
 from lldiffusion.engines import Enhancer
+from lldiffusion.engines.processor import Processor
 from lldiffusion.export.precision import Island, to_half
+from lldiffusion.images import Image, write_image
 from lldiffusion.model import LLDiffusion, save_checkpoint
 from support.exported import force_half, micro_graphs, micro_model
 
@@ -81,6 +83,69 @@ def test_float32_graphs_can_be_left_out(checkpoint: Path, tmp_path: Path) -> Non
     names = {path.name for path in (tmp_path / "bundle").glob("*.onnx")}
     assert names == {"encoder.bf16.onnx", "color_map.onnx", "denoiser.bf16.onnx", "level.onnx"}
     assert Bundle.open(tmp_path / "bundle").precisions == ("bf16",)
+
+
+def test_eight_bits_come_beside_float32_and_auto_takes_them(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(2):
+        dark = np.random.default_rng(seed).random((64, 64, 3), np.float32) * 0.2
+        write_image(pictures / f"{seed}.png", Image(dark))
+    monkeypatch.setattr("lldiffusion.export.int8.SIDE", (64, 96))
+    lenient = ("--set", "parity.int8_psnr=15", "--set", "parity.int8_brightness=20")
+    assert export(checkpoint, tmp_path / "bundle", "--int8", "--calibrate", str(pictures), *lenient) == 0
+    assert "int8 15 dB" in capsys.readouterr().out
+    bundle = Bundle.open(tmp_path / "bundle")
+    assert bundle.precisions == ("fp32", "int8") and bundle.manifest.default_precision == "fp32"
+    assert bundle.graphs("int8")["denoiser"].name == "denoiser.int8.onnx"
+    assert bundle.graphs("int8")["level"] == bundle.graphs("fp32")["level"]
+    report = json.loads((bundle.folder / "parity.json").read_text())
+    assert {row["precision"] for row in report["rows"]} == {"fp32", "int8"}
+    assert all(island["operator"] == "Conv" for island in report["islands"]["denoiser.int8.onnx"])
+    monkeypatch.setattr("lldiffusion.engines.processor.processor", lambda: Processor("new", ("avx_vnni",)))
+    with Enhancer.open(tmp_path / "bundle", device="cpu") as enhancer:
+        assert enhancer.info()["precision"] == "int8" and "avx_vnni" in enhancer.info()["precision because"]
+        assert enhancer(np.full((50, 70, 3), 9, np.uint8)).shape == (50, 70, 3)
+
+
+def test_a_single_graph_is_judged_written_and_used(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def traced_before(model: LLDiffusion, folder: Path, opset: int, progress: Callable[[str], None]) -> dict[str, Path]:
+        return copy_graphs(model, folder, opset, {}, progress)
+
+    monkeypatch.setattr("lldiffusion.export.single.write_graphs", traced_before)
+    monkeypatch.setattr("lldiffusion.export.single.SIZES", ((40, 51),))
+    out = tmp_path / "x.onnx"
+    assert run(["export", str(checkpoint), "-o", str(out), "--single"]) == 0
+    assert "opset 17" in capsys.readouterr().out
+    write_image(tmp_path / "dark.png", Image(np.full((40, 51, 3), 0.05, np.float32)))
+    assert run(["enhance", str(tmp_path / "dark.png"), "-o", str(tmp_path / "b.png"), "--model", str(out)]) == 0
+    capsys.readouterr()
+    assert run(["inspect", str(out), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["metadata"]["model"] == "micro-pixel" and "dB" in about["metadata"]["parity"]
+    assert [port["name"] for port in about["inputs"]] == ["image", "exposure", "window", "level"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--single", "--bisect"), "--bisect is for bundles"),
+        (("--single", "--int8", "--fp16"), "give --int8 or --fp16, not both"),
+        (("--single", "--opset", "21"), "17 to 20"),
+        (("--single",), "ends in .onnx"),
+        (("--calibrate", "here"), "add --int8"),
+    ],
+)
+def test_bad_mixtures_answer_in_one_line(
+    checkpoint: Path, tmp_path: Path, options: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["export", str(checkpoint), "-o", str(tmp_path / "bundle"), *options]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert error.startswith("error: ") and words in error
 
 
 @pytest.mark.parametrize("options", [(), pytest.param(("--bisect",), marks=pytest.mark.slow)])

@@ -78,9 +78,9 @@ def test_precision_auto_is_the_bundles_on_a_gpu(tmp_path: Path) -> None:
     cpu, gpu = (next(each for each in select_backend.CANDIDATES if each.device == device) for device in ("cpu", "cuda"))
     both = dict(fp32=bundle.manifest.graphs["fp16"], **bundle.manifest.graphs)
     bundle.manifest.graphs.update(both)
-    assert select_backend._precision(bundle, cpu, "auto") == "fp32"
-    assert select_backend._precision(bundle, gpu, "auto") == "fp16"
-    assert select_backend._precision(bundle, gpu, "fp32") == "fp32"
+    assert select_backend._precision(bundle, cpu, "auto")[0] == "fp32"
+    assert select_backend._precision(bundle, gpu, "auto")[0] == "fp16"
+    assert select_backend._precision(bundle, gpu, "fp32")[0] == "fp32"
 
 
 @pytest.mark.parametrize(

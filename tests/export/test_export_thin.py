@@ -76,6 +76,6 @@ def test_the_shipped_model_is_a_bundle_of_its_own_weights() -> None:
     bundle = Bundle.open(find_model(DEFAULT_MODEL))  # checks every file
     assert bundle.manifest.weights_sha256 == sha256_of(bundle.folder / "model.safetensors")
     dark = np.random.default_rng(1).random((64, 96, 3), dtype=np.float32) * 0.1
-    graphs, eager = (Enhancer.open(DEFAULT_MODEL, backend=backend) for backend in ("auto", "torch"))
+    graphs, eager = (Enhancer.open(DEFAULT_MODEL, backend=each, precision="fp32") for each in ("auto", "torch"))
     assert graphs.info()["backend"] == "onnxruntime"
     np.testing.assert_allclose(graphs(dark), eager(dark), atol=1e-4)

@@ -20,7 +20,8 @@ from .feeds import condition_inputs, step_inputs, threads
 
 CUDA = "CUDAExecutionProvider"
 DAMAGE = ("InvalidProtobuf", "InvalidGraph")  # its exceptions for files that no version of it would take
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}  # of graph inputs; there is no NumPy bfloat16
+# Of graph inputs; there is no NumPy bfloat16.
+TYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
 def disable_telemetry() -> None:
@@ -56,8 +57,7 @@ class OnnxRuntimeEngine(Engine):
         self._where = ("cpu", 0) if self._gpu is None else ("cuda", self._gpu)
         self._sessions = {name: self._open(name, path) for name, path in graphs.items()}
         self._types = {
-            name: {port.name: TYPES[port.type] for port in session.get_inputs()}
-            for name, session in self._sessions.items()
+            name: {port.name: TYPES[port.type] for port in _inputs(session)} for name, session in self._sessions.items()
         }
         # Conditions are put on the device once per image; the engine does not keep them alive.
         self._placed: weakref.WeakKeyDictionary[Conditions, dict[str, Array]] = weakref.WeakKeyDictionary()
@@ -100,7 +100,7 @@ class OnnxRuntimeEngine(Engine):
         if name != "denoiser":  # runs once an image: its threads shall not spin while the denoiser works
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            session = self._ort.InferenceSession(str(path), options, providers=self._providers())
+            session = self._ort.InferenceSession(self._source(path), options, providers=self._providers())
         except Exception as error:  # its exceptions have no common base class of their own
             kind = DamagedGraphError if type(error).__name__ in DAMAGE else LLDiffusionError
             raise kind(f"ONNX Runtime cannot load '{path}': {_line(error)}") from error
@@ -110,6 +110,10 @@ class OnnxRuntimeEngine(Engine):
                 'install CUDA 12 or 13 and cuDNN 9 (pip install "onnxruntime-gpu[cuda,cudnn]"), or use --device cpu'
             )
         return session
+
+    def _source(self, path: Path) -> str | bytes:
+        """What a session is made of."""
+        return str(path)
 
     def _providers(self) -> list[Any]:
         if self._gpu is None:
@@ -159,6 +163,11 @@ class OnnxRuntimeEngine(Engine):
                 f"ONNX Runtime failed in {graph} at {shape}: {_line(error)}; try --tile 512"
             ) from error
         return list(binding.get_outputs())
+
+
+def _inputs(session: Any) -> list[Any]:
+    """The inputs of a session, those that have a default among them."""
+    return [*session.get_inputs(), *session.get_overridable_initializers()]
 
 
 def _line(error: Exception) -> str:

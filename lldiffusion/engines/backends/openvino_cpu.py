@@ -19,8 +19,9 @@ from .feeds import condition_inputs, step_inputs, threads
 class OpenVinoEngine(Engine):
     """Runs a model's graphs; values are NumPy arrays.
 
-    Arithmetic is float32 whatever the graphs' precision: OpenVINO would choose bfloat16 by itself on some CPUs.
-    Raises LLDiffusionError when a graph cannot be loaded.
+    Arithmetic is float32 whatever the graphs' precision (of eight-bit graphs: what is not rounded), but for "bf16":
+    OpenVINO would choose bfloat16 by itself on some CPUs.
+    Raises LLDiffusionError when a graph cannot be loaded, and for bfloat16 where this processor has none.
     """
 
     memory_need = MemoryNeed(stored=5.3, images=50, plain=0.6)
@@ -29,6 +30,8 @@ class OpenVinoEngine(Engine):
         self._openvino = require("openvino", "openvino", "the openvino backend")
         self._precision = precision
         self._core = self._openvino.Core()
+        if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise LLDiffusionError("this processor has no bfloat16 (avx512_bf16 or AMX): use --precision fp32")
         self._models = {name: self._compile(path) for name, path in graphs.items()}
         self._types = {
             # an input may have picked up the names of what an identity made of it: all of them
@@ -62,7 +65,8 @@ class OpenVinoEngine(Engine):
         return host_memory()
 
     def _compile(self, path: Path) -> Any:
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        hint = "bf16" if self._precision == "bf16" else "f32"
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         if threads():
             settings["INFERENCE_NUM_THREADS"] = threads()
         try:
