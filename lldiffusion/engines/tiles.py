@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends.base import Conditions, Engine, Floats, Progress
+from .pixels import of_shape
 from .sampler import Step
 
 Features = tuple[tuple[Floats, int], ...]  # E(y) on the host, coarse to fine, each with its stride in pixels
@@ -120,9 +121,9 @@ def sample_tiled(
             part = tile_of(x, tile.window)
             before = np.zeros_like(part) if previous is None else tile_of(previous, tile.window)
             x_next, x0 = engine.step(part, conditions_of(tile.window), step, before)
-            x_sum[tile.window.slices] += tile.weights * engine.numpy(x_next)
+            x_sum[tile.window.slices] += tile.weights * of_shape(engine.numpy(x_next), part.shape)
             if x0_sum is not None:
-                x0_sum[tile.window.slices] += tile.weights * engine.numpy(x0)
+                x0_sum[tile.window.slices] += tile.weights * of_shape(engine.numpy(x0), part.shape)
             if progress is not None:
                 progress()
         x, previous = x_sum, x0_sum
