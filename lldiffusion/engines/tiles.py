@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,8 @@ from .pixels import of_shape
 from .sampler import Step
 
 Features = tuple[tuple[Floats, int], ...]  # E(y) on the host, coarse to fine, each with its stride in pixels
-MARGIN = 32  # pixels along a tile's inner sides that count nothing: they saw the padding beyond
-BLEND = 64  # pixels over which neighbouring tiles fade into each other
+MARGIN = 48  # pixels along a tile's inner sides that count nothing: they saw the padding beyond
+BLEND = 32  # pixels over which neighbouring tiles fade into each other
 OVERLAP = BLEND + 2 * MARGIN  # pixels shared by neighbouring tiles, at least
 
 
@@ -89,8 +90,8 @@ def _starts(length: int, side: int, multiple: int) -> list[int]:
 
 def _weights(starts: list[int], size: int, length: int) -> list[Floats]:
     """The weights (size,) of each tile of an axis: 0 in the margin, rising over the blend, 1 in sum at every pixel."""
-    overlap = starts[0] + size - starts[1] if len(starts) > 1 else 0
-    margin = min(MARGIN, max(overlap // 4, 0))
+    overlap = min((before + size - after for before, after in pairwise(starts)), default=0)
+    margin = max(min(MARGIN, max(overlap // 4, (overlap - BLEND) // 2)), 0)
     blend = max(min(BLEND, overlap - 2 * margin), 1)
     slope = np.clip((np.arange(size) + 0.5 - margin) / blend, 0, 1)
     ramps = [np.where(start > 0, slope, 1) * np.where(start + size < length, slope[::-1], 1) for start in starts]
