@@ -22,7 +22,7 @@ from .sampler import Step
 
 Features = tuple[tuple[Floats, int], ...]  # E(y) on the host, coarse to fine, each with its stride in pixels
 MARGIN = 48  # pixels along a tile's inner sides that count nothing: they saw the padding beyond
-BLEND = 32  # pixels over which neighbouring tiles fade into each other
+BLEND = 64  # pixels over which neighbouring tiles fade into each other
 OVERLAP = BLEND + 2 * MARGIN  # pixels shared by neighbouring tiles, at least
 
 
@@ -78,10 +78,10 @@ def count(height: int, width: int, side: int, multiple: int) -> int:
 
 
 def _starts(length: int, side: int, multiple: int) -> list[int]:
-    """Places of as few tiles as cover the length, evenly; neighbours share OVERLAP, or half a tile if that is less."""
+    """Places of as few tiles as cover the length, evenly; neighbours share OVERLAP, or 5/8 of a tile if less."""
     if length <= side:
         return [0]
-    overlap = min(OVERLAP, side // 2 // multiple * multiple)
+    overlap = min(OVERLAP, side * 5 // 8 // multiple * multiple)
     number = -(-(length - overlap) // (side - overlap))
     shorter = -(-(length + (number - 1) * overlap) // (number * multiple)) * multiple  # as long as so many must be
     units = (length - shorter) // multiple
