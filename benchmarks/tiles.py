@@ -169,7 +169,7 @@ def main(
             results += compare(enhancer, name, low, side)
             typer.echo(f"{name}: {', '.join(f'{r.tile}: {r.mean:.4f} {r.most:.3f}' for r in results[-len(side) :])}")
         for size in frame if clip else []:
-            results.append(compare_frame(enhancer, f"{clip.stem}, a frame", frame_of(clip, size)))  # type: ignore[union-attr]
+            results.append(compare_frame(enhancer, f"{clip.stem}, a frame", frame_of(clip, size)))  # type: ignore[arg-type, union-attr]
             typer.echo(f"{size}: {results[-1].mean:.4f} {results[-1].most:.3f}")
     named = f"{about['model']}, {about['backend']} {about['version']}, {about['precision']}, steps {about['steps']}"
     body = {"model": about, "results": [asdict(r) for r in results]}

@@ -20,8 +20,10 @@ class DamagedGraphError(LLDiffusionError):
 
 
 # How engines and the system say that memory ran out: CUDA, ONNX Runtime, C++, PyTorch, mmap, the loader of libraries.
-OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc", "can't allocate memory")
-OUT_OF_MEMORY += ("cannot allocate memory", "failed to map segment")
+OUT_OF_MEMORY = (
+    *("out of memory", "failed to allocate memory", "bad_alloc", "can't allocate memory"),
+    *("cannot allocate memory", "failed to map segment"),
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

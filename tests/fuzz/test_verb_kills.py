@@ -63,12 +63,12 @@ class Verbs:
         return os.waitstatus_to_exitcode(int(self._line()))
 
     def close(self) -> None:
-        self._server.stdin.close()  # type: ignore[union-attr]
+        self._server.stdin.close()
         self._server.wait()
-        self._server.stdout.close()  # type: ignore[union-attr]
+        self._server.stdout.close()
 
     def _line(self) -> str:
-        return self._server.stdout.readline().strip()  # type: ignore[union-attr]
+        return self._server.stdout.readline().strip()
 
 
 @pytest.fixture(scope="module")
