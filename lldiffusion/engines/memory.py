@@ -11,6 +11,7 @@ from lldiffusion.limits import address_space_free, cgroup_free
 SAFETY = 0.6  # share of the free memory that one image may take
 WHOLE = 4 << 20  # pixels: larger batches of a local model are cut into tiles, which take no longer and far less memory
 TILE = 1280  # side in pixels of those tiles, at most
+BESIDE = 3 * 3 * 4  # bytes a pixel that tiles stand beside: noise, sum of the tiles and result, float32
 SMALLEST_TILE = 128  # pixels; also the step in which tiles shrink where memory runs out
 
 

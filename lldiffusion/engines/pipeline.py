@@ -18,7 +18,7 @@ from lldiffusion.errors import LLDiffusionError
 from .backends.base import Array, Conditions, Engine, Floats, Progress, Shape
 from .level import thumbnail_of
 from .memory import is_local
-from .pixels import pad_to_multiple
+from .pixels import of_shape, pad_to_multiple
 from .sampler import Step, make_noise
 from .tiles import Features, Window, count, features_at, grid, sample_tiled, tile_of, whole_features
 
@@ -130,6 +130,7 @@ class Pipeline:
             x0 = self._sample_tiles(planes, steps, self._drawn(shape) if x is None else x, guidance, side, progress)
         else:
             x0 = self._sample_whole(planes, steps, self.noise(shape) if x is None else x, guidance, progress)
+        x0 = of_shape(x0, shape)
         return x0[:, :, : planes.shape[2], : planes.shape[3]]
 
     def close(self) -> None:

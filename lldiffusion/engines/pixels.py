@@ -66,6 +66,16 @@ def from_planes(planes: Floats, like: NDArray[Any], stops: float = 0.0) -> NDArr
     return pixels if like.ndim == 4 else pixels[0]
 
 
+def of_shape(planes: Floats, wanted: tuple[int, ...]) -> Floats:
+    """The planes that an engine answered with.  Raises LLDiffusionError when they have another shape than `wanted`."""
+    if planes.shape != wanted:
+        raise LLDiffusionError(
+            f"the model answered with planes of shape {planes.shape} to some of shape {wanted}: its graphs are "
+            "damaged, export it again"
+        )
+    return planes
+
+
 def pad_to_multiple(planes: Floats, multiple: int) -> Floats:
     """Reflect-pad (N, C, H, W) right and below to multiples of `multiple`, at least two of them a side."""
     pads = [max(-size % multiple, 2 * multiple - size) for size in planes.shape[2:]]

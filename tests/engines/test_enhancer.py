@@ -9,7 +9,7 @@ from lldiffusion.config import load_config
 from lldiffusion.engines import Enhancer
 from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.engines.memory import MemoryNeed, host_memory, largest_tile_side
-from lldiffusion.engines.pixels import expose, from_planes, pad_to_multiple, to_planes
+from lldiffusion.engines.pixels import expose, from_planes, of_shape, pad_to_multiple, to_planes
 from lldiffusion.errors import LLDiffusionError
 from support.pictures import SMALL, dark, photograph
 
@@ -166,3 +166,10 @@ def test_tiles_follow_the_free_memory(checkpoint: Path, monkeypatch: pytest.Monk
     assert enhancer.evaluations(512, 512) == len(enhancer.steps)
     monkeypatch.setattr(type(enhancer.pipeline.engine), "free_memory", lambda self: 1 << 20)
     assert enhancer.evaluations(512, 512) > len(enhancer.steps)
+
+
+def test_an_answer_of_another_shape_is_named() -> None:
+    planes = np.zeros((1, 3, 64, 64), np.float32)
+    assert of_shape(planes, (1, 3, 64, 64)) is planes
+    with pytest.raises(LLDiffusionError, match=r"shape \(0, 3, 64, 64\) to some of shape .*damaged"):
+        of_shape(planes[:0], (1, 3, 64, 64))

@@ -104,7 +104,7 @@ def test_12_megapixels_stay_below_two_and_a_half_gibibytes(tmp_path: Path) -> No
     import resource
 
     pixels = np.random.default_rng(0).integers(0, 40, (3000, 4000, 3), np.uint8)
-    write_image(tmp_path / "a.jpg", Image(pixels.astype(np.float32) / 255))
+    write_image(tmp_path / "a.jpg", Image(pixels.astype(np.float32) / np.float32(255)))
     arguments = ["enhance", str(tmp_path / "a.jpg"), "-o", str(tmp_path / "b.jpg"), "-q"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     subprocess.run([sys.executable, "-m", "lldiffusion", *arguments], check=True)

@@ -20,7 +20,7 @@ from lldiffusion.video.writing.outputs import parts_folder
 from support import clips
 from support.bundles import rehash
 from support.fuzzing import Try, answers
-from support.mutations import damaged_bytes, damaged_table
+from support.mutations import damaged_bytes, damaged_graph, damaged_table
 from support.passing import PassThrough, pass_through
 from support.toy import toy_bundle
 
@@ -82,14 +82,20 @@ def stop(folder: Path) -> None:
     assert JobJournal.open(parts_folder(str(folder / "out.mp4"))).frames == 10
 
 
-def engine(folder: Path, chance: random.Random) -> object:
+def engine(backend: str) -> Try:
     """A bundle whose manifest agrees with a damaged graph, opened and run."""
-    bundle = toy_bundle(folder / "b")
-    path = bundle / f"{chance.choice(('encoder', 'color_map', 'denoiser'))}.onnx"
-    path.write_bytes(damaged_bytes(path.read_bytes(), chance) or b"\x00")
-    rehash(bundle)
-    with Enhancer.open(bundle, backend="onnxruntime") as enhancer:
-        return enhancer(np.full((64, 96, 3), 9, np.uint8))
+
+    def attempt(folder: Path, chance: random.Random) -> object:
+        pytest.importorskip(backend)
+        bundle = toy_bundle(folder / "b")
+        path = bundle / f"{chance.choice(('encoder', 'color_map', 'denoiser'))}.onnx"
+        damage = damaged_graph if chance.random() < 0.8 else damaged_bytes
+        path.write_bytes(damage(path.read_bytes(), chance) or b"\x00")
+        rehash(bundle)
+        with Enhancer.open(bundle, backend=backend) as enhancer:
+            return enhancer(np.full((64, 96, 3), 9, np.uint8))
+
+    return attempt
 
 
 KINDS: dict[str, Try] = {
@@ -97,7 +103,8 @@ KINDS: dict[str, Try] = {
     "clip .mkv": clip(".mkv", "-c:v", "ffv1", "-pix_fmt", "yuv420p", "-c:a", "flac"),
     "clip .ts": clip(".ts", *clips.X264, "-c:a", "mp2"),
     "job folder": job,
-    "engine": engine,
+    "engine onnxruntime": engine("onnxruntime"),
+    "engine openvino": engine("openvino"),
 }
 
 

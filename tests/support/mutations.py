@@ -31,6 +31,37 @@ def damaged_bytes(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+def damaged_graph(data: bytes, chance: random.Random) -> bytes:
+    """An ONNX file that is still one, but whose nodes, attributes, sizes or weights are not what they were."""
+    import onnx
+
+    model = onnx.load_from_string(data)
+    nodes, constants = list(model.graph.node), list(model.graph.initializer)
+    for _ in range(chance.randrange(1, 4)):
+        node, way = chance.choice(nodes), chance.randrange(6)
+        if way == 0:
+            node.op_type = chance.choice((*[other.op_type for other in nodes], "Conv", "Loop", "Nonsense"))
+        elif way == 1 and node.input:
+            node.input[chance.randrange(len(node.input))] = chance.choice(nodes).output[0]
+        elif way == 2 and node.attribute:
+            attribute = chance.choice(list(node.attribute))
+            attribute.i = chance.choice((-1, 0, 2**40))
+            del attribute.ints[: chance.randrange(2)]
+            attribute.ints.extend([chance.choice((-1, 0, 3, 2**40))] * chance.randrange(3))
+        elif way == 3 and constants:
+            tensor = chance.choice(constants)
+            del tensor.dims[:]
+            tensor.dims.extend([chance.choice((-1, 0, 1, 7, 2**40)) for _ in range(chance.randrange(4))])
+        elif way == 4 and (heavy := [tensor for tensor in constants if tensor.raw_data]):
+            tensor = chance.choice(heavy)
+            tensor.raw_data = damaged_bytes(tensor.raw_data, chance)
+        else:
+            port = chance.choice([*model.graph.input, *model.graph.output])
+            for size in port.type.tensor_type.shape.dim[:2]:
+                size.dim_value = chance.choice((-1, 0, 5, 2**40))
+    return bytes(model.SerializeToString())
+
+
 def damaged_table(table: Any, chance: random.Random) -> Any:
     """A copy of a nested table with one to three of its values replaced, left out, moved or nested deeply."""
     changed = copy.deepcopy(table)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lldiffusion.config import ModelConfig
 
-from ..memory import SAFETY, TILE, WHOLE, MemoryNeed, is_local, largest_tile_side, peak_bytes
+from ..memory import BESIDE, SAFETY, TILE, WHOLE, MemoryNeed, is_local, largest_tile_side, peak_bytes
 from ..sampler import Step
 
 Array = Any  # an engine's own array (NumPy, torch, device memory); host arrays are always accepted too
@@ -114,5 +114,6 @@ class Engine(ABC):
         small = not local or math.prod((shape[0], *shape[2:])) <= WHOLE
         if small and self.peak_bytes(model, shape) < SAFETY * free:
             return None
+        free = max(free - BESIDE * math.prod((shape[0], *shape[2:])), 0)
         side = largest_tile_side(free // shape[0], model, self.memory_need)
         return min(side, TILE) if local else side

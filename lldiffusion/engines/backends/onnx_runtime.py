@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import weakref
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from lldiffusion.errors import DamagedGraphError, LLDiffusionError, require
+from lldiffusion.errors import DamagedGraphError, LLDiffusionError, is_out_of_memory, require
 
 from ..driver import device_index, driver, free_memory
 from ..memory import MemoryNeed, host_memory
@@ -36,6 +37,24 @@ def import_onnxruntime(purpose: str) -> ModuleType:
     """ONNX Runtime without its telemetry.  Raises LLDiffusionError naming the extra when it is not installed."""
     disable_telemetry()
     return require("onnxruntime", "cpu", purpose)
+
+
+def check_loads(path: Path) -> None:
+    """Have ONNX Runtime, where it is installed, read a graph that another library will run.
+
+    It refuses what is not consistent; others end the process.  Raises DamagedGraphError.
+    """
+    if find_spec("onnxruntime") is None:
+        return
+    ort = import_onnxruntime("checking graphs")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except Exception as error:  # its exceptions have no common base class of their own
+        if type(error).__name__ != "NotImplemented" and not is_out_of_memory(error):
+            raise DamagedGraphError(f"ONNX Runtime cannot load '{path}': {_line(error)}") from error
 
 
 class OnnxRuntimeEngine(Engine):
@@ -100,7 +119,9 @@ class OnnxRuntimeEngine(Engine):
         if name != "denoiser":  # runs once an image: its threads shall not spin while the denoiser works
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            session = self._ort.InferenceSession(self._source(path), options, providers=self._providers())
+            session = self._ort.InferenceSession(
+                self._source(path), options, providers=self._providers(), enable_fallback=self._gpu is not None
+            )
         except Exception as error:  # its exceptions have no common base class of their own
             kind = DamagedGraphError if type(error).__name__ in DAMAGE else LLDiffusionError
             raise kind(f"ONNX Runtime cannot load '{path}': {_line(error)}") from error

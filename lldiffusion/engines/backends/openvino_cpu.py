@@ -14,6 +14,7 @@ from ..memory import MemoryNeed, host_memory
 from ..sampler import Step
 from .base import Array, Conditions, Engine, Floats
 from .feeds import condition_inputs, step_inputs, threads
+from .onnx_runtime import check_loads
 
 
 class OpenVinoEngine(Engine):
@@ -29,6 +30,8 @@ class OpenVinoEngine(Engine):
     def __init__(self, graphs: dict[str, Path], precision: str) -> None:
         self._openvino = require("openvino", "openvino", "the openvino backend")
         self._precision = precision
+        for path in graphs.values():
+            check_loads(path)
         self._core = self._openvino.Core()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise LLDiffusionError("this processor has no bfloat16 (avx512_bf16 or AMX): use --precision fp32")

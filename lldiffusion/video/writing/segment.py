@@ -27,6 +27,8 @@ from .encoding import Encoding
 
 _CONTAINERS = {"nut": "nut", "mov": "mov", "mkv": "matroska"}  # by the kind of a segment
 _MILLISECOND = Fraction(1, 1000)
+DEEPEST = 64  # frames by which any encoder reorders; H.264 and H.265 allow 16
+LATEST = 1 << 60  # timestamps lie before
 _ZERO = 1 << 24  # where a segment's first frame lies in its file: NUT has no negative timestamps, an encoder may
 
 
@@ -52,6 +54,9 @@ class Segment:
     def __post_init__(self) -> None:
         if self.frames < 1 or self.size < 0 or self.name in ("", ".", "..") or set("/\\") & set(self.name):
             raise LLDiffusionError(f"'{self.name:.80}' of {self.frames} frames and {self.size} bytes is no segment")
+        times = (self.first_pts, self.last_pts, self.last_duration)
+        if not 0 <= self.reorder_depth <= min(self.frames, DEEPEST) or any(abs(time) >= LATEST for time in times):
+            raise LLDiffusionError(f"'{self.name:.80}' has times or an order of frames that no encoder makes")
 
 
 class VideoSegmentWriter:
@@ -195,14 +200,15 @@ def _read_packets(path: Path, segment: Segment, unit: Fraction) -> Iterator[Any]
     import av
 
     count, in_ticks = 0, counts_ticks(path)
-    if path.is_file() and path.stat().st_size == segment.size:
-        with av.open(file_url(path)) as container:
-            for packet in container.demux(container.streams.video[0]):
-                if packet.size:
-                    count += 1
-                    ticks = packet.pts * (1 if in_ticks else packet.time_base / unit)  # NUT: a whole factor finer
-                    packet.time_base = unit
-                    packet.pts = int(ticks) - _ZERO + segment.first_pts
-                    yield packet
+    with suppress(av.FFmpegError, IndexError, TypeError):  # no header, no stream, no timestamp: it is counted below
+        if path.is_file() and path.stat().st_size == segment.size:
+            with av.open(file_url(path)) as container:
+                for packet in container.demux(container.streams.video[0]):
+                    if packet.size:
+                        count += 1
+                        ticks = packet.pts * (1 if in_ticks else packet.time_base / unit)  # NUT: a whole factor finer
+                        packet.time_base = unit
+                        packet.pts = int(ticks) - _ZERO + segment.first_pts
+                        yield packet
     if count != segment.frames:
         raise LLDiffusionError(f"'{path}' was changed since it was written: start again with -y")
