@@ -22,6 +22,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the processors; PyTorch
 REMEDIES = {
     "ffmpeg": "apt-get install ffmpeg",
     "ffprobe": "apt-get install ffmpeg",
+    "onnxruntime-web": "npm install onnxruntime-web, and LLDIFF_ORT_WEB=node_modules/onnxruntime-web/dist pytest",
     "chromium": "apt-get install chromium chromium-driver",
     "no shared data": "LLDIFF_SHARED=FOLDER make test  (the folder with DATA.md, which is not published)",
     "could not import": 'pip install -c constraints.txt -e ".[cpu,train,dev]"',

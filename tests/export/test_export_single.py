@@ -50,8 +50,7 @@ def run(model: bytes, image: np.ndarray, **more: np.ndarray) -> np.ndarray:
     return result
 
 
-@pytest.mark.parametrize("layout", ["nchw-float", "nhwc-uint8"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(("precision", "layout"), [("fp32", "nchw-float"), ("fp16", "nhwc-uint8")])
 def test_it_answers_like_the_loop(precision: str, layout: str) -> None:
     model = onnx.load_from_string(single("pixel", precision, layout))
     report = judge_single(micro_model(), model, SingleSettings(precision, layout), sizes=SIZES)
