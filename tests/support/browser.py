@@ -70,11 +70,13 @@ class Browser:
     def requests(self) -> list[str]:
         """Addresses the page asked for since it was opened, itself included.
 
-        data: and blob: are not requests, and chrome: is the browser's own new tab, still loading when it is left.
+        data: and blob: are not requests, chrome: and chrome-untrusted: are the browser's own new tab.
         """
         self._collect()
         sent = [event["params"]["request"]["url"] for event in self._events if event["method"] == _REQUEST]
-        return [address for address in sent if not address.startswith(("data:", "blob:", "chrome:"))]
+        return [
+            address for address in sent if not address.startswith(("data:", "blob:", "chrome:", "chrome-untrusted:"))
+        ]
 
     def problems(self) -> list[str]:
         """Errors and warnings on the console, uncaught exceptions, refused and failed resources since `open`."""
