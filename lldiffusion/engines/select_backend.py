@@ -205,6 +205,10 @@ def memory_need(backend: str) -> MemoryNeed:
         from .backends.openvino_cpu import OpenVinoEngine
 
         return OpenVinoEngine.memory_need
+    if backend == "torch":
+        from .backends.torch_eager import TorchEngine
+
+        return TorchEngine.memory_need
     return Engine.memory_need
 
 
