@@ -6,7 +6,6 @@ each layer is tried alone; those with most error for the operations they save st
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lldiffusion.atomic import scratch
 from lldiffusion.bundle import LEVEL
 from lldiffusion.config import Config, Thresholds
 from lldiffusion.engines.backends.base import Floats
@@ -116,12 +116,12 @@ class _Search:
 
     def _errors(self, chosen: Chosen) -> tuple[float, float]:
         """(the larger mean squared error of the probes in [-1, 1], the larger drift of their brightness in 1/255)."""
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch() as folder:
             paths = {
                 graph: path for graph, path in self._exact.items() if graph != LEVEL
             }  # asked of the float32 graphs
             for graph, names in chosen.items():
-                paths[graph] = Path(folder) / f"{graph}.onnx"
+                paths[graph] = folder / f"{graph}.onnx"
                 paths[graph].write_bytes(self._quantised(graph, names).SerializeToString())
             engine = OnnxRuntimeEngine(paths, "int8")
             errors = [self._loop(engine, low) - want for low, want in zip(self._lows, self._wanted, strict=True)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lldiffusion.atomic import new_path
+from lldiffusion.atomic import new_path, scratch
 from lldiffusion.bundle import graphs_of
 from lldiffusion.bundle.find import SHIPPED, SINGLE, find_model
 from lldiffusion.config import ParityConfig
@@ -92,14 +91,14 @@ def export_single(
     check_single_export(path, settings)
     network = fold_spectral_norm(load_model(model))
     stages = len(graphs_of(network.config)) + 2 + settings.verify
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         done: list[str] = []
 
         def tick(what: str) -> None:
             done.append(what)
             progress(what, len(done), stages)
 
-        graphs = write_graphs(network, Path(folder), max(settings.opset, 18), progress=lambda g: tick(f"traced {g}"))
+        graphs = write_graphs(network, folder, max(settings.opset, 18), progress=lambda g: tick(f"traced {g}"))
         single = make_single(network, graphs, settings, thresholds)
         tick("put together")
         report = judge_single(network, single, settings, thresholds) if settings.verify else None
