@@ -1,7 +1,7 @@
 """`lldiff` command lines in forked processes, so that a kill costs a run and no imports:  python -m support.verbs
 
-Each line of standard input is [command line, seconds after which it is killed, or null] in JSON; what is printed when it
-has ended is its exit status as `os.waitpid` gives it.  What it says goes to $VERBS_LOG.
+Each line of standard input is [command line, seconds after which it is killed, or null] in JSON; what is printed when
+it has ended is its exit status as `os.waitpid` gives it.  What it says goes to $VERBS_LOG.
 """
 
 from __future__ import annotations
