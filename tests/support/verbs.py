@@ -48,7 +48,7 @@ def carry_out(arguments: list[str]) -> None:
 def main() -> None:
     """Serve until standard input ends."""
     torch.set_num_threads(1)
-    exporter.write_graphs = copied_graphs  # type: ignore[assignment]
+    exporter.write_graphs = copied_graphs  # type: ignore[assignment, attr-defined]
     for verb in ("enhance", "video", "export", "build", "train", "distill"):
         load_verb(verb)
     print("ready", flush=True)
