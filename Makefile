@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m lldiffusion.demo
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ SMALL_STEPS = (1, 3)
 SMALL = (
     *("model.denoiser.channels=16", "model.degrader.channels=8", "model.encoder.channels=[8,8,8,8]"),
     *("model.encoder.ladder=[16,16]", "model.encoder.head_channels=16", "data.crop=64", "train.batch=2"),
+    "train.guess_steps=2",
 )
 
 

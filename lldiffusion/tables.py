@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -54,7 +55,7 @@ def build(cls: type[T], table: Any, where: str, document: str = "configuration",
     """
     if not isinstance(table, dict):
         raise LLDiffusionError(f"{document} '{where}' must be a section, not {table!r:.80}")
-    hints, known = get_type_hints(cls), {entry.name: entry for entry in fields(cls)}  # type: ignore[arg-type]
+    hints, known = _fields(cls)
     arguments = {}
     for key, value in table.items():
         if ignore_unknown and key not in known:
@@ -65,6 +66,12 @@ def build(cls: type[T], table: Any, where: str, document: str = "configuration",
         if name not in arguments and entry.default is MISSING and entry.default_factory is MISSING:
             raise LLDiffusionError(f"{document} '{f'{where}.{name}'.lstrip('.')}' is missing")
     return cls(**arguments)
+
+
+@cache  # reading the hints takes longer than all the rest
+def _fields(cls: type) -> tuple[dict[str, Any], dict[str, Field[Any]]]:
+    """Types and descriptions of a dataclass's fields, by name."""
+    return get_type_hints(cls), {entry.name: entry for entry in fields(cls)}
 
 
 def _value(hint: Any, value: Any, where: str, document: str, ignore_unknown: bool) -> Any:

@@ -19,6 +19,7 @@ from lldiffusion.errors import LLDiffusionError
 from support import clips
 from support.browser import browsing
 from support.pictures import SMALL
+from support.toy import toy_bundle
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("av")
@@ -33,6 +34,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("model") / "small"
     save_checkpoint(folder, config, LLDiffusion(config).state_dict())
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """For processes of their own: it needs no PyTorch, whose import takes longer than the video."""
+    pytest.importorskip("onnxruntime")
+    return ["--model", str(toy_bundle(tmp_path_factory.mktemp("bundle") / "toy")), "--steps", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +84,9 @@ def test_pictures_and_back(model: str, clip: Path, tmp_path: Path) -> None:
     assert (stream["codec_name"], stream["width"], stream["height"]) == ("ffv1", 96, 64)
 
 
-def test_from_a_pipe_to_a_pipe(model: str, clip: Path, tmp_path: Path) -> None:
+def test_from_a_pipe_to_a_pipe(bundle: list[str], clip: Path, tmp_path: Path) -> None:
     sent = clips.ffmpeg("-i", clip, "-t", "0.2", "-f", "yuv4mpegpipe", "-")
-    command = [sys.executable, "-m", "lldiffusion", "video", "-", "-", "--model", model]
+    command = [sys.executable, "-m", "lldiffusion", "video", "-", "-", *bundle]
     done = subprocess.run(command, input=sent, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     (tmp_path / "out.y4m").write_bytes(done.stdout)
@@ -86,7 +94,7 @@ def test_from_a_pipe_to_a_pipe(model: str, clip: Path, tmp_path: Path) -> None:
     assert b"5 frames in" in done.stderr
 
 
-def test_ctrl_c_ends_a_live_input_and_keeps_it(model: str, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_live_input_and_keeps_it(bundle: list[str], tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     endless = [
         clips.program("ffmpeg"),
@@ -101,7 +109,7 @@ def test_ctrl_c_ends_a_live_input_and_keeps_it(model: str, tmp_path: Path) -> No
         "yuv4mpegpipe",
         "-",
     ]
-    command = [sys.executable, "-m", "lldiffusion", "video", "-", str(target), "--model", model, "--piece", "0.2"]
+    command = [sys.executable, "-m", "lldiffusion", "video", "-", str(target), *bundle, "--piece", "0.2"]
     with subprocess.Popen(endless, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as camera:
         with subprocess.Popen(command, stdin=camera.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
             until = time.monotonic() + 60
@@ -204,7 +212,7 @@ def test_times() -> None:
 
 def test_a_browser_plays_it(model: str, tmp_path: Path) -> None:
     source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
-    clips.ffmpeg("-f", "lavfi", "-i", f"{clips.PATTERN}:duration=2", *clips.X264, source)
+    clips.ffmpeg("-f", "lavfi", "-i", f"{clips.PATTERN}:duration=1", *clips.X264, source)
     assert run(["video", str(source), str(target), "--model", model]) == 0
     page = tmp_path / "page.html"
     page.write_text("<!doctype html><meta charset=utf-8><title>v</title><video src=out.mp4 muted></video>")
@@ -221,6 +229,6 @@ def test_a_browser_plays_it(model: str, tmp_path: Path) -> None:
         )
         assert browser.problems() == []
     assert "error" not in played, played
-    assert played["time"] == pytest.approx(2, abs=0.1)
+    assert played["time"] == pytest.approx(1, abs=0.1)
     assert played["width"] == 96
     assert played["frames"] > 20

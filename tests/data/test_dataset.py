@@ -57,10 +57,10 @@ def test_all_eight_orientations_occur(folder: Path) -> None:
     data = PairCrops(sources, config, seed=0, length=64)
     with_corner = sources[0].pairs[0]
     normal = torch.from_numpy(load_pixels(with_corner.normal)).permute(2, 0, 1) * 2 - 1
-    seen = set()
+    seen: set[int] = set()
     for index in range(64):
         crop = data[index]["normal"]
-        for k in range(8):
+        for k in set(range(8)) - seen:
             turned = torch.rot90(crop.flip(2) if k > 3 else crop, k % 4, (1, 2))
             if any(torch.allclose(turned, normal[:, :, left : left + 96], atol=1e-3) for left in range(33)):
                 seen.add(k)

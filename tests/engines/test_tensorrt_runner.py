@@ -6,7 +6,6 @@ What only a GPU can show is in test_tensorrt_gpu.py.
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,32 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lldiffusion.bundle import Bundle, EngineKey, graphs_of
-from lldiffusion.engines import Enhancer
-from lldiffusion.engines.backends import tensorrt as backend
 from lldiffusion.engines.backends.base import Conditions, Floats
-from lldiffusion.engines.backends.feeds import step_inputs
 from lldiffusion.engines.backends.tensorrt import TensorRtEngine
-from lldiffusion.engines.backends.tensorrt_flavours import FLAVOURS
 from lldiffusion.engines.backends.tensorrt_thread import SESSIONS
-from lldiffusion.engines.driver import Driver, Gpu
 from lldiffusion.engines.pipeline import Pipeline
-from lldiffusion.engines.sampler import exposed, make_noise, plan, plan_steps
+from lldiffusion.engines.sampler import make_noise
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.schedule import make_schedule
-from support.fake_gpu import FakeRuntime, FakeTensorRt, blob
-from support.toy import ToyEngine, toy_bundle, toy_config
-
-STEPS = plan(make_schedule(toy_config().diffusion), toy_config().sampling)
-GPU = Driver(None, "13.1", (Gpu(0, "GeForce", "8.9", 8 << 30),))
+from support.built_engines import STEPS, built, dark, expected, fake_cuda, fake_tensorrt
+from support.fake_gpu import FakeRuntime, FakeTensorRt
+from support.toy import ToyEngine, toy_config
 
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
-    runtime = FakeRuntime()
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime)
-    monkeypatch.setattr(backend, "driver", lambda: GPU)
-    return runtime
+    return fake_cuda(monkeypatch)
 
 
 @pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
@@ -50,42 +37,12 @@ def flavour(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def trt(cuda: FakeRuntime, flavour: str, monkeypatch: pytest.MonkeyPatch) -> FakeTensorRt:
-    module = FakeTensorRt(cuda)
-    monkeypatch.setitem(sys.modules, FLAVOURS[flavour].module, module)
-    return module
-
-
-def built(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    flavour: str,
-    half: str = "FLOAT",
-    level: str = "none",
-    **changes: Any,
-) -> Bundle:
-    """The toy bundle with engines that were built here."""
-    monkeypatch.setenv("LLDIFF_CACHE", str(tmp_path / "cache"))
-    bundle = Bundle.open(toy_bundle(tmp_path / "toy", level=level))
-    for graph in graphs_of(bundle.config):
-        sha256 = bundle.onnx_sha256("fp32", graph)
-        key: dict[str, Any] = {"gpu": "any" if flavour == "tensorrt-rtx" else "8.9", "version": "11.4.0"}
-        key |= {"onnx_sha256": sha256, "precision": "fp32", "profiles": ("64x64:128x128:256x256",)} | changes
-        data = key.pop("data", blob(graph, half, lit=level != "none"))
-        bundle.add_engine(EngineKey(graph=graph, flavour=flavour, **key), data)
-    return bundle
+    return fake_tensorrt(cuda, flavour, monkeypatch)
 
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flavour: str, trt: FakeTensorRt) -> TensorRtEngine:
     return TensorRtEngine(built(tmp_path, monkeypatch, flavour), "fp32", flavour)
-
-
-def dark(shape: tuple[int, ...], seed: int = 0) -> Floats:
-    return (np.random.default_rng(seed).gamma(1.0, 0.1, shape).clip(0, 2) - 1).astype(np.float32)
-
-
-def expected(low: Floats, noise: Floats) -> Floats:
-    return ToyEngine().sample(low, STEPS, noise)
 
 
 def test_every_step_agrees(engine: TensorRtEngine) -> None:
@@ -287,91 +244,3 @@ def test_gpu_arrays_of_another_layout_are_refused(engine: TensorRtEngine, about:
 
     with pytest.raises(LLDiffusionError, match="contiguous float32"):
         engine.color_map(Foreign())
-
-
-def test_a_size_outside_the_profiles(engine: TensorRtEngine) -> None:
-    with pytest.raises(LLDiffusionError, match=r"1x64x64 to 2x256x256.*not 1x320x64.*--tile"):
-        engine.sample(dark((1, 3, 64, 320)), STEPS, dark((1, 3, 64, 320)))
-
-
-def test_a_full_gpu_says_so(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
-    cuda.largest = 1000
-    with pytest.raises(LLDiffusionError, match="memory is full"):
-        engine.sample(dark((1, 3, 64, 64)), STEPS, dark((1, 3, 64, 64)))
-
-
-def test_an_engine_that_does_not_load(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trt: FakeTensorRt, flavour: str
-) -> None:
-    bundle = built(tmp_path, monkeypatch, flavour, data=b"broken")
-    with pytest.raises(LLDiffusionError, match=r"Serialization assertion failed.*lldiff build"):
-        TensorRtEngine(bundle, "fp32", flavour)
-
-
-def test_no_driver_is_said_before_tensorrt_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "driver", lambda: Driver("no NVIDIA driver is installed"))
-    monkeypatch.setattr(backend, "require", lambda *names: pytest.fail("a package was imported"))
-    bundle = built(tmp_path, monkeypatch, "tensorrt")
-    with pytest.raises(LLDiffusionError, match="no NVIDIA driver is installed"):
-        TensorRtEngine(bundle, "fp32", "tensorrt")
-
-
-def test_an_enhancer_on_the_runner(engine: TensorRtEngine) -> None:
-    pixels = np.random.default_rng(0).integers(0, 40, (50, 70, 3)).astype(np.uint8)
-    ours, oracle = Enhancer(engine, toy_config()), Enhancer(ToyEngine(), toy_config())
-    assert (
-        np.abs(
-            ours(
-                pixels,
-            ).astype(int)
-            - oracle(pixels)
-        ).max()
-        <= 1
-    )
-
-
-def test_an_image_larger_than_the_profiles_is_tiled(engine: TensorRtEngine) -> None:
-    pixels = np.random.default_rng(0).integers(0, 40, (300, 280, 3)).astype(np.uint8)
-    ours, oracle = Enhancer(engine, toy_config()), Enhancer(ToyEngine(), toy_config(), tile=256)
-    assert np.abs(ours(pixels).astype(int) - oracle(pixels)).max() <= 1
-
-
-def test_a_batch_larger_than_the_profiles_is_split(engine: TensorRtEngine, cuda: FakeRuntime) -> None:
-    low, noise = dark((3, 3, 64, 96)), make_noise(0, (3, 3, 64, 96))
-    called: list[int] = []
-    result = engine.sample(low, STEPS, noise, lambda: called.append(1))
-    assert np.abs(result - expected(low, noise)).max() < 1e-5
-    assert len(called) == len(STEPS)
-    assert cuda.captures == 1
-
-
-def test_a_level_goes_through_the_captured_loop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trt: FakeTensorRt, flavour: str
-) -> None:
-    """Another level, window or exposure needs no new capture, and a level made here goes in without the host."""
-    engine = TensorRtEngine(built(tmp_path, monkeypatch, flavour, level="grid"), "fp32", flavour)
-    steps, toy = plan_steps(toy_config("grid")), ToyEngine()
-    low, noise = dark((1, 3, 64, 96)), make_noise(0, (1, 3, 64, 96))
-    for i in range(3):
-        thumbnail, window = dark((1, 3, 64, 96), seed=i), np.array([[0, 0, 1, 1 + i]], np.float32)
-        lit, before = exposed(steps, 0.5 * i), trt.cuda.uploads
-        level = engine.level(thumbnail)
-        assert np.abs(engine.numpy(level) - toy.level(thumbnail)).max() < 1e-6
-        result = engine.sample(low, lit, noise, level=level, window=window)
-        wanted = toy.sample(low, lit, noise, level=toy.level(thumbnail), window=window)
-        assert np.abs(result - wanted).max() < 1e-5
-    assert trt.cuda.uploads - before == 1 + 3 + len(step_inputs(steps[0])) * len(steps)  # thumbnail; planes and window
-    assert trt.cuda.captures == 1
-    batch, noises = dark((3, 3, 64, 96)), make_noise(0, (3, 3, 64, 96))
-    many, windows = engine.level(dark((2, 3, 64, 96)).repeat(2, axis=0)[:3]), window.repeat(3, axis=0)
-    result = engine.sample(batch, lit, noises, level=many, window=windows)
-    assert np.abs(result - toy.sample(batch, lit, noises, level=engine.numpy(many), window=windows)).max() < 1e-5
-
-
-def test_a_picture_is_lit_by_the_whole_whatever_the_tiles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trt: FakeTensorRt, flavour: str
-) -> None:
-    engine = TensorRtEngine(built(tmp_path, monkeypatch, flavour, level="grid"), "fp32", flavour)
-    pixels = np.random.default_rng(0).integers(0, 40, (300, 280, 3)).astype(np.uint8)
-    ours, oracle = (Enhancer(each, toy_config("grid"), tile=256, exposure=0.5) for each in (engine, ToyEngine()))
-    assert np.abs(ours(pixels).astype(int) - oracle(pixels)).max() <= 1

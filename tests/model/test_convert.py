@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,20 @@ def _theirs(name: str) -> str:
 
 
 def _network(preset: str) -> tuple[Any, Weights]:
+    """The network, not to be changed, and its weights with their names."""
+    model = _made(preset)
+    return model, {_theirs(name): value.clone() for name, value in model.state_dict().items()}
+
+
+@cache
+def _made(preset: str) -> Any:
     from lldiffusion.model.network import LLDiffusion
 
     ladder = ["model.encoder.ladder=[16,16,8,8,4,4]"] if preset == "paper-v2" else []
     groups = ["model.denoiser.groups=4", "model.degrader.groups=4"]  # 32 + 4 features before the last norm
     overrides = [o for o in SMALL if not (ladder and o.startswith("model.encoder.ladder"))] + ladder + groups
     torch.manual_seed(0)
-    model = LLDiffusion(load_config(preset, overrides)).eval()
-    return model, {_theirs(name): value.clone() for name, value in model.state_dict().items()}
+    return LLDiffusion(load_config(preset, overrides)).eval()
 
 
 def _file(path: Path, state: Weights, shadow: Weights | None = None) -> Path:
@@ -140,8 +147,7 @@ def test_a_bare_state_dict_without_dgnet(tmp_path: Path) -> None:
 
 
 def test_every_name_comes_back() -> None:
-    _, state = _network("paper")
-    model, _ = _network("paper")
+    model, state = _network("paper")
     assert {our_name(name) for name in state} == set(model.state_dict())
 
 

@@ -147,7 +147,7 @@ def test_the_fitted_guess_says_how_bright_the_normal_picture_is(pairs: tuple[Pai
     torch.manual_seed(0)
     head, sources = LevelHead(), [Source(pairs, simulated=False), Source(pairs, simulated=True)]
     seen = collect(sources, DataConfig())
-    fit_guess(head, seen, steps=400)
+    fit_guess(head, seen, steps=100)
     assert guess_error(head, seen.low, seen.normal) < 8  # of 255
     between = torch.full((1, 3, 64, 96), 0.45)  # between two of the pictures
     for given, wanted in ((between / 6, 0.45), (between, 0.45)):  # dark ones are lit, bright ones stay

@@ -29,14 +29,15 @@ def tracked(root: Path) -> Iterator[str]:
     return (name for name in names if (root / name).is_file() and not (root / name).is_symlink() and name not in LINKS)
 
 
-@pytest.fixture(scope="module", params=["without links", "links as text"])
-def wheel(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of an unpacked download; git on Windows writes a link as a file that holds its target."""
-    folder = tmp_path_factory.mktemp("zip")
+KINDS = ("without links", "links as text")  # git on Windows writes a link as a file that holds its target
+
+
+def build(root: Path, kind: str, folder: Path) -> Path:
+    """The wheel of an unpacked download."""
     with zipfile.ZipFile(folder / "source.zip", "w") as archive:
         for name in tracked(root):
             archive.write(root / name, f"lldiffusion-main/{name}")
-        for name, target in LINKS.items() if request.param == "links as text" else ():
+        for name, target in LINKS.items() if kind == "links as text" else ():
             archive.writestr(f"lldiffusion-main/{name}", target)
     with zipfile.ZipFile(folder / "source.zip") as archive:
         archive.extractall(folder)
@@ -46,16 +47,28 @@ def wheel(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.T
     return built
 
 
-def test_the_wheel_holds_the_package_alone(wheel: Path, root: Path) -> None:
+@pytest.fixture(scope="module")
+def wheels(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheel of each kind of download."""
+    return {kind: build(root, kind, tmp_path_factory.mktemp("zip")) for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_wheel_holds_the_package_alone(kind: str, wheels: dict[str, Path], root: Path) -> None:
     """Every tracked file of the package, and no name beside it that another project might have: engines, tests ..."""
-    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    names = {name for name in zipfile.ZipFile(wheels[kind]).namelist() if ".dist-info/" not in name}
     assert names == {name for name in tracked(root) if name.startswith("lldiffusion/")}
     assert {"lldiffusion/engines/__init__.py", "lldiffusion/export/__init__.py"} <= names
     assert not [name for name in names if "benchmarks" in name]
 
 
-def test_it_enhances_a_picture_where_the_repository_is_not(wheel: Path, tmp_path: Path) -> None:
-    binaries, site = install_with_borrowed_dependencies(wheel, tmp_path / "venv")
+def test_both_wheels_are_the_same_so_that_one_is_tried(wheels: dict[str, Path]) -> None:
+    one, other = (zipfile.ZipFile(wheels[kind]) for kind in KINDS)
+    assert {name: one.read(name) for name in one.namelist()} == {name: other.read(name) for name in other.namelist()}
+
+
+def test_it_enhances_a_picture_where_the_repository_is_not(wheels: dict[str, Path], tmp_path: Path) -> None:
+    binaries, site = install_with_borrowed_dependencies(wheels["links as text"], tmp_path / "venv")
     places = run(
         binaries / "python",
         "-c",

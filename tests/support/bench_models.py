@@ -18,6 +18,7 @@ from support.exported import WAIT, micro_config, micro_graphs, micro_model, sour
 def micro_source() -> Path:
     """The folder, made once for each state of the sources by the first process that asks; not to be changed."""
     folder = Path(tempfile.gettempdir()) / f"lldiffusion-bench-{source_key()}"
+    micro_graphs()  # before the lock: whoever waits for it can trace meanwhile
     with exclusive(folder.with_name(f"{folder.name}.made"), wait=WAIT):
         if not folder.is_dir():
             _make(folder)

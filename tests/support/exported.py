@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -14,9 +15,11 @@ import onnxruntime
 import torch
 
 from lldiffusion.atomic import new_path
+from lldiffusion.bundle import graphs_of
 from lldiffusion.config import Config, config_from_dict
 from lldiffusion.engines.level import thumbnail_of
-from lldiffusion.export.graphs import write_graphs
+from lldiffusion.errors import LLDiffusionError
+from lldiffusion.export.graphs import write_graph
 from lldiffusion.export.precision import half_tensor
 from lldiffusion.lock import exclusive
 from lldiffusion.model import LLDiffusion, fold_spectral_norm
@@ -78,15 +81,27 @@ def source_key() -> str:
 def micro_graphs(norm: str = "pixel") -> Path:
     """Folder with the float32 graphs of `micro_model`, not to be changed.
 
-    Tracing takes longer than all tests that use them, so they are kept until a source they depend on changes.
+    Tracing takes longer than all tests that use them, so they are kept until a source they depend on changes, and
+    processes that run side by side trace one graph each.
     """
     folder = Path(tempfile.gettempdir()) / f"lldiffusion-graphs-{source_key()}-{norm}"
-    with exclusive(folder.with_name(f"{folder.name}.made"), wait=WAIT):  # tests run side by side
-        if not folder.is_dir():
-            with new_path(folder) as temporary:
-                temporary.mkdir()
-                write_graphs(micro_model(norm), temporary, metadata={"weights_sha256": "0" * 64})
+    graphs = [folder / f"{graph}.onnx" for graph in reversed(graphs_of(micro_config(norm)))]
+    for path in graphs:  # those that nobody else is at
+        with suppress(LLDiffusionError):
+            trace_once(path, norm, wait=0)
+    for path in graphs:
+        trace_once(path, norm, wait=WAIT)
     return folder
+
+
+def trace_once(path: Path, norm: str, wait: float) -> None:
+    """Write a graph that is not there; LLDiffusionError where another process is at it for longer than `wait` s."""
+    if path.exists():
+        return
+    with exclusive(path, wait=wait):
+        if not path.exists():
+            with new_path(path) as temporary:
+                write_graph(micro_model(norm), path.stem, temporary, metadata={"weights_sha256": "0" * 64})
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,16 @@ SMALL = [
 
 
 def photograph(name: str = "astronaut", height: int = 96, width: int = 128) -> Pixels:
-    """(height, width, 3) float32 in [0, 1], cut from one of scikit-image's bundled photographs."""
+    """(height, width, 3) float32 in [0, 1]: one of scikit-image's bundled photographs, made so small."""
+    return _photograph(name, height, width).copy()
+
+
+@cache
+def _photograph(name: str, height: int, width: int) -> Pixels:
     from skimage import data, transform
 
     pixels = getattr(data, name)()[..., :3]
-    return transform.resize(pixels, (height, width), anti_aliasing=True).astype(np.float32)
+    return transform.resize(pixels, (height, width), anti_aliasing=True).astype(np.float32)  # type: ignore[no-any-return]
 
 
 def dark(pixels: Pixels) -> Pixels:

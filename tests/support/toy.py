@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +90,11 @@ def toy_config(level: str = "none") -> Config:
 
 def toy_bundle(path: Path, precision: str = "fp32", level: str = "none") -> Path:
     """Write the toy model as a bundle with graphs of one precision."""
-    lit, config = level != "none", toy_config(level)
-    words = {"image": IMAGE, "half": "float16" if precision == "fp16" else "float"}
-    types = words | {"type": 10 if precision == "fp16" else 1, "ports": LEVEL_PORTS if lit else ""}
-    types |= {"lit": LEVEL_NODES if lit else PLAIN_NODES}
-    texts = {"encoder": ENCODER, "color_map": COLOR_MAP, "denoiser": DENOISER, "level": LEVEL_GRAPH}
+    config = toy_config(level)
     files = {graph: f"{graph}.onnx" for graph in graphs_of(config)}
     with Bundle.write(path) as draft:
         for graph in files:
-            model = onnx.parser.parse_model(HEADER + texts[graph] % types)
-            onnx.checker.check_model(model, full_check=True)
-            (draft.folder / f"{graph}.onnx").write_bytes(model.SerializeToString())
+            (draft.folder / f"{graph}.onnx").write_bytes(_toy_graph(graph, precision, level != "none"))
         ports: dict[str, list[dict[str, Any]]] = {file: [] for file in files.values()}
         draft.manifest = Manifest(
             name="toy",
@@ -113,6 +108,18 @@ def toy_bundle(path: Path, precision: str = "fp32", level: str = "none") -> Path
             tools={"onnx": "hand-written"},
         )
     return path
+
+
+@cache
+def _toy_graph(graph: str, precision: str, lit: bool) -> bytes:
+    """The file of one graph, checked."""
+    words = {"image": IMAGE, "half": "float16" if precision == "fp16" else "float"}
+    types = words | {"type": 10 if precision == "fp16" else 1, "ports": LEVEL_PORTS if lit else ""}
+    types |= {"lit": LEVEL_NODES if lit else PLAIN_NODES}
+    texts = {"encoder": ENCODER, "color_map": COLOR_MAP, "denoiser": DENOISER, "level": LEVEL_GRAPH}
+    model = onnx.parser.parse_model(HEADER + texts[graph] % types)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
 
 
 class ToyEngine(Engine):

@@ -120,6 +120,13 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     assert read_info(student).notes["step"] == done + 1
 
 
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Models that nobody learns from: TEACHER is like `tiny`, EPS predicts the noise."""
+    folder = tmp_path_factory.mktemp("teachers")
+    return {"TEACHER": save_teacher(folder), "EPS": save_teacher(folder / "eps", *EPS)}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -146,9 +153,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
         (["TEACHER", "--resume", "OUT", "--steps", "2"], "leave out --steps, TEACHER"),
     ],
 )
-def test_mistakes(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    places = {"TEACHER": save_teacher(tmp_path), "OUT": str(tmp_path / "out"), "BUNDLE": str(tmp_path / "bundle")}
-    places |= {"EPS": save_teacher(tmp_path / "eps", *EPS), "BUNDLE.lldiff": str(tmp_path / "b.lldiff")}
+def test_mistakes(
+    arguments: list[str], words: str, teachers: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = teachers | {"OUT": str(tmp_path / "out"), "BUNDLE": str(tmp_path / "bundle")}
+    places |= {"BUNDLE.lldiff": str(tmp_path / "b.lldiff")}
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "manifest.json").write_text("{}")
     (tmp_path / "b.lldiff").write_bytes(b"zip")

@@ -30,6 +30,8 @@ from lldiffusion.training.rate import learning_rate  # noqa: E402
 from lldiffusion.training.state import checkpoints  # noqa: E402
 from lldiffusion.training.trainer import Trainer  # noqa: E402
 
+TESTS = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -258,12 +260,17 @@ def test_what_is_set_when_a_run_goes_on_is_obeyed_or_refused(pairs: Path, tmp_pa
     assert read_info(again).config.sampling.steps == 4
 
 
-def test_two_processes(pairs: Path, tmp_path: Path) -> None:
-    """`torchrun` with two CPU processes: one checkpoint, and the weights of both processes agree with it."""
+TORCHRUN = ("torch.distributed.run", "--nproc-per-node=2", "--master-port=29517", "-m", "lldiffusion")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("program", [("support.two_processes",), pytest.param(TORCHRUN, marks=pytest.mark.slow)])
+def test_two_processes(program: tuple[str, ...], pairs: Path, tmp_path: Path) -> None:
+    """On the CPU, forked or by torchrun: one checkpoint, and the weights of both processes agree with it."""
     overrides = [f"--set={o}" for o in [*SMALL, "train.joint_steps=2", f'data.pairs=["{pairs}"]']]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517"]
-    command = [*launch, "-m", "lldiffusion", "train", "tiny", "-o", str(tmp_path / "run"), "--stage", "joint"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", *program, "train", "tiny", "-o", str(tmp_path / "run"), "--stage", "joint"]
+    paths = os.pathsep.join(map(str, (TESTS.parent, TESTS)))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": paths}
     done = subprocess.run([*command, *overrides], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("use it:") == 1
