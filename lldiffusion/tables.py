@@ -55,7 +55,7 @@ def build(cls: type[T], table: Any, where: str, document: str = "configuration",
     """
     if not isinstance(table, dict):
         raise LLDiffusionError(f"{document} '{where}' must be a section, not {table!r:.80}")
-    hints, known = _fields(cls)
+    hints, known = _fields(cls)  # type: ignore[arg-type]  # mypy: a type[T] is not hashable
     arguments = {}
     for key, value in table.items():
         if ignore_unknown and key not in known:

@@ -19,8 +19,10 @@ from support.bench_models import micro_source
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """part -> its JSON, from one rehearsal."""
     out = tmp_path_factory.mktemp("gpu")
-    with pytest.raises(typer.Exit) as left:
-        main([], out, "cuda:0", str(micro_source()), budget=5, rehearse=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lldiffusion.bench.rounds.MOST_ROUNDS", 3)
+        with pytest.raises(typer.Exit) as left:
+            main([], out, "cuda:0", str(micro_source()), budget=5, rehearse=True)
     assert left.value.exit_code == 0
     assert {path.name for path in out.iterdir()} == {f"{part}.json" for part in PARTS}
     return {part: json.loads((out / f"{part}.json").read_text()) for part in PARTS}

@@ -34,7 +34,7 @@ def _photograph(name: str, height: int, width: int) -> Pixels:
     from skimage import data, transform
 
     pixels = getattr(data, name)()[..., :3]
-    return transform.resize(pixels, (height, width), anti_aliasing=True).astype(np.float32)  # type: ignore[no-any-return]
+    return transform.resize(pixels, (height, width), anti_aliasing=True).astype(np.float32)
 
 
 def dark(pixels: Pixels) -> Pixels:
