@@ -25,6 +25,7 @@ from .program import run_program
 
 STOPS = 4.0  # of even low light
 ACROSS = 4  # dark, gamma, enhanced, original
+QUALITY = 88  # of the JPEG
 
 
 def darkened(pixels: Pixels, seed: int, mixed: bool) -> Pixels:
@@ -50,7 +51,7 @@ def main(
             dark = darkened(original, seed + number, mixed=number % 2 == 1)
             versions = [dark, automatic_gamma(to_uint8(dark)), enhancer(dark), original]
             cells += [to_uint8(version) for version in versions]
-    write_image(out, Image(contact_sheet(cells, across=ACROSS), format="jpeg"))
+    write_image(out, Image(contact_sheet(cells, across=ACROSS), format="jpeg"), QUALITY)
     typer.echo(f"{len(photographs)} photographs: {out}")
 
 

@@ -146,14 +146,15 @@ class LevelHead(nn.Module):
         """The level of the guess, as much of it as lamps and lit surfaces bear; never darker than the picture is."""
         with _float32():
             shape, lit = self._lit(thumbnail)
-            offset, kept = (_offset(lit, mean) for mean in (self.guess(thumbnail), log_mean(thumbnail)))
+            offset, still = (_offset(lit, mean) for mean in (self.guess(thumbnail), log_mean(thumbnail)))
             if self.white:
                 offset = torch.minimum(offset, _bearable(lit, unit(thumbnail), self.white))
-            level = shape + torch.maximum(offset, kept)[:, :, None, None]
+            level = shape + torch.maximum(offset, still)[:, :, None, None]
             if not self.rest:
                 return level
-            needed, shaded = _needed(offset - kept, self.rest), _backlit(unit(thumbnail))
-            return level * needed[:, :, None, None] + level.relu() * ((1 - needed) * shaded)[:, :, None, None]
+            needed, shaded = _needed(offset - still, self.rest), _backlit(unit(thumbnail))
+            kept = torch.lerp(level, level.relu(), shaded[:, :, None, None])  # light beside shade stays as it is
+            return kept * torch.maximum(needed, shaded)[:, :, None, None]
 
     def guess(self, thumbnail: Tensor) -> Tensor:
         """(N, 1): log2 of the mean sRGB value that the result shall have; fitted by `training.level`.
@@ -205,7 +206,7 @@ def _backlit(u: Tensor) -> Tensor:
     """
     grey = u.mean(dim=1)
     dark, light = (_plane_mean((edge * 10).clamp(0, 1))[:, None] for edge in (SHADE + 0.05 - grey, grey - LIT + 0.05))
-    return ((dark - 0.3) / 0.15).clamp(0, 1) * ((light - 0.1) / 0.1).clamp(0, 1)
+    return ((dark - 0.35) / 0.1).clamp(0, 1) * ((light - 0.1) / 0.1).clamp(0, 1)
 
 
 def _needed(change: Tensor, rest: float) -> Tensor:

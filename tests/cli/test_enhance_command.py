@@ -8,6 +8,7 @@ import pytest
 from lldiffusion.cli import run
 from lldiffusion.config import load_config
 from support.pictures import SMALL, dark, photograph
+from support.untrained import see_all
 
 torch = pytest.importorskip("torch")
 PIL = pytest.importorskip("PIL.Image")
@@ -20,7 +21,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     config = load_config("tiny", [*SMALL, "sampling.steps=1", "model.rest=0"])  # or what is not lifted stays as it is
     folder = tmp_path_factory.mktemp("model") / "small"
-    save_checkpoint(folder, config, LLDiffusion(config).state_dict())
+    save_checkpoint(folder, config, see_all(LLDiffusion(config)).state_dict())
     return str(folder)
 
 

@@ -20,6 +20,7 @@ from support import clips
 from support.browser import browsing
 from support.pictures import SMALL
 from support.toy import toy_bundle
+from support.untrained import see_all
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("av")
@@ -32,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     config = load_config("tiny", [*SMALL, "sampling.steps=1"])
     folder = tmp_path_factory.mktemp("model") / "small"
-    save_checkpoint(folder, config, LLDiffusion(config).state_dict())
+    save_checkpoint(folder, config, see_all(LLDiffusion(config)).state_dict())
     return str(folder)
 
 

@@ -17,6 +17,7 @@ from lldiffusion.engines.samples import mean_and_deviation
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.model import LLDiffusion
 from lldiffusion.model.level import brighten, whole
+from support.untrained import see_all
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def tiny() -> LLDiffusion:
 
 def untrained(*overrides: str) -> LLDiffusion:
     torch.manual_seed(0)
-    model = LLDiffusion(load_config("tiny", overrides), with_degrader=False).eval().requires_grad_(False)
+    model = see_all(LLDiffusion(load_config("tiny", overrides), with_degrader=False)).eval().requires_grad_(False)
     assert model.level is not None
     torch.nn.init.normal_(model.level.grid.out.weight, std=0.1)
     return model

@@ -12,6 +12,7 @@ from lldiffusion.engines.memory import MemoryNeed, host_memory, largest_tile_sid
 from lldiffusion.engines.pixels import expose, from_planes, of_shape, pad_to_multiple, to_planes
 from lldiffusion.errors import LLDiffusionError
 from support.pictures import SMALL, dark, photograph
+from support.untrained import see_all
 
 torch = pytest.importorskip("torch")
 
@@ -24,7 +25,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = load_config("tiny", [*SMALL, "model.rest=0"])  # or what is not lifted stays as it is, whatever the noise
     folder = tmp_path_factory.mktemp("model") / "small"
-    save_checkpoint(folder, config, LLDiffusion(config).state_dict())
+    save_checkpoint(folder, config, see_all(LLDiffusion(config)).state_dict())
     return folder
 
 

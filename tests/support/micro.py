@@ -10,6 +10,7 @@ from lldiffusion.config import load_config
 from lldiffusion.model import LLDiffusion
 from lldiffusion.model.checkpoint import save_checkpoint
 from support.pictures import SMALL
+from support.untrained import see_all
 
 MICRO = [
     *SMALL,
@@ -30,7 +31,8 @@ EPS += ["model.denoiser.refine=0", "loss.l1=0.0", "loss.ssim=0.0", "loss.brightn
 
 def micro_model(*overrides: str) -> LLDiffusion:
     torch.manual_seed(0)
-    return LLDiffusion(load_config("tiny", [*MICRO, *overrides]), with_degrader=False).eval().requires_grad_(False)
+    model = see_all(LLDiffusion(load_config("tiny", [*MICRO, *overrides]), with_degrader=False))
+    return model.eval().requires_grad_(False)
 
 
 def save_teacher(folder: Path, *overrides: str) -> str:

@@ -110,14 +110,18 @@ def toy_bundle(path: Path, precision: str = "fp32", level: str = "none") -> Path
     return path
 
 
-@cache
 def _toy_graph(graph: str, precision: str, lit: bool) -> bytes:
     """The file of one graph, checked."""
+    texts = {"encoder": ENCODER, "color_map": COLOR_MAP, "denoiser": DENOISER, "level": LEVEL_GRAPH}
+    return _parsed(texts[graph], precision, lit)
+
+
+@cache
+def _parsed(text: str, precision: str, lit: bool) -> bytes:
     words = {"image": IMAGE, "half": "float16" if precision == "fp16" else "float"}
     types = words | {"type": 10 if precision == "fp16" else 1, "ports": LEVEL_PORTS if lit else ""}
     types |= {"lit": LEVEL_NODES if lit else PLAIN_NODES}
-    texts = {"encoder": ENCODER, "color_map": COLOR_MAP, "denoiser": DENOISER, "level": LEVEL_GRAPH}
-    model = onnx.parser.parse_model(HEADER + texts[graph] % types)
+    model = onnx.parser.parse_model(HEADER + text % types)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 
