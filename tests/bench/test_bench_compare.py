@@ -114,6 +114,7 @@ class Slowed(Engine):
         return answer
 
 
+@pytest.mark.slow  # it times, and a busy machine may hide what it looks for
 def test_a_really_timed_slow_down_is_caught_and_really_timed_noise_is_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
