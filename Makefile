@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up in .venv the first time (a few minutes, about 2 GB) and are quick after that.
+# `make demo` and `make test` set everything up in .venv the first time (a few minutes, about 3 GB) and are quick after that.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
