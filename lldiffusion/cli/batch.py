@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
+from typing import TypeVar
 
 from lldiffusion.atomic import scratch
 from lldiffusion.errors import LLDiffusionError, choose, printable
@@ -20,6 +21,8 @@ from lldiffusion.scale.shard import WHOLE, Shard
 NAMED = 5  # files that a sentence names; the rest is counted
 # The first suffix of each format.
 SUFFIX_OF: dict[str, str] = {format_: suffix for suffix, format_ in reversed(FORMATS.items())}
+
+AnyPlace = TypeVar("AnyPlace", bound=Place)
 
 
 @dataclass
@@ -56,12 +59,7 @@ def plan_batch(
             batch.jobs.append((path, target if single else _renamed(target / name, format_)))
     if single and len(batch.jobs) > 1:
         raise LLDiffusionError(f"{len(batch.jobs)} inputs and one output file '{out}': name a folder with -o")
-    refuse_collisions(batch.jobs)
-    batch.jobs = shard.part(batch.jobs)
-    if skip_existing:
-        there = existing([output for _, output in batch.jobs])
-        batch.existing = [path for path, output in batch.jobs if output in there]
-        batch.jobs = [job for job in batch.jobs if job[1] not in there]
+    batch.jobs, batch.existing = share_of(batch.jobs, shard, skip_existing)
     refuse_existing([output for _, output in batch.jobs], overwrite)
     return batch
 
@@ -92,7 +90,20 @@ def _renamed(output: Place, format_: str | None) -> Place:
     return output.with_suffix(SUFFIX_OF[format_])
 
 
-def refuse_collisions(jobs: Sequence[tuple[Place, Place]]) -> None:
+def share_of(
+    jobs: list[tuple[AnyPlace, AnyPlace]], shard: Shard, skip_existing: bool
+) -> tuple[list[tuple[AnyPlace, AnyPlace]], list[AnyPlace]]:
+    """(the jobs that are this shard's to do, the inputs left out because their output is there already).
+
+    Raises LLDiffusionError as `_refuse_collisions` does, whatever the shard.
+    """
+    _refuse_collisions(jobs)
+    mine = shard.part(jobs)
+    there = existing([output for _, output in mine]) if skip_existing else set()
+    return [job for job in mine if job[1] not in there], [path for path, output in mine if output in there]
+
+
+def _refuse_collisions(jobs: Sequence[tuple[Place, Place]]) -> None:
     """Raises LLDiffusionError for two inputs with one output, and for an output that is an input."""
     counts = Counter(output for _, output in jobs)
     twice = {printable(output) for output, count in counts.items() if count > 1}
@@ -128,7 +139,7 @@ def _expand(text: str, folder: Place | None, passed_over: list[Place]) -> Sequen
     if path.is_dir():
         below = [p for p in sorted(path.rglob("*")) if not left_out(p, path, folder) and p.is_file()]
         found = [p for p in below if p.suffix.lower() in IMAGE_SUFFIXES]
-        passed_over += [p for p in below if p not in set(found)]
+        passed_over += [p for p in below if p.suffix.lower() not in IMAGE_SUFFIXES]
         if not found:
             held = f"; it holds {name_some(below)}" if below else ""
             raise LLDiffusionError(

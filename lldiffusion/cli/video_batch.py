@@ -9,7 +9,7 @@ from pathlib import Path
 from lldiffusion.errors import LLDiffusionError, printable
 from lldiffusion.scale.shard import WHOLE, Shard
 
-from .batch import left_out, name_some, refuse_collisions, refuse_existing
+from .batch import left_out, name_some, refuse_existing, share_of
 
 
 @dataclass
@@ -40,7 +40,7 @@ def names_videos(text: str, out: str) -> bool:
     if path.is_dir():
         one = out == "-" or Path(out).suffix.lower() in VIDEO_OUTPUTS
         pictures = one and any(not _is_video(picture) for picture in list_images(path))
-        return bool(_in_folder(path, None)[0]) and not pictures
+        return not pictures and bool(_in_folder(path, None)[0])
     pattern = any(sign in text for sign in "*?[") and "://" not in text
     return pattern and not path.exists() and not is_image_sequence(text)
 
@@ -69,11 +69,7 @@ def plan_videos(
         batch.passed_over += passed_over
         for path, name in found:
             batch.jobs.append((path, target / _result_name(name)))
-    refuse_collisions(batch.jobs)
-    batch.jobs = shard.part(batch.jobs)
-    if skip_existing:
-        batch.existing = [path for path, output in batch.jobs if output.exists()]
-        batch.jobs = [job for job in batch.jobs if not job[1].exists()]
+    batch.jobs, batch.existing = share_of(batch.jobs, shard, skip_existing)
     if not resume:
         refuse_existing([output for _, output in batch.jobs], overwrite)
     return batch
@@ -108,7 +104,8 @@ def _in_folder(folder: Path, out: Path | None) -> tuple[list[Path], list[Path]]:
     below = [path for path in sorted(folder.rglob("*")) if path.is_file() and not left_out(path, folder, out)]
     below = [path for path in below if not any(part.endswith(".parts") for part in path.relative_to(folder).parts)]
     videos = [path for path in below if _is_video(path)]
-    return videos, [path for path in below if path not in set(videos)]
+    known = set(videos)
+    return videos, [path for path in below if path not in known]
 
 
 def _is_video(path: Path) -> bool:
