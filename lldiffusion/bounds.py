@@ -31,6 +31,7 @@ BOUNDS: dict[str, tuple[str, dict[str, Range]]] = {
             "head_channels": (1, 4096),
             "ladder": (1, 4096),
             "ladder_scales": (1, 8),
+            "shrink": (1, 32),
         },
     ),
     "UNetConfig": (
@@ -58,6 +59,7 @@ BOUNDS: dict[str, tuple[str, dict[str, Range]]] = {
         {
             "crop": (32, 8192),
             "crops_per_image": (1, 1024),
+            "frames": (1, 64),
             "scale_min": (0.01, 1),
             "part_min": (0.01, 1),
             "simulated_share": SHARE,

@@ -19,7 +19,7 @@ from lldiffusion.errors import LLDiffusionError, choose
 from lldiffusion.network_size import check_size
 from lldiffusion.tables import build, merge, override
 
-PRESETS = ("tiny", "tiny-lol", "fast", "paper", "paper-v2")
+PRESETS = ("tiny", "tiny-lol", "live", "fast", "paper", "paper-v2")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,12 @@ class EncoderConfig:
     ladder_scales: tuple[int, ...] = (2, 2, 2)  # upsampling before each of them
     norm: str = "instance"  # "instance" removes the brightness level, "none" keeps it
     spectral_norm: bool = True  # of the pyramid, head and ladder convolutions
+    shrink: int = 1  # side of the squares of pixels that are averaged before the pyramid
+
+    @property
+    def reduction(self) -> int:
+        """How many pixels of a side lie behind one place of the lowest resolution."""
+        return self.shrink * 2 ** len(self.channels)
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -101,6 +107,8 @@ class ModelConfig:
     # level is lowered to keep to it, so that lamps do not burn; 0: no limit
     rest: float = 0.0  # with a level and gain: pixels whose log2 gain is below this fade into y, and so does a picture
     # whose mean shall change by less than a third of it, but for its shadows beside much light; 0: never
+    recurrent: bool = False  # a model for video (`model.live`): x_t is its own previous result, zeros where there is
+    # none; one step; its U-Net sees `denoiser.patch` pixels a side averaged; needs level, gain, refine, norm "none"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     denoiser: UNetConfig = field(default_factory=lambda: UNetConfig(middle_time=False))
     degrader: UNetConfig = field(default_factory=lambda: UNetConfig(channels=32))
@@ -109,8 +117,17 @@ class ModelConfig:
         check_bounds(self)
         choose(self.tone, ("none", "log"), "tone curve")
         choose(self.level, ("none", "grid"), "level")
+        self._check_recurrent()
         self.check_grids("denoiser")
         check_size(self)
+
+    def _check_recurrent(self) -> None:
+        d = self.denoiser
+        if self.recurrent and not (self.level == "grid" and d.gain and d.refine and d.norm == "none" and d.patch > 1):
+            raise LLDiffusionError(
+                "model.recurrent needs model.level = 'grid', and of model.denoiser norm = 'none', gain = true, "
+                "refine and patch above 1"
+            )
 
     def check_grids(self, name: str) -> None:
         """Of "denoiser" or "degrader": its level i above the coarsest must be of the size of the i-th feature.
@@ -118,22 +135,22 @@ class ModelConfig:
         The degrader's are checked where one is built: many models have none.
         """
         unet: UNetConfig = getattr(self, name)
-        levels, size = len(unet.multipliers), 2 ** len(self.encoder.channels)
+        levels, size = len(unet.multipliers), self.encoder.reduction
         for i, scale in enumerate(self.encoder.ladder_scales, start=1):
             size, level = size // scale, unet.patch * 2 ** (levels - 1 - min(i, levels - 1))
             if i > levels or size != level:
                 where = f"joins a level at 1/{level}" if i <= levels else f"has no level among {levels}"
                 raise LLDiffusionError(
                     f"model.{name}: feature {i} of the encoder is at 1/{size} of the image and {where}; patch "
-                    f"({unet.patch}) times 2^(multipliers - 1) must be 2^(encoder.channels), here "
-                    f"{2 ** len(self.encoder.channels)}, and ladder_scales 2 each"
+                    f"({unet.patch}) times 2^(multipliers - 1) must be encoder.shrink times 2^(encoder.channels), "
+                    f"here {self.encoder.reduction}, and ladder_scales 2 each"
                 )
 
     @property
     def size_multiple(self) -> int:
         """Height and width must be multiples of this many pixels (DESIGN: 32 for every model)."""
         coarsest = self.denoiser.patch * 2 ** (len(self.denoiser.multipliers) - 1)
-        return max(32, coarsest, 2 ** len(self.encoder.channels))
+        return max(32, coarsest, self.encoder.reduction)
 
 
 @dataclass(frozen=True)
@@ -186,6 +203,7 @@ class DataConfig:
     never: tuple[str, ...] = ()  # text files naming pairs that are left out of training and of validation
     validation: int = 8  # pairs held out of the first `pairs` folder: its last names, so that a burst stays on one side
     crop: int = 128  # side of a training crop in pixels
+    frames: int = 1  # of a clip: for model.recurrent, 2 or more; the crop then moves over the photograph
     crops_per_image: int = 1  # crops drawn from each image of a batch
     part_min: float = 1.0  # smallest part of each side of a picture that stands for the whole (model.level sees it)
     scale_min: float = 1.0  # smallest random resize before cropping (1: never resized)
@@ -225,6 +243,7 @@ class LossConfig:
     brightness: float = 0.0  # L1 between per-image channel means of x0; x0 and v only
     aligned: float = 0.0  # L1 of x0 after the colour transform that fits it best to the normal image; x0 and v only
     thumbnail: float = 0.0  # L1 of the brightened reduced picture against the normal one; model.level only
+    steady: float = 0.0  # L1 of the changes from frame to frame against those of the normal clip; data.frames > 1 only
     perceptual: float = 0.0  # distance of VGG features of x0, in stage 2 alone (it halves the speed); x0 and v only
     perceptual_weights: str = ""  # of that VGG16: a .pth or .safetensors file of its convolutions
     perceptual_crop: int = 128  # side of the part of each crop that is compared, in pixels

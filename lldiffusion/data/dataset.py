@@ -82,7 +82,7 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         place = np.array([top / height, left / width, (top + side) / height, (left + side) / width], np.float32)
         pictures = {"low": low, "normal": normal}
         pictures |= {"thumbnail": scene.thumbnail, "normal_thumbnail": scene.normal_thumbnail}
-        return {name: _to_tensor(pixels) for name, pixels in pictures.items()} | {"window": torch.from_numpy(place)}
+        return {name: to_tensor(pixels) for name, pixels in pictures.items()} | {"window": torch.from_numpy(place)}
 
     def _scene(self, number: int) -> Scene:
         if self._last is None or self._last[0] != number:
@@ -94,7 +94,7 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         pair = source.pairs[rng.integers(len(source.pairs))]
         simulated = source.simulated or rng.random() < self.config.simulated_share
         as_is = simulated and rng.random() < self.config.as_is
-        part = _part(load_bytes(pair.normal).shape, self.config.part_min, rng)
+        part = part_of(load_bytes(pair.normal).shape, self.config.part_min, rng)
         normal = load_bytes(pair.normal)[part]
         if simulated and rng.random() < self.config.recolor:
             normal = normal[..., rng.permutation(3)]
@@ -104,7 +104,7 @@ class PairCrops(Dataset[dict[str, Tensor]]):
             low = self._darken(normal, rng) if simulated else load_bytes(pair.low)[part]
         changes = draw_changes(self.config, as_is, rng)
         turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-        low, normal = _turn(low, turn, flip), _turn(normal, turn, flip)
+        low, normal = turned(low, turn, flip), turned(normal, turn, flip)
         small_low, small_normal = (reduce_picture(side) / np.float32(255) for side in (low, normal))
         return Scene(low, normal, changes, changes.of_light(small_low), changes.of_normal(small_normal))
 
@@ -117,7 +117,7 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         return np.round(simulate(pixels, rng, at_exposure(stops), light) * 255).astype(np.uint8)
 
 
-def _part(shape: tuple[int, ...], smallest: float, rng: Generator) -> tuple[slice, slice]:
+def part_of(shape: tuple[int, ...], smallest: float, rng: Generator) -> tuple[slice, slice]:
     """A random part of a picture, at least `smallest` of each side."""
     slices = []
     for size in shape[:2]:
@@ -143,10 +143,12 @@ def _cut(picture: NDArray[np.uint8], window: tuple[int, int, int], crop: int) ->
     return planes[0].permute(1, 2, 0).numpy()
 
 
-def _turn(pixels: NDArray[Any], turn: int, flip: bool) -> NDArray[Any]:
-    turned = np.rot90(pixels, turn)
-    return turned[:, ::-1] if flip else turned
+def turned(pixels: NDArray[Any], turn: int, flip: bool) -> NDArray[Any]:
+    """Turned by `turn` quarters, then mirrored."""
+    pixels = np.rot90(pixels, turn)
+    return pixels[:, ::-1] if flip else pixels
 
 
-def _to_tensor(pixels: Pixels) -> Tensor:
+def to_tensor(pixels: Pixels) -> Tensor:
+    """(H, W, 3) in [0, 1] -> (3, H, W) in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))) * 2 - 1

@@ -62,7 +62,7 @@ def bytes_per_pixel(model: ModelConfig, need: MemoryNeed) -> float:
     for level, multiplier in enumerate(unet.multipliers):
         area = (unet.patch * 2**level) ** 2
         stored += unet.channels * multiplier * (unet.blocks + 1) / area
-    reach = [2 ** len(model.encoder.channels)]
+    reach = [model.encoder.reduction]
     for scale in model.encoder.ladder_scales:
         reach.append(reach[-1] // scale)
     stored += sum(c / r**2 for c, r in zip(model.encoder.ladder, reach[1:], strict=True))

@@ -95,4 +95,15 @@ def make_noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
+def trial(config: Config, seed: int, shape: tuple[int, ...]) -> tuple[tuple[Step, ...], NDArray[np.float32]]:
+    """(steps, x) to judge or calibrate a model with: its own steps from noise.
+
+    A recurrent model has none; it takes its step from nothing and then from its result, so that both ways count.
+    """
+    steps = plan_steps(config)
+    if config.model.recurrent:
+        return steps * 2, np.zeros(shape, np.float32)
+    return steps, make_noise(seed, shape)
+
+
 SOLVERS = {"ddim": ddim, "dpm++": dpm_solver_2m, "euler": ddim}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lldiffusion.config import Config
 from lldiffusion.data.illumination import draw_light
 from lldiffusion.data.simulate import LowLight, at_exposure, simulate
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
@@ -15,7 +16,7 @@ from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs
 from lldiffusion.engines.backends.onnx_runtime import import_onnxruntime
 from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.engines.pixels import pad_to_multiple, to_planes
-from lldiffusion.engines.sampler import Step, make_noise
+from lldiffusion.engines.sampler import trial
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import list_images, read_image
 
@@ -76,10 +77,9 @@ def _part(pixels: Floats) -> Floats:
     return np.ascontiguousarray(small[top : top + SIDE[0], left : left + SIDE[1]], dtype=np.float32)
 
 
-def feeds_of(
-    engine: Engine, planes: list[Floats], steps: tuple[Step, ...], multiple: int, leveled: bool
-) -> dict[str, list[Feeds]]:
+def feeds_of(engine: Engine, planes: list[Floats], config: Config) -> dict[str, list[Feeds]]:
     """Inputs of "encoder" and "denoiser" on the way of the float32 loop, for every picture and step."""
+    multiple, leveled = config.model.size_multiple, config.model.level != "none"
     found: dict[str, list[Feeds]] = {"encoder": [], "denoiser": []}
     for i, picture in enumerate(planes):
         low = pad_to_multiple(picture, multiple)
@@ -90,7 +90,7 @@ def feeds_of(
         features = tuple(engine.numpy(feature) for feature in made.features)
         conditions = Conditions(low, engine.numpy(made.color_map), features, level, window)
         found["encoder"].append({"low": low})
-        x, previous = make_noise(i, low.shape), np.zeros_like(low)
+        (steps, x), previous = trial(config, i, low.shape), np.zeros_like(low)
         for step in steps:
             pictures = {"x_t": x, "x0_previous": previous}
             found["denoiser"].append(pictures | condition_inputs(conditions) | step_inputs(step))

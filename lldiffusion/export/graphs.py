@@ -52,6 +52,7 @@ class Step(nn.Module):
         super().__init__()
         self.denoiser = model.denoiser
         self.clip = model.config.sampling.clip
+        self.recurrent = model.config.model.recurrent
 
     def forward(
         self,
@@ -71,6 +72,9 @@ class Step(nn.Module):
         exposure: Tensor | float = 0.0,  # (1,), in stops
     ) -> tuple[Tensor, Tensor]:
         prediction = self.denoiser(x_t, low, color_map, t, tuple(features), level, window, exposure)
+        if self.recurrent:  # one step to x0: what follows would be the identity, nine times through memory
+            x0 = prediction.clamp(-1, 1)
+            return x0, x0
         x0 = k_x * x_t + k_p * prediction
         x0 = x0.clamp(-1, 1) if self.clip else x0
         return a * x_t + b * x0 + c * x0_previous, x0
@@ -117,15 +121,17 @@ def write_graph(
 def _name_sizes(graph: onnx.GraphProto, model: LLDiffusion) -> None:
     """Write the outputs' sizes in terms of the inputs' n, h and w, where the tracer left symbols of its own."""
     multiple = model.config.model.size_multiple
-    features, stride = {}, 2 ** len(model.config.model.encoder.channels)
+    sides, stride = {}, model.config.model.encoder.reduction
+    if model.config.model.recurrent:
+        sides["color_map"] = multiple // model.config.model.denoiser.patch
     for i, scale in enumerate(model.config.model.encoder.ladder_scales):
         stride //= scale
-        features[f"feature_{i}"] = multiple // stride
+        sides[f"feature_{i}"] = multiple // stride
     for output in graph.output:
         if output.name == "level":
             output.type.tensor_type.shape.dim[0].dim_param = "n"
             continue
-        per = features.get(output.name, multiple)
+        per = sides.get(output.name, multiple)
         for axis, name in ((0, "n"), (2, f"{per}*h"), (3, f"{per}*w")):
             output.type.tensor_type.shape.dim[axis].dim_param = name.removeprefix("1*")
 
@@ -160,15 +166,16 @@ def _example(model: LLDiffusion, graph: str) -> tuple[nn.Module, Any, Any, list[
         thumbnail = torch.rand(count, 3, ROWS, COLUMNS) * 2 - 1
         return model.level, (thumbnail,), ({0: torch.export.Dim("n")},), ["thumbnail"], ["level"]
     with torch.no_grad():
-        features = [f.clone() for f in model.encoder(low)]
+        features, color_map = [f.clone() for f in model.encoder(low)], model.color_map(low)
     names = [f"feature_{i}" for i in range(len(features))]
     if graph == "encoder":
         return model.encoder, (low,), (whole,), ["low"], names
     numbers = ("t", *COEFFICIENTS)
     one = [torch.ones(1) for _ in numbers]  # distinct: the tracer takes one tensor given twice for one input
-    arguments: tuple[Any, ...] = (low, low.clone(), low.clone(), features, *one, low.clone())
+    arguments: tuple[Any, ...] = (low, low.clone(), color_map, features, *one, low.clone())
     sizes = [_shape(f, multiple * rows, multiple) for f in features]
-    shapes: tuple[Any, ...] = (whole, whole, whole, sizes, *[None] * len(one), whole)
+    small = _shape(color_map, multiple * rows, multiple)
+    shapes: tuple[Any, ...] = (whole, whole, small, sizes, *[None] * len(one), whole)
     inputs = ["x_t", "low", "color_map", *names, *numbers, "x0_previous"]
     if model.level is not None:
         with torch.no_grad():

@@ -19,7 +19,7 @@ from lldiffusion.config import Config, Thresholds
 from lldiffusion.engines.backends.base import Floats
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.engines.level import thumbnail_of
-from lldiffusion.engines.sampler import make_noise, plan_steps
+from lldiffusion.engines.sampler import trial
 from lldiffusion.errors import LLDiffusionError
 
 from .calibrate import SIDE, calibration_planes, feeds_of, ranges_of
@@ -66,7 +66,7 @@ class _Search:
         import onnx
 
         self._exact, self._limit = exact, limit
-        self._steps = plan_steps(config)
+        self._config = config
         self._leveled = LEVEL in exact
         self._engine = OnnxRuntimeEngine(exact, "fp32")
         self._models = {graph: onnx.load(exact[graph]) for graph in ROUNDED}
@@ -74,7 +74,7 @@ class _Search:
         self._layers = {graph: layers(model.graph) for graph, model in self._models.items()}
         multiple = config.model.size_multiple
         planes = calibration_planes(calibrate)
-        feeds = feeds_of(self._engine, planes, self._steps, multiple, self._leveled)
+        feeds = feeds_of(self._engine, planes, config)
         self._ranges = {graph: ranges_of(model, feeds[graph]) for graph, model in self._models.items()}
         self._lows = [dark_image(*SIDE, multiple, seed) for seed in PROBES]
         self._wanted = [self._loop(self._engine, low) for low in self._lows]
@@ -134,7 +134,8 @@ class _Search:
         level = window = None
         if self._leveled:
             level, window = self._engine.level(thumbnail_of(low)), np.array([[0, 0, 1, 1]], np.float32)
-        x0 = engine.sample(low, self._steps, make_noise(0, low.shape), level=level, window=window)
+        steps, x = trial(self._config, 0, low.shape)
+        x0 = engine.sample(low, steps, x, level=level, window=window)
         return np.clip(x0, -1, 1)
 
 

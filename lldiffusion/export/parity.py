@@ -20,7 +20,7 @@ from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs
 from lldiffusion.engines.backends.torch_eager import TorchEngine
 from lldiffusion.engines.level import thumbnail_of
-from lldiffusion.engines.sampler import Step, make_noise, plan_steps
+from lldiffusion.engines.sampler import Step, make_noise, plan_steps, trial
 from lldiffusion.model import LLDiffusion
 
 from .dark import dark_image
@@ -128,6 +128,7 @@ class Judge:
         self._has_level = model.level is not None
         self.thresholds = thresholds or model.config.parity
         self.steps = plan_steps(model.config)
+        self._config = model.config
         self._answers: dict[tuple[int, int], dict[str, Floats]] = {}
 
     def rows(self, engine: Engine, precision: str, how: str = "onnxruntime") -> Iterator[Row]:
@@ -156,7 +157,10 @@ class Judge:
         if graph != "denoiser":
             return {"low": wanted["low"]}
         pictures = {"x_t": make_noise(0, wanted["low"].shape), "x0_previous": wanted["low"]}
-        return pictures | condition_inputs(self._conditions(wanted)) | step_inputs(probes(self.steps)[0])
+        return pictures | condition_inputs(self._conditions(wanted)) | step_inputs(self._probes()[0])
+
+    def _probes(self) -> tuple[Step, ...]:
+        return self.steps if self._config.model.recurrent else probes(self.steps)
 
     def _wanted(self, height: int, width: int) -> dict[str, Floats]:
         if (height, width) not in self._answers:
@@ -178,10 +182,10 @@ class Judge:
             level, window = engine.numpy(engine.level(thumbnail_of(low))), _whole(low)
             named[f"{LEVEL}:0"] = level
         noise = make_noise(0, low.shape)
-        for i, step in enumerate(probes(self.steps)):
+        for i, step in enumerate(self._probes()):
             x, x0 = engine.step(noise, conditions or self._conditions({"low": low} | named), step, low)
             named |= {f"denoiser:x_next {i}": engine.numpy(x), f"denoiser:x0 {i}": engine.numpy(x0)}
-        return named | {LOOP: engine.sample(low, self.steps, noise, level=level, window=window)}
+        return named | {LOOP: engine.sample(low, *trial(self._config, 0, low.shape), level=level, window=window)}
 
 
 def _whole(low: Floats) -> Floats:

@@ -128,7 +128,15 @@ def make_single(
         limit = (thresholds or config.parity).of("int8")
         loaded |= to_int8(graphs, config, limit, settings.calibrate).models
     opset = max(settings.opset, 18)
-    single = compose(loaded, plan_steps(config), config.model.size_multiple, settings.layout, opset, settings.explicit)
+    single = compose(
+        loaded,
+        plan_steps(config),
+        config.model.size_multiple,
+        settings.layout,
+        opset,
+        settings.explicit,
+        config.model.recurrent,
+    )
     if settings.opset == OLDEST:
         lower_to_17(single)
     return single

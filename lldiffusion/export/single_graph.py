@@ -57,6 +57,7 @@ def compose(
     layout: str,
     opset: int,
     explicit: bool = False,
+    recurrent: bool = False,
 ) -> onnx.ModelProto:
     """The single graph of a model's graphs (of any precision) and its steps; not checked.
 
@@ -65,6 +66,7 @@ def compose(
         multiple: the model's `size_multiple`.
         layout: one of LAYOUTS: (N, 3, H, W) float32 in [0, 1] or (N, H, W, 3) uint8, RGB, in and out.
         opset: of all the graphs.
+        recurrent: the model starts from nothing instead of noise (a model of video, for pictures).
         explicit: the three inputs have no defaults, and the level is an output: for hosts that override none.
     """
     writer = GraphWriter()
@@ -74,7 +76,7 @@ def compose(
     for axis in (0, 1):
         low = writer.node("Gather", low, _mirrored(writer, size, axis), axis=2 + axis)
     steady = _steady(writer, graphs, planes, low, size)
-    x = previous = _noise(writer, size)
+    x = previous = _start(writer, size, low, recurrent)
     for i, step in enumerate(steps):
         numbers = {name: _number(writer, getattr(step, name)) for name in ("t", "k_x", "k_p", "a", "b", "c")}
         given = steady | numbers | {"x_t": x, "x0_previous": previous}
@@ -141,8 +143,10 @@ def _mirrored(writer: GraphWriter, size: Size, axis: int) -> str:
     return writer.node("Min", place, writer.node("Sub", period, place))
 
 
-def _noise(writer: GraphWriter, size: Size) -> str:
+def _start(writer: GraphWriter, size: Size, low: str, zeros: bool) -> str:
     """x_T (N, 3, H, W) of the padded size, the same for every picture."""
+    if zeros:
+        return writer.node("Expand", writer.real(0.0), writer.node("Shape", low))
     ones = writer.node("Concat", size.batch, writer.whole(1, 1, 1), axis=0)
     return writer.node("Expand", write_noise(writer, *size.places), ones)
 

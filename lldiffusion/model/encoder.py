@@ -75,6 +75,7 @@ class LatentMapEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
+        self.shrink = config.shrink
         pyramid = (3, *config.channels)
         self.pyramid = nn.ModuleList([_Conv(a, b, 2, "zeros", config) for a, b in pairwise(pyramid)])
         self.wide = nn.Conv2d(pyramid[1], pyramid[1], 7, padding=3, padding_mode="reflect")
@@ -90,6 +91,7 @@ class LatentMapEncoder(nn.Module):
 
     def forward(self, y: Tensor) -> tuple[Tensor, ...]:
         first, *rest = self.pyramid
+        y = F.avg_pool2d(y, self.shrink) if self.shrink > 1 else y
         h = self.wide(_leaky(first(y)))  # (N, 16, H/2, W/2)
         for conv in rest:
             h = conv(_leaky(h))  # halves the size

@@ -31,6 +31,7 @@ from .color_map import ColorMap
 
 THUMBNAIL = (64, 96)  # rows and columns of the reduced whole picture, whatever its shape
 GRID = (6, 8, 12)  # of the level: bins of brightness, rows, columns
+REACH = 0.1  # of a line of the gain, in log-toned brightness, either way: half a bin
 STEEPEST = 3.0  # largest log2 gain, either way, that the shape adds to the offset
 SHOULDER = 0.6  # brightened values above bend towards twice this
 LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
@@ -42,6 +43,11 @@ GUESSES = 3  # networks whose guesses are averaged: one alone is off by a tenth 
 REST = 0.12  # log2: a change of the mean by less is mostly not made
 SHADE, LIT = 0.2, 0.5  # sRGB values below and above which a pixel counts as in the shade, as lit
 KNOTS = 10  # of the guess's curve, at means of 2^-9 ... 1
+
+
+def exp2(x: Tensor) -> Tensor:
+    """2^x as e^(x ln 2): runtimes have a fast exponential, and of `torch.exp2` an ONNX graph makes a general power."""
+    return torch.exp(x * math.log(2))
 
 
 def log_tone(u: Tensor) -> Tensor:
@@ -86,18 +92,33 @@ def brighten(y: Tensor, level: Tensor, window: Tensor, exposure: Tensor | float 
 
 def log_gain(y: Tensor, level: Tensor, window: Tensor, exposure: Tensor | float = 0.0) -> Tensor:
     """(N, 1, H, W): log2 gain of each pixel's sRGB value; arguments as of `brighten`."""
-    with _float32():
+    with float32():
         return _slice(log_tone(unit(y).mean(dim=1)), level.float(), window.float()) + exposure / DISPLAY_GAMMA
+
+
+def gain_line(
+    y: Tensor, level: Tensor, window: Tensor, exposure: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(log2 gain, its slope over log-toned brightness, that brightness) of each pixel, (N, 1, H, W) each.
+
+    A straight line in place of the curve: what a reduced picture can say of the gain of the pixels behind its own.
+    """
+    with float32():
+        grey, level, window = log_tone(unit(y).mean(dim=1)), level.float(), window.float()
+        below, above = (grey - REACH).clamp_min(0), (grey + REACH).clamp_max(1)
+        rise = _slice(above, level, window) - _slice(below, level, window)
+        slope = rise / (above - below)[:, None]
+        return _slice(grey, level, window) + exposure / DISPLAY_GAMMA, slope, grey[:, None]
 
 
 def lit_by(y: Tensor, gain: Tensor) -> Tensor:
     """y in [-1, 1] times 2^gain, through the shoulder: in [-1, 1.4]."""
-    with _float32():
-        return 2 * shoulder(unit(y) * torch.exp2(gain)) - 1
+    with float32():
+        return 2 * shoulder(unit(y) * exp2(gain)) - 1
 
 
 @contextmanager
-def _float32() -> Iterator[None]:
+def float32() -> Iterator[None]:
     """Out of autocast, where one is on: bfloat16 would round the gain by half a percent."""
     device = next((kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)), None)
     with nullcontext() if device is None else torch.autocast(device, enabled=False):
@@ -144,7 +165,7 @@ class LevelHead(nn.Module):
 
     def forward(self, thumbnail: Tensor) -> Tensor:
         """The level of the guess, as much of it as lamps and lit surfaces bear; never darker than the picture is."""
-        with _float32():
+        with float32():
             shape, lit = self._lit(thumbnail)
             offset, still = (_offset(lit, mean) for mean in (self.guess(thumbnail), log_mean(thumbnail)))
             if self.white:
@@ -177,14 +198,14 @@ class LevelHead(nn.Module):
 
     def level(self, thumbnail: Tensor, target: Tensor) -> Tensor:
         """The shape, moved so that the mean of the brightened thumbnail is 2^target, target (N, 1)."""
-        with _float32():
+        with float32():
             shape, lit = self._lit(thumbnail)
             return shape + _offset(lit, target)[:, :, None, None]
 
     def _lit(self, thumbnail: Tensor) -> tuple[Tensor, Tensor]:
         """The shape, and the thumbnail in [0, 1] times its gain: (N, 6, 8, 12), (N, 3, 64, 96)."""
         shape, u = self.shape(thumbnail), unit(thumbnail)
-        return shape, u * torch.exp2(_slice(log_tone(u.mean(dim=1)), shape, whole(u.shape[0], u)))
+        return shape, u * exp2(_slice(log_tone(u.mean(dim=1)), shape, whole(u.shape[0], u)))
 
 
 def _offset(lit: Tensor, target: Tensor) -> Tensor:
@@ -195,7 +216,7 @@ def _offset(lit: Tensor, target: Tensor) -> Tensor:
     """
     offset = target - torch.log2(_mean(lit))
     for _ in range(ROUNDS):
-        offset = offset + target - torch.log2(_mean(shoulder(lit * torch.exp2(offset)[:, :, None, None])))
+        offset = offset + target - torch.log2(_mean(shoulder(lit * exp2(offset)[:, :, None, None])))
     return offset
 
 

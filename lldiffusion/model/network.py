@@ -13,6 +13,7 @@ from lldiffusion.config import Config, UNetConfig
 from .color_map import ColorMap
 from .encoder import LatentMapEncoder
 from .level import LevelHead, lit_by, log_gain, log_tone, unit, whole
+from .live import LiveDenoiser, SmallColorMap
 from .plain import RESIDUAL_START, PlainUNet
 from .refine import Refine
 from .unet import UNet
@@ -118,9 +119,10 @@ class LLDiffusion(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
-        self.color_map = ColorMap()
+        recurrent = config.model.recurrent
+        self.color_map = SmallColorMap(config.model.denoiser.patch) if recurrent else ColorMap()
         self.level = None if config.model.level == "none" else LevelHead(config.model.white, config.model.rest)
-        self.denoiser = Denoiser(config)
+        self.denoiser = LiveDenoiser(config) if recurrent else Denoiser(config)
         features = config.model.encoder.ladder
         if with_degrader:
             config.model.check_grids("degrader")

@@ -17,8 +17,10 @@ from lldiffusion.model import LLDiffusion, load_model
 from lldiffusion.model.checkpoint import read_info, save_checkpoint
 
 from .accelerated import accelerated
+from .clips import ClipObjective
 from .journal import Journal
 from .level import collect, fit_guess, guess_error
+from .losses import Objective
 from .state import checkpoints
 from .trainer import STAGES, Trainer
 
@@ -42,6 +44,11 @@ def plan_run(config: Config, folder: str | Path, stage: str = "all", start: str 
     """Check configuration, data and stages without touching anything: a folder left behind would be in the way."""
     choose(stage, (*STAGES, "all"), "stage")
     stages = STAGES if stage == "all" else (stage,)
+    if config.model.recurrent != (config.data.frames > 1):
+        raise LLDiffusionError(
+            f"data.frames is {config.data.frames}: a model of video (model.recurrent) learns from clips of 2 frames or "
+            "more, every other one from single pictures (data.frames = 1)"
+        )
     if "joint" in stages:
         config.model.check_grids("degrader")
     if start is not None:
@@ -122,6 +129,7 @@ def _train_stage(plan: Plan, stage: str, start: str | None, accelerator: Acceler
         folder=folder,
         accelerator=accelerator,
         journal=journal,
+        make_objective=ClipObjective if plan.config.model.recurrent else Objective,
     )
     trainer.resume()
     return trainer.run() if trainer.step < trainer.total else _last(folder)

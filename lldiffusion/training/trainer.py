@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
 from lldiffusion.config import Config
+from lldiffusion.data.clips import ClipCrops
 from lldiffusion.data.dataset import PairCrops, Source
 from lldiffusion.data.layouts import Pair
 from lldiffusion.diffusion import draw_timesteps
@@ -147,7 +148,8 @@ class Trainer:
         train, data = self.config.train, self.config.data
         size = train.batch * data.crops_per_image
         each = size * train.accumulate * self.accelerator.num_processes  # samples an optimiser step, all processes
-        dataset = PairCrops(self.sources, data, seed=train.seed + PLACES.index(self.stage), length=self.total * each)
+        crops = ClipCrops if data.frames > 1 else PairCrops
+        dataset = crops(self.sources, data, seed=train.seed + PLACES.index(self.stage), length=self.total * each)
         sampler = _Offset(dataset, self.step * each)
         workers: dict[str, Any] = {"num_workers": train.workers, "worker_init_fn": _leave_signals_to_the_trainer}
         workers |= {"multiprocessing_context": "forkserver"} if train.workers else {}  # libvips cannot be forked

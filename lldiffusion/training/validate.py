@@ -114,6 +114,7 @@ def enhance(
     process = ForwardProcess(config.diffusion).to(device)
     t = torch.tensor([config.diffusion.timesteps - 1], device=device)
     x_t = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    x_t = x_t * (not config.model.recurrent)  # which has no previous result of a single picture
     prediction = model.denoiser(x_t, y, model.color_map(y), t, model.encoder(y), level, window).float()
     x0 = _to_x0(process, config, prediction, x_t, t)[0, :, :height, :width]
     return ((x0.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
