@@ -83,14 +83,21 @@ class LiveDenoiser(nn.Module):
         return lift - slope * grey, slope, lifted
 
     def _lay_over(self, y: Tensor, before: Tensor, known: Tensor, half: Tensor, planes: Tensor) -> Tensor:
-        """The grid's answer, (N, 10, H/2, W/2), applied to every pixel."""
+        """The grid's answer, (N, 10, H/2, W/2), applied to every pixel.
+
+        Pictures are rows of pixels (N, C, H W) here: of four axes some runtimes make pixels of three values beside each
+        other, which the arithmetic of vectors handles five at a time instead of sixteen.
+        """
         with float32():
-            offset, factor, keep, black, slope, lifted = planes.split([3, 3, 1, 1, 1, 1], dim=1)
-            p, q = _straight(half, offset, factor, black + slope * _grey(half), lifted)
-            z = enlarge(p, 2, "nearest") + enlarge(q, 2, "nearest") * y
-            d = before - known * z
-            x0 = z + enlarge(keep, 2, "nearest") * d
-        return x0 + F.pixel_shuffle(lifted * self.refine(z, d).float(), 2)
+            offset, factor, keep, black, slope, lifted = planes.flatten(2).split([3, 3, 1, 1, 1, 1], dim=1)
+            seen = half.flatten(2)
+            p, q = _straight(seen, offset, factor, black + slope * _grey(seen), lifted)
+            p, q, keep = (_doubled(value, half) for value in (p, q, keep))
+            z = p + q * y.flatten(2)
+            d = before.flatten(2) - known[..., 0] * z
+            x0 = z + keep * d
+            mended = lifted.view(-1, 1, *half.shape[2:]) * self.refine(z.view_as(y), d.view_as(y)).float()
+            return (x0 + F.pixel_shuffle(mended, 2).flatten(2)).view_as(y)
 
 
 class HalfSizeRefine(nn.Module):
@@ -136,8 +143,13 @@ def enlarge(x: Tensor, factor: int, how: str) -> Tensor:
     return x if factor == 1 else F.interpolate(x, scale_factor=float(factor), mode=how)
 
 
+def _doubled(rows: Tensor, half: Tensor) -> Tensor:
+    """(N, C, h w) of the size of `half` (N, 3, h, w) -> (N, C, 2 h 2 w): every value four times."""
+    return enlarge(rows.view(rows.shape[0], -1, *half.shape[2:]), 2, "nearest").flatten(2)
+
+
 def _grey(y: Tensor) -> Tensor:
-    """(N, 1, H, W): log-toned brightness."""
+    """(N, 3, ...) -> (N, 1, ...): log-toned brightness."""
     return log_tone(unit(y).mean(dim=1, keepdim=True))
 
 
