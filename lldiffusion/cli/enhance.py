@@ -168,6 +168,9 @@ def _enhance_on_ray(
 
 def _check_samples(enhancer: Enhancer, samples: int) -> None:
     """One step from pure noise gives the picture that is likeliest, whatever the noise: there is nothing to compare."""
+    from lldiffusion.engines.samples import check_samples
+
+    check_samples(enhancer, samples)
     if samples > 1 and len(enhancer.steps) == 1:
         raise LLDiffusionError(
             f"--samples {samples}: model '{enhancer.config.name}' makes its picture in one step, and samples of one "

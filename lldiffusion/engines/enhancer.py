@@ -56,6 +56,11 @@ class Enhancer:
         self.pipeline = Pipeline(engine, config, seed, tile)
         self.config = config
         self.steps = plan_steps(config, exposure)
+        if config.model.recurrent and len(self.steps) != 1:
+            raise LLDiffusionError(
+                f"{len(self.steps)} steps: model '{config.name}' starts from its own last result and has one step; "
+                "leave --steps out"
+            )
         self.gain = 0.0 if self.pipeline.has_level else exposure  # stops, applied to the result
         self._passed_over = passed_over or {}
         self._why = {"precision because": why} if why else {}
@@ -124,7 +129,8 @@ class Enhancer:
         """Enhance (H, W, 3) or a batch (N, H, W, 3), RGB, uint8 or float in [0, 1]; returns the same shape and type.
 
         Args:
-            noise: your own x_T, the same shape as `pixels`, standard normal; default: from the seed.
+            noise: your own x_T, the same shape as `pixels`, standard normal; default: from the seed.  A recurrent model
+                has none; it takes its result of the frame before here, 2 * pixels - 1 (default: zeros).
             progress: called after every step (of every tile).
             exposure: in stops, for this call; default: the enhancer's.
         Any height and width will do: the image is padded by reflection and cropped again.
@@ -174,7 +180,7 @@ class Enhancer:
             window = np.array([[0, 0, 1, 1]], np.float32).repeat(shape[0], axis=0)
         x = pipeline.noise(shape) if noise is None else noise
         conditions = pipeline.engine.conditions(low, level, window)
-        return pipeline.engine.denoise(conditions, self.steps, x, np.zeros(shape, np.float32))
+        return pipeline.engine.denoise(conditions, self.steps, x, pipeline.engine.zeros(shape))
 
     def stream(
         self,

@@ -27,11 +27,20 @@ HALVINGS = 40  # of that range
 
 def thumbnail_of(planes: NDArray[Any]) -> Floats:
     """(N, C, H, W) -> (N, C, 64, 96): exact area averages of the whole picture, read row by row, once."""
-    bands = [
-        np.tensordot(shares, planes[:, :, first : first + len(shares)], (0, 2)) for first, shares in _bands(planes)
-    ]
-    rows = np.stack(bands, axis=2)  # (N, C, 64, W)
+    rows = np.empty((*planes.shape[:2], ROWS, planes.shape[3]), np.float32)
+    for row, (first, shares) in enumerate(_bands(planes.shape[2])):
+        rows[:, :, row] = _weighted(planes[:, :, first : first + len(shares)], shares)
     return np.ascontiguousarray(rows @ area_shares(planes.shape[3], COLUMNS).T, dtype=np.float32)
+
+
+def _weighted(band: NDArray[Any], shares: Floats) -> Floats:
+    """(N, C, rows, W) -> (N, C, W): the rows times their shares, which differ at both ends only."""
+    total: Floats = band[:, :, 0] * shares[0]
+    if len(shares) > 1:
+        total += band[:, :, -1] * shares[-1]
+    if len(shares) > 2:
+        total += np.add.reduce(band[:, :, 1:-1], axis=2, dtype=np.float32) * shares[1]
+    return total
 
 
 def reduce_picture(picture: NDArray[Any]) -> Floats:
@@ -39,10 +48,11 @@ def reduce_picture(picture: NDArray[Any]) -> Floats:
     return thumbnail_of(picture.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0)
 
 
-def _bands(planes: NDArray[Any]) -> list[tuple[int, Floats]]:
+@lru_cache(maxsize=8)
+def _bands(height: int) -> list[tuple[int, Floats]]:
     """(the first, the share of each) of the picture's rows behind each row of the thumbnail."""
     found = []
-    for shares in area_shares(planes.shape[2], ROWS):
+    for shares in area_shares(height, ROWS):
         used = np.flatnonzero(shares)
         found.append((int(used[0]), shares[used[0] : used[-1] + 1]))
     return found

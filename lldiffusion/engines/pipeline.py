@@ -18,7 +18,7 @@ from lldiffusion.errors import LLDiffusionError
 from .backends.base import Array, Conditions, Engine, Floats, Progress, Shape
 from .level import thumbnail_of
 from .memory import is_local
-from .pixels import of_shape, pad_to_multiple
+from .pixels import of_shape, pad_to_multiple, padded_sides
 from .sampler import Step, make_noise
 from .tiles import Features, Window, count, features_at, grid, sample_tiled, tile_of, whole_features
 
@@ -60,22 +60,30 @@ class Pipeline:
         """Whether the model is told how bright the result shall be."""
         return self.config.model.level != "none"
 
+    @property
+    def recurrent(self) -> bool:
+        """Whether sampling starts from the model's own result of the frame before."""
+        return self.config.model.recurrent
+
     def padded_shape(self, shape: Shape) -> Shape:
         """The shape that planes of this shape are padded to."""
-        padded = (max(-(-side // self.multiple), 2) * self.multiple for side in shape[2:])
-        return (*shape[:2], *padded)
+        return (*shape[:2], *padded_sides(shape[2], shape[3], self.multiple))
 
     def noise(self, shape: Shape) -> Floats:
-        """x_T from the seed for planes of this padded shape, the same for every image of the batch."""
+        """x_T from the seed for planes of this padded shape, the same for every image of the batch.
+
+        Of a recurrent model zeros: nothing came before.
+        """
         return self._drawn(shape).copy()
 
     def _drawn(self, shape: Shape) -> Floats:
         """The same, not to be written to: of a large picture one field is enough."""
         key, (kept, values) = (self.seed, *shape[1:]), self._last_noise
         if kept != key:  # drawing takes longer than everything else around the engine: the last one is kept
-            values = make_noise(self.seed, (1, *shape[1:]))
+            one = (1, *shape[1:])
+            values = np.zeros(one, np.float32) if self.recurrent else make_noise(self.seed, one)
             self._last_noise = key, values
-        return np.broadcast_to(values, shape)
+        return values if values.shape == shape else np.broadcast_to(values, shape)
 
     def tile_side(self, shape: Shape) -> int | None:
         """The tile's side in pixels for planes of this padded shape, or None for the whole image at once."""
@@ -112,14 +120,17 @@ class Pipeline:
         guidance: Guidance | None = None,
         progress: Progress | None = None,
         most: int | None = None,
+        padded: Floats | None = None,
     ) -> Floats:
         """x_0 of planes, the same shape; not checked for NaN.
 
         Args:
-            x: x_T of the padded shape; default: from the seed.
+            x: x_T of the padded shape; default: from the seed.  Of a recurrent model its own result of the frame
+                before; default: zeros.
             guidance: default: what the model says of each picture itself.
             progress: called after every step (of every tile).
             most: a tile's side in pixels, at most; default: whatever `tile` says.
+            padded: the planes as `pad_to_multiple` pads them, where the caller has that.
         """
         shape = self.padded_shape(planes.shape)
         guidance = guidance or Guidance(self.level(planes))
@@ -129,7 +140,9 @@ class Pipeline:
         if side is not None:
             x0 = self._sample_tiles(planes, steps, self._drawn(shape) if x is None else x, guidance, side, progress)
         else:
-            x0 = self._sample_whole(planes, steps, self.noise(shape) if x is None else x, guidance, progress)
+            low = pad_to_multiple(planes, self.multiple) if padded is None else padded
+            x = np.ascontiguousarray(self._drawn(shape)) if x is None else x
+            x0 = self._sample_whole(low, planes.shape, steps, x, guidance, progress)
         x0 = of_shape(x0, shape)
         return x0[:, :, : planes.shape[2], : planes.shape[3]]
 
@@ -142,15 +155,21 @@ class Pipeline:
         return window.share(*shape[2:]).repeat(shape[0], axis=0) if self.has_level else None
 
     def _sample_whole(
-        self, planes: Floats, steps: tuple[Step, ...], x: Floats, guidance: Guidance, progress: Progress | None
+        self,
+        low: Floats,
+        shape: Shape,
+        steps: tuple[Step, ...],
+        x: Floats,
+        guidance: Guidance,
+        progress: Progress | None,
     ) -> Floats:
-        low, engine = pad_to_multiple(planes, self.multiple), self.engine
-        window = self._window(Window(0, 0, *low.shape[2:]), planes.shape)
+        """`low`: padded; `shape`: before that."""
+        engine, window = self.engine, self._window(Window(0, 0, *low.shape[2:]), shape)
         if not guidance.features:
             return engine.sample(low, steps, x, progress, guidance.level, window)
         features = tuple(feature for feature, _ in guidance.features)
         conditions = Conditions(low, engine.color_map(low), features, guidance.level, window)
-        return engine.numpy(engine.denoise(conditions, steps, x, np.zeros_like(x), progress))
+        return engine.numpy(engine.denoise(conditions, steps, x, engine.zeros(x.shape), progress))
 
     def _sample_tiles(
         self,

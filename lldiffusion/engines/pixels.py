@@ -19,11 +19,25 @@ class NotFiniteError(LLDiffusionError):
     """The network produced NaN or infinity; video tries such a frame again in float32."""
 
 
-def to_planes(pixels: NDArray[Any]) -> Floats:
-    """(H, W, 3) or (N, H, W, 3), uint8 or float in [0, 1] -> (N, 3, H, W) float32 in [-1, 1].
+def to_planes(pixels: NDArray[Any], planes: Floats | None = None) -> Floats:
+    """(H, W, 3) or (N, H, W, 3), uint8 or float in [0, 1] -> (N, 3, H, W) float32 in [-1, 1], written to `planes`.
 
     Raises LLDiffusionError for another shape, type or range, and for non-finite values.
     """
+    check_pixels(pixels)
+    batch = (pixels if pixels.ndim == 4 else pixels[None]).transpose(0, 3, 1, 2)
+    if planes is None:
+        planes = np.empty(batch.shape, np.float32)
+    whole = pixels.dtype == np.uint8
+    np.multiply(batch, np.float32(2 / 255 if whole else 2), out=planes, casting="same_kind")
+    planes -= 1
+    if not whole and not (planes.min() >= -1.02 and planes.max() <= 1.02):  # NaN is neither
+        raise LLDiffusionError("a float image must be finite and in [0, 1]; for 0..255 pass uint8")
+    return planes
+
+
+def check_pixels(pixels: Any) -> None:
+    """Raises LLDiffusionError for what is no picture by its shape or type."""
     if not isinstance(pixels, np.ndarray) or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3 or not pixels.size:
         given = getattr(pixels, "shape", type(pixels).__name__)
         raise LLDiffusionError(f"an image must be an array of shape (H, W, 3) or (N, H, W, 3), not {given}")
@@ -31,39 +45,37 @@ def to_planes(pixels: NDArray[Any]) -> Floats:
         raise LLDiffusionError(
             f"an image of {pixels.shape[-2]}x{pixels.shape[-3]} is too large: at most {LARGEST} a side"
         )
-    batch = pixels if pixels.ndim == 4 else pixels[None]
-    planes = np.array(batch.transpose(0, 3, 1, 2), dtype=np.float32, order="C")  # a copy, to be changed in place
-    if pixels.dtype == np.uint8:
-        planes *= np.float32(2 / 255)
-        planes -= 1
-        return planes
-    if not np.issubdtype(pixels.dtype, np.floating):
+    if pixels.dtype != np.uint8 and not np.issubdtype(pixels.dtype, np.floating):
         raise LLDiffusionError(f"an image must be uint8 or float in [0, 1], not {pixels.dtype}")
-    if not np.isfinite(planes).all() or planes.min() < -0.01 or planes.max() > 1.01:
-        raise LLDiffusionError("a float image must be finite and in [0, 1]; for 0..255 pass uint8")
-    planes *= 2
-    planes -= 1
-    return planes
 
 
-def from_planes(planes: Floats, like: NDArray[Any], stops: float = 0.0) -> NDArray[Any]:
-    """The inverse of `to_planes`, `stops` brighter, clipped, with the shape and type of `like`.
+def from_planes(
+    planes: Floats, like: NDArray[Any], stops: float = 0.0, pixels: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """The inverse of `to_planes`, `stops` brighter, clipped, with the shape, type and layout of `like`.
 
+    Args:
+        pixels: where to write it.
     Raises NotFiniteError when the network produced NaN or infinity: never a black picture.
     """
-    count, _, height, width = planes.shape
-    pixels = np.empty((count, height, width, 3), like.dtype)
-    for top in range(0, height, STRIP):
-        strip = planes[:, :, top : top + STRIP]
-        if not np.isfinite(strip).all():
+    pixels = np.empty_like(like) if pixels is None else pixels
+    batch = (pixels if like.ndim == 4 else pixels[None]).transpose(0, 3, 1, 2)
+    for top in range(0, planes.shape[2], STRIP):
+        shown = planes[:, :, top : top + STRIP] * np.float32(0.5)
+        shown += np.float32(0.5)
+        least, most = shown.min(), shown.max()
+        if not (least > -np.inf and most < np.inf):
             raise NotFiniteError(
                 "the network produced NaN or infinity for this image: use float32, or report the image"
             )
-        shown = expose(np.clip((strip.transpose(0, 2, 3, 1) + 1) / 2, 0, 1), stops)
+        if least < 0 or most > 1:
+            np.clip(shown, 0, 1, out=shown)
+        shown = expose(shown, stops)
         if like.dtype == np.uint8:
-            shown = np.floor(shown * 255 + np.float32(0.5))
-        pixels[:, top : top + STRIP] = shown
-    return pixels if like.ndim == 4 else pixels[0]
+            shown *= 255
+            shown += np.float32(0.5)  # and what follows it is cut off
+        np.copyto(batch[:, :, top : top + STRIP], shown, casting="unsafe")
+    return pixels
 
 
 def of_shape(planes: Floats, wanted: tuple[int, ...]) -> Floats:
@@ -78,15 +90,36 @@ def of_shape(planes: Floats, wanted: tuple[int, ...]) -> Floats:
 
 def pad_to_multiple(planes: Floats, multiple: int) -> Floats:
     """Reflect-pad (N, C, H, W) right and below to multiples of `multiple`, at least two of them a side."""
-    pads = [max(-size % multiple, 2 * multiple - size) for size in planes.shape[2:]]
-    while any(pads):  # a reflection brings at most size - 1 pixels
-        now = [min(pad, size - 1) for pad, size in zip(pads, planes.shape[2:], strict=True)]
-        if any(now):
-            planes = np.pad(planes, ((0, 0), (0, 0), (0, now[0]), (0, now[1])), mode="reflect")
-        else:  # what is left is one pixel wide or high: it has nothing to reflect
-            return np.pad(planes, ((0, 0), (0, 0), (0, pads[0]), (0, pads[1])), mode="edge")
-        pads = [pad - done for pad, done in zip(pads, now, strict=True)]
-    return planes
+    height, width = planes.shape[2:]
+    shape = (*planes.shape[:2], *padded_sides(height, width, multiple))
+    if shape == planes.shape:
+        return planes
+    padded = np.empty(shape, planes.dtype)
+    padded[:, :, :height, :width] = planes
+    fill_border(padded, height, width)
+    return padded
+
+
+def padded_sides(height: int, width: int, multiple: int) -> tuple[int, int]:
+    """Height and width of what `pad_to_multiple` returns."""
+    tall, wide = (max(-(-side // multiple), 2) * multiple for side in (height, width))
+    return tall, wide
+
+
+def fill_border(padded: Floats, height: int, width: int) -> None:
+    """Write the reflection of the picture, the first rows and columns of (N, C, H, W), right of it and below it."""
+    tall, wide = padded.shape[2:]
+    if tall > height:
+        padded[:, :, height:, :width] = padded[:, :, reflected(height, tall - height, height), :width]
+    if wide > width:
+        padded[:, :, :, width:] = padded[:, :, :, reflected(width, wide - width, width)]
+
+
+def reflected(start: int, length: int, size: int) -> NDArray[np.int64]:
+    """Indices start..start+length into `size` places, going to and fro between the first and the last."""
+    there_and_back = max(2 * (size - 1), 1)
+    at = np.arange(start, start + length) % there_and_back
+    return np.minimum(at, there_and_back - at) if size > 1 else at
 
 
 def expose(pixels: NDArray[Any], stops: float) -> NDArray[Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lldiffusion.errors import LLDiffusionError
+
 from .backends.base import Progress
 from .enhancer import Enhancer
 from .pixels import STRIP
@@ -23,8 +25,10 @@ def mean_and_deviation(
     """Enhance (H, W, 3) float32 in [0, 1] from `count` noise fields, one at a time, so that memory does not grow.
 
     Returns the mean (H, W, 3) and the standard deviation over the samples, averaged over channels, (H, W).  The first
-    sample is the enhancer's own, so a `count` of 1 gives its picture and zeros.
+    sample is the enhancer's own, so a `count` of 1 gives its picture and zeros.  Raises LLDiffusionError for more of a
+    recurrent model.
     """
+    check_samples(enhancer, count)
     mean = enhancer(pixels, progress=progress, exposure=exposure)
     squares = np.zeros(pixels.shape if count > 1 else (*pixels.shape[:2], 0), np.float32)
     for i in range(1, count):
@@ -34,6 +38,15 @@ def mean_and_deviation(
     for top in range(0, len(squares) if count > 1 else 0, STRIP):
         deviation[top : top + STRIP] = np.sqrt(squares[top : top + STRIP] / count).mean(axis=2)
     return mean, deviation
+
+
+def check_samples(enhancer: Enhancer, count: int) -> None:
+    """Raises LLDiffusionError where several samples would be the same picture: a recurrent model draws no noise."""
+    if count > 1 and enhancer.config.model.recurrent:
+        raise LLDiffusionError(
+            f"{count} samples: model '{enhancer.config.name}' has nothing to draw, it starts from its own last result "
+            "and not from noise; leave --samples out"
+        )
 
 
 # Welford 1962: mean_n = mean + (x - mean) / n,  S_n = S + (x - mean) (x - mean_n)

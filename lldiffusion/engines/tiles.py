@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends.base import Conditions, Engine, Floats, Progress
-from .pixels import of_shape
+from .pixels import of_shape, reflected
 from .sampler import Step
 
 Features = tuple[tuple[Floats, int], ...]  # E(y) on the host, coarse to fine, each with its stride in pixels
@@ -140,15 +140,8 @@ def tile_of(planes: Floats, window: Window) -> Floats:
     height, width = planes.shape[2:]
     if window.top + window.height <= height and window.left + window.width <= width:
         return np.ascontiguousarray(planes[window.slices])
-    rows, columns = _reflected(window.top, window.height, height), _reflected(window.left, window.width, width)
+    rows, columns = reflected(window.top, window.height, height), reflected(window.left, window.width, width)
     return np.ascontiguousarray(planes[:, :, rows[:, None], columns])
-
-
-def _reflected(start: int, length: int, size: int) -> NDArray[np.int64]:
-    """Indices start..start+length into `size` places, going to and fro between the first and the last."""
-    there_and_back = max(2 * (size - 1), 1)
-    at = np.arange(start, start + length) % there_and_back
-    return np.minimum(at, there_and_back - at) if size > 1 else at
 
 
 def whole_features(engine: Engine, low: Floats, side: int, multiple: int) -> Features:

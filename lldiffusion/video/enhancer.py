@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lldiffusion.buffers import Buffers
 from lldiffusion.engines.backends.base import Floats
 from lldiffusion.engines.enhancer import Enhancer
-from lldiffusion.engines.pipeline import Guidance
-from lldiffusion.engines.pixels import from_planes, to_planes
+from lldiffusion.engines.pipeline import Guidance, Pipeline
+from lldiffusion.engines.pixels import check_pixels, fill_border, from_planes, to_planes
 from lldiffusion.errors import LLDiffusionError
 
 from .frame import Frame
@@ -38,15 +40,18 @@ class VideoEnhancer:
 
     Sampling is deterministic and every frame gets the same noise field; the model's level (of a model without one, the
     means of its degradation features) is smoothed over time within a shot (see `stability.smoothing`) and starts anew
-    at a cut (see `stability.scenes`).  A shot's result does not depend on the shots before it.
+    at a cut (see `stability.scenes`).  A recurrent model starts from its result of the frame before instead of noise,
+    at the beginning of a shot from zeros.  A shot's result does not depend on the shots before it.
 
     Args:
         enhancer: the model; several of the same model (one for each GPU) share the frames of a batch.
         smoothing: time constant in seconds; 0 takes every frame as it is.
         refresh: compute level and features on every k-th frame of a shot only.
         warm_start: share of the noise put back onto the last result, moved along with the picture,
-            to start from; 0 starts every frame from noise.  Needs the extra `video` and a batch of 1.
-        batch: frames enhanced together; results come that much later.  Default: one for each enhancer.
+            to start from; 0 starts every frame from noise.  Needs the extra `video` and a batch of 1; not for a
+            recurrent model.
+        batch: frames enhanced together; results come that much later.  Default: one for each enhancer.  A recurrent
+            model needs 1.
     Raises LLDiffusionError for a bad option.  One video at a time; the calls of one instance must not overlap.
     """
 
@@ -70,12 +75,28 @@ class VideoEnhancer:
             not warm_start or self._batch == 1,
             f"a warm start needs a batch of 1, not {self._batch}: frames depend on each other",
         )
+        self._recurrent = self._pipeline.recurrent
+        name = self._enhancers[0].config.name
+        _check(
+            not self._recurrent or (self._batch == 1 and len(self._enhancers) == 1),
+            f"model '{name}' starts each frame from its last result: give one enhancer and a batch of 1",
+        )
+        _check(
+            not self._recurrent or not warm_start,
+            f"warm start {warm_start}: model '{name}' starts from its last result anyway; leave it out",
+        )
         self._smoothing = smoothing
         self._refresh = refresh
         self._warm = WarmStart(self._enhancers[0], warm_start) if warm_start else None
         self._pool = ThreadPoolExecutor(len(self._enhancers)) if len(self._enhancers) > 1 else None
+        self._buffers = Buffers()
         self._pending: list[Frame] = []
         self._state: FrameState | None = None
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        """Of the first model; the others are the same."""
+        return self._enhancers[0].pipeline
 
     def enhance(self, frame: Frame) -> list[Frame]:
         """Take one frame, return those that are ready (none until a batch is full).
@@ -128,28 +149,56 @@ class VideoEnhancer:
 
     def _process(self, frames: list[Frame]) -> list[Frame]:
         """Enhance frames of one size that follow each other; the state changes only when all went well."""
-        planes = np.concatenate([to_planes(frame.pixels) for frame in frames])  # (N, 3, h, w)
+        planes, padded = self._planes(frames)
         statistics = [_measure(plane, frame) for plane, frame in zip(planes, frames, strict=True)]
         new_shot = starts_shot(self._state, statistics[0])
         compute = partial(self._compute, planes)
         states = smooth_conditions(self._state, statistics, compute, self._smoothing, self._refresh)
         guidance = concatenate([state.guidance for state in states])
-        last = states[-1]
+        last, before = states[-1], None if new_shot else self._state
         if self._warm is None:
-            x0 = np.concatenate(self._distribute(len(frames), partial(self._sample, planes, guidance)))
+            x = None if before is None else before.last
+            x0 = self._distribute(len(frames), partial(self._sample, planes, padded, guidance, x))
         else:
-            before = None if new_shot else self._state
-            x0, luma, result = self._warm.render(frames[0].pixels, planes, guidance, before)
-            last = replace(last, luma=luma, result=result)
-        gain = self._enhancers[0].gain
-        done = [replace(frame, pixels=from_planes(x0[i : i + 1], frame.pixels, gain)) for i, frame in enumerate(frames)]
+            result, luma, kept = self._warm.render(frames[0].pixels, planes, guidance, before)
+            x0, last = [result], replace(last, luma=luma, result=kept)
+        one_by_one = (part[i : i + 1] for part in x0 for i in range(len(part)))
+        done = [replace(f, pixels=self._pixels(result, f.pixels)) for f, result in zip(frames, one_by_one, strict=True)]
+        if self._recurrent:
+            last = replace(last, last=self._to_start_from(x0[0], padded.shape))
         self._state = last if self._refresh > 1 else replace(last, features=())
         return done
 
+    def _planes(self, frames: list[Frame]) -> tuple[Floats, Floats]:
+        """The frames' planes (N, 3, h, w) in [-1, 1], and the same padded, of which they are a part."""
+        check_pixels(frames[0].pixels)
+        height, width = frames[0].pixels.shape[:2]
+        padded = self._buffers.take(self._pipeline.padded_shape((len(frames), 3, height, width)), np.float32)
+        planes = padded[:, :, :height, :width]
+        for i, frame in enumerate(frames):
+            to_planes(frame.pixels, planes[i : i + 1])
+        fill_border(padded, height, width)
+        return planes, padded
+
+    def _pixels(self, x0: Floats, like: NDArray[Any]) -> NDArray[Any]:
+        """A result as pixels, in memory as `like` lies in it: planes, where it comes from a video."""
+        room = None
+        if like.dtype == np.float32 and like.strides[2] == max(like.strides):
+            room = self._buffers.take((3, *like.shape[:2]), np.float32).transpose(1, 2, 0)
+        return from_planes(x0, like[None], self._enhancers[0].gain, None if room is None else room[None])[0]
+
+    def _to_start_from(self, x0: Floats, shape: tuple[int, ...]) -> Floats:
+        """A result (1, 3, h, w) as what the next frame starts from: within [-1, 1], padded."""
+        padded = self._buffers.take(shape, np.float32)
+        height, width = x0.shape[2:]
+        np.clip(x0, -1, 1, out=padded[:, :, :height, :width])
+        fill_border(padded, height, width)
+        return padded
+
     def _compute(self, planes: Floats, indices: list[int]) -> list[Guidance]:
         """Level and features of some frames of the batch."""
-        chosen = planes[indices]
-        features = self._refresh > 1 or not self._enhancers[0].pipeline.has_level  # else they are made where needed
+        chosen = planes if len(indices) == len(planes) else planes[indices]  # all of them: not copied
+        features = self._refresh > 1 or not self._pipeline.has_level  # else they are made where needed
 
         def call(enhancer: Enhancer, part: slice) -> list[Guidance]:
             made = enhancer.pipeline.guidance(chosen[part], features)
@@ -157,8 +206,11 @@ class VideoEnhancer:
 
         return [guidance for part in self._distribute(len(indices), call) for guidance in part]
 
-    def _sample(self, planes: Floats, guidance: Guidance, enhancer: Enhancer, part: slice) -> Floats:
-        return enhancer.pipeline.sample(planes[part], enhancer.steps, guidance=part_of(guidance, part))
+    def _sample(
+        self, planes: Floats, padded: Floats, guidance: Guidance, x: Floats | None, enhancer: Enhancer, part: slice
+    ) -> Floats:
+        lit = part_of(guidance, part)
+        return enhancer.pipeline.sample(planes[part], enhancer.steps, x, lit, padded=padded[part])
 
     def _distribute(self, count: int, call: Callable[[Enhancer, slice], Value]) -> list[Value]:
         """Call every enhancer with its part of `count` frames, all at the same time; results in order."""
@@ -171,7 +223,7 @@ class VideoEnhancer:
 
 def _measure(plane: Floats, frame: Frame) -> FrameStatistics:
     """`plane`: (3, H, W) in [-1, 1]."""
-    mean = max(float((plane.mean(dtype=np.float64) + 1) / 2), BLACK)
+    mean = max(float((np.add.reduce(plane, axis=2).mean(dtype=np.float64) / plane.shape[2] + 1) / 2), BLACK)
     return FrameStatistics(
         luma_grid=luma_grid(plane), size=plane.shape[1:], time=frame.time, brightness=math.log2(mean)
     )

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lldiffusion.buffers import Buffers
 from lldiffusion.errors import LLDiffusionError
 
-from .colour import FULL, Codes, Colour, from_rgb, quantise, to_rgb
+from .colour import FULL, Codes, Colour, code_rows, quantise, rgb_rows, strips
 from .hdr import from_signal, to_signal
 from .tone_map import tone_map
 
@@ -36,36 +37,56 @@ class Origin:
     peak: float = 0.0  # cd/m2, of HDR: what becomes white when it is tone-mapped
 
 
-def frame_to_rgb(frame: Any) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]] | None]:
-    """Pixels (H, W, 3) in [0, 1] of a PyAV frame, and what was cut off to get there.
+def frame_to_rgb(
+    frame: Any, buffers: Buffers | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]] | None]:
+    """Pixels (H, W, 3) in [0, 1] of a PyAV frame, a view of planes, and what was cut off to get there.
 
     A picture's Y'CbCr may lie outside the R'G'B' cube (broadcast super-white; edges of subsampled chroma), and HDR's
     highlights lie above diffuse white.  The model wants [0, 1]; adding the rest back afterwards keeps such video as it
     was where the model changes nothing.
     """
-    colour = colour_tags(frame)
-    rgb = _planes_to_rgb(to_planar(frame), colour)
-    if colour.hdr:
-        rgb = to_signal(rgb, colour)
-    pixels = np.clip(rgb, 0, 1)
-    rgb -= pixels
-    if max(rgb.max(), -rgb.min()) <= _VISIBLE:
-        return pixels, None
-    rgb *= np.float32(1 / OUTSIDE)
-    return pixels, np.rint(rgb, out=rgb).astype(np.int32 if colour.hdr else np.int16)
+    buffers = buffers or Buffers()
+    colour, planar = colour_tags(frame), to_planar(frame)
+    size = (3, frame.height, frame.width)
+    rgb, codes = buffers.take(size, np.float32), _codes_of(planar)
+    outside = buffers.take(size, np.int32 if colour.hdr else np.int16)
+    seen = False
+    for rows in strips(*size[1:]):
+        part = rgb[:, rows]
+        _planar_to_rgb(codes, planar.format, rows, colour, part)
+        if colour.hdr:
+            part[...] = to_signal(part.transpose(1, 2, 0), colour).transpose(2, 0, 1)
+        seen |= _cut_off(part, outside[:, rows])
+    return rgb.transpose(1, 2, 0), outside.transpose(1, 2, 0) if seen else None
+
+
+def _cut_off(rgb: NDArray[np.float32], outside: NDArray[np.integer[Any]]) -> bool:
+    """Clip to [0, 1] in place; what was cut off goes into `outside`.  Returns whether that can be seen."""
+    if max(rgb.max() - 1, -rgb.min()) <= _VISIBLE:
+        np.clip(rgb, 0, 1, out=rgb)
+        outside[...] = 0
+        return False
+    rest = rgb.copy()
+    np.clip(rgb, 0, 1, out=rgb)
+    rest -= rgb
+    rest *= np.float32(1 / OUTSIDE)
+    np.copyto(outside, np.rint(rest, out=rest), casting="unsafe")
+    return True
 
 
 def rgb_to_frame(pixels: NDArray[np.float32], origin: Origin, format_name: str, colour: Colour) -> Any:
     """A PyAV frame of `format_name` (planar Y'CbCr, R'G'B' or grey) with the code values of `pixels`."""
     import av
 
-    rgb = output_pixels(pixels, origin, colour)
-    frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], format_name)
-    codes = _rgb_to_planes(rgb, frame.format, colour)
+    height, width = pixels.shape[:2]
+    frame = av.VideoFrame(width, height, format_name)
+    codes = _codes_of(frame)
+    for rows in strips(height, width):
+        rgb = output_pixels(pixels, origin, colour, rows).transpose(2, 0, 1)
+        _rgb_to_planar(rgb, frame.format, rows, colour, codes)
     if len(frame.planes) == 4:
-        codes += (_alpha_codes(origin.alpha, rgb.shape[:2], frame.format),)
-    for plane, values in zip(frame.planes, codes):
-        _samples(plane, values.dtype)[...] = values
+        _write_alpha(origin.alpha, frame)
     frame.color_range, frame.colorspace = colour.range, colour.matrix
     frame.color_trc, frame.color_primaries = colour.transfer, colour.primaries
     return frame
@@ -96,12 +117,17 @@ def opaque(name: str) -> str:
     return re.sub("^gbrap", "gbrp", re.sub("^yuva", "yuv", name))
 
 
-def output_pixels(pixels: NDArray[np.float32], origin: Origin, colour: Colour) -> NDArray[np.float32]:
-    """R'G'B' (H, W, 3) under `colour`, not clipped, with what lay outside of [0, 1] back in its place.
+def output_pixels(
+    pixels: NDArray[np.float32], origin: Origin, colour: Colour, rows: slice = slice(None)
+) -> NDArray[np.float32]:
+    """R'G'B' (rows, W, 3) under `colour`, not clipped, with what lay outside of [0, 1] back in its place.
 
     HDR is HDR again where `colour` is, and is tone-mapped where it is not.
     """
-    rgb = pixels if origin.outside is None else pixels + origin.outside * np.float32(OUTSIDE)
+    rgb = pixels[rows]
+    if origin.outside is not None:
+        rgb = np.multiply(origin.outside[rows], np.float32(OUTSIDE), dtype=np.float32)
+        rgb += pixels[rows]
     if not origin.colour.hdr:
         return rgb
     return from_signal(rgb, colour) if colour.hdr else tone_map(rgb, origin.peak)
@@ -186,33 +212,37 @@ def planar_format(format_: Any) -> str:
     return f"yuv{'a' * has_alpha(format_)}{layout}p{deep}"
 
 
-def _planes_to_rgb(frame: Any, colour: Colour) -> NDArray[np.float32]:
-    bits = int(frame.format.components[0].bits)
-    kind = np.uint8 if bits == 8 else np.uint16
-    planes = [_samples(plane, np.dtype(kind)) for plane in frame.planes[:3]]
-    if _RGB.match(frame.format.name):
-        green, blue, red = planes
-        return (np.stack([red, green, blue]).astype(np.float32) / np.float32(2**bits - 1)).transpose(1, 2, 0)
-    if _GREY.match(frame.format.name):
-        neutral: Codes = np.full((1, 1), 2 ** (bits - 1), kind)
-        return to_rgb(planes[0], neutral, neutral, bits, colour)
-    return to_rgb(planes[0], planes[1], planes[2], bits, colour)
+def _codes_of(planar: Any) -> tuple[Codes, ...]:
+    """The colour planes of a frame; writing to them writes to the frame."""
+    kind = np.dtype(np.uint8 if planar.format.components[0].bits == 8 else np.uint16)
+    return tuple(_samples(plane, kind) for plane in planar.planes[:3])
 
 
-def _alpha_codes(alpha: NDArray[np.float32] | None, size: tuple[int, ...], format_: Any) -> Codes:
+def _planar_to_rgb(codes: tuple[Codes, ...], format_: Any, rows: slice, colour: Colour, rgb: Any) -> None:
+    """Some rows of a frame into planes (3, rows, W)."""
+    bits = int(format_.components[0].bits)
+    if not _RGB.match(format_.name):
+        rgb_rows(codes, rows, bits, colour, rgb)
+        return
+    for place, values in zip((1, 2, 0), codes, strict=True):  # green, blue, red
+        np.multiply(values[rows], np.float32(1 / (2**bits - 1)), out=rgb[place], dtype=np.float32)
+
+
+def _rgb_to_planar(rgb: Any, format_: Any, rows: slice, colour: Colour, codes: tuple[Codes, ...]) -> None:
+    bits = int(format_.components[0].bits)
+    if not _RGB.match(format_.name):
+        code_rows(rgb, rows, bits, colour, codes)
+        return
+    for place, values in zip((1, 2, 0), codes, strict=True):
+        quantise(rgb[place] * np.float32(2**bits - 1), bits, values[rows])
+
+
+def _write_alpha(alpha: NDArray[np.float32] | None, frame: Any) -> None:
     """Always of the full range."""
-    bits = int(format_.components[3].bits)
-    return quantise((np.ones(size, np.float32) if alpha is None else alpha) * np.float32(2**bits - 1), bits)
-
-
-def _rgb_to_planes(rgb: NDArray[np.float32], format_: Any, colour: Colour) -> tuple[Codes, ...]:
-    bits, name = int(format_.components[0].bits), format_.name
-    if _RGB.match(name):
-        return tuple(quantise(rgb[..., c] * np.float32(2**bits - 1), bits) for c in (1, 2, 0))
-    if _GREY.match(name):
-        return from_rgb(rgb, (1, 1), bits, colour)[:1]
-    height, width = rgb.shape[:2]
-    return from_rgb(rgb, (format_.chroma_height(height), format_.chroma_width(width)), bits, colour)
+    bits = int(frame.format.components[3].bits)
+    codes = _samples(frame.planes[3], np.dtype(np.uint8 if bits == 8 else np.uint16))
+    opaque = np.ones(codes.shape, np.float32) if alpha is None else alpha
+    quantise(opaque * np.float32(2**bits - 1), bits, codes)
 
 
 def _samples(plane: Any, kind: np.dtype[Any]) -> Any:

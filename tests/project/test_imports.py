@@ -23,7 +23,9 @@ PACKAGE = Path(lldiffusion.__file__).parent
 # A group may import its own rank and lower ones.
 RANKS = {
     **dict.fromkeys(("errors", "versions", "atomic", "tables", "config", "schedule", "lock", "interrupts"), 0),
-    **dict.fromkeys(("photometry", "progress", "hashing", "documents", "bounds", "limits", "network_size"), 0),
+    **dict.fromkeys(
+        ("photometry", "progress", "hashing", "documents", "bounds", "limits", "network_size", "buffers"), 0
+    ),
     **dict.fromkeys(("images", "bundle"), 1),
     "engines": 2,
     "video": 3,

@@ -39,6 +39,7 @@ class Engine(ABC):
     The loop, the memory it needs and the tiles it asks for are shared; a backend with ways of its own overrides them.
     """
 
+    _zeros: Floats = np.zeros((0, 0, 0, 0), np.float32)  # the last `zeros`
     memory_need: ClassVar[MemoryNeed] = MemoryNeed(stored=3.5, images=40)  # eager PyTorch's, until one is measured
 
     def level(self, thumbnail: Array) -> Array:
@@ -102,7 +103,14 @@ class Engine(ABC):
         `level` and `window`: as in `Conditions`.
         """
         conditions = self.conditions(low, level, window)
-        return self.numpy(self.denoise(conditions, steps, noise, np.zeros_like(noise), progress))
+        return self.numpy(self.denoise(conditions, steps, noise, self.zeros(noise.shape), progress))
+
+    def zeros(self, shape: Shape) -> Floats:
+        """Zeros of this shape, not to be written to: what stands for x_0 before the first step, the last ones kept."""
+        kept = self._zeros
+        if kept.shape != shape:
+            self._zeros = kept = np.zeros(shape, np.float32)
+        return kept
 
     def peak_bytes(self, model: ModelConfig, shape: Shape) -> float:
         """Estimated peak of its memory for a batch of this shape run whole."""

@@ -98,7 +98,9 @@ class OnnxRuntimeEngine(Engine):
 
     def numpy(self, values: Array) -> Floats:
         if not isinstance(values, np.ndarray):
-            values = (values if isinstance(values, self._ort.OrtValue) else self._borrow(values)).numpy()
+            value = values if isinstance(values, self._ort.OrtValue) else self._borrow(values)
+            borrowed = self._gpu is None and hasattr(value, "__dlpack__")  # its own memory, read-only: no copy
+            values = np.from_dlpack(value) if borrowed else value.numpy()
         return np.ascontiguousarray(values, dtype=np.float32)
 
     def info(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lldiffusion.buffers import Buffers
 from lldiffusion.errors import LLDiffusionError
 
 from ..colour import UNSPECIFIED
@@ -58,6 +59,7 @@ class VideoSource:
         self._spool_path = spool
         self.spool: PacketSpool | None = None
         self.damage = DamageReport()
+        self._buffers = Buffers()
         self._open()
         first = next(self._decoded, None)
         if first is None:
@@ -123,7 +125,7 @@ class VideoSource:
                 f"'{self._name}' changes its size from {self.info.width}x{self.info.height} to {width}x{height} at "
                 f"{float((decoded.pts - self.info.start) * self.info.time_base):.2f} s: split it there first"
             )
-        pixels, outside = frame_to_rgb(decoded.frame)
+        pixels, outside = frame_to_rgb(decoded.frame, self._buffers)
         alpha = alpha_of(decoded.frame)
         self.damage.transparent += alpha is not None and not self.info.alpha
         origin = Origin(

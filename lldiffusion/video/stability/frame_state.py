@@ -33,6 +33,8 @@ class FrameState:
     target: Floats | None = None  # level plus brightness, smoothed, (1, 6, 8, 12); None: the model has no level
     luma: Luma | None = None  # the last frame as `flow` compares it, and
     result: Floats | None = None  # what became of it, (H, W, 3) in [-1, 1]: for a warm start
+    last: Floats | None = None  # the same, (1, 3, H, W) and padded: what a recurrent model starts from; float32, since
+    # rounding it to half of that takes longer at each frame than writing it once a piece
 
     @property
     def guidance(self) -> Guidance:
@@ -48,7 +50,7 @@ class FrameState:
         arrays |= {f"mean_{i}": mean for i, mean in enumerate(self.means)}
         arrays |= {f"feature_{i}": feature for i, (feature, _) in enumerate(self.features)}
         arrays["strides"] = np.array([stride for _, stride in self.features], np.int64)
-        optional = {"target": self.target, "luma": self.luma, "result": self.result}
+        optional = {"target": self.target, "luma": self.luma, "result": self.result, "last": self.last}
         return arrays | {name: array for name, array in optional.items() if array is not None}
 
     @classmethod
@@ -68,6 +70,7 @@ class FrameState:
                 target=arrays.get("target"),
                 luma=arrays.get("luma"),
                 result=arrays.get("result"),
+                last=arrays.get("last"),
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
             known = ", ".join(field.name for field in fields(cls))

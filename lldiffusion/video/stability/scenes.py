@@ -27,7 +27,8 @@ def luma_grid(planes: Floats) -> Floats:
     _, height, width = planes.shape
     rows, columns = min(ROWS, height), min(COLUMNS, width)
     tall, wide = height // rows, width // columns  # up to a cell's side is left out on the right and below
-    cells = planes[:, : rows * tall, : columns * wide].reshape(3, rows, tall, columns, wide).mean(axis=(2, 4))
+    bands = np.add.reduce(planes[:, : rows * tall, : columns * wide].reshape(3, rows, tall, -1), axis=2)
+    cells = np.add.reduce(bands.reshape(3, rows, columns, wide), axis=3) / np.float32(tall * wide)
     return np.tensordot(_LUMA, (cells + 1) / 2, axes=1)
 
 
