@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lldiffusion.errors import LLDiffusionError
 
 if TYPE_CHECKING:
-    from lldiffusion.config import EncoderConfig, ModelConfig, UNetConfig
+    from lldiffusion.network_config import EncoderConfig, ModelConfig, UNetConfig
 
 MOST_PARAMETERS = 500_000_000  # 2 GiB of float32; the paper's network has some ten million
 MOST_MULTIPLE = 512  # pixels: pictures are padded to multiples of the coarsest level's stride, at least to two

@@ -26,6 +26,7 @@ RANKS = {
     **dict.fromkeys(
         ("photometry", "progress", "hashing", "documents", "bounds", "limits", "network_size", "buffers"), 0
     ),
+    **dict.fromkeys(("network_config", "training_config"), 0),
     **dict.fromkeys(("images", "bundle"), 1),
     "engines": 2,
     "video": 3,
