@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from .options import (
     Tile,
     parse_tile,
 )
-from .video_job import VideoOptions, run_to_disk, run_to_pipe, seconds
+from .video_job import VideoOptions, is_sent, run_sending, run_to_disk, seconds
 
 if TYPE_CHECKING:
     from lldiffusion.video.jobs.progress import JobSummary
@@ -40,7 +41,8 @@ def video(
         ...,
         metavar="IN... OUT",
         help="IN: video, GIF, APNG or WebP file, URL, folder or pattern of pictures, camera (v4l2:/dev/video0), or -. "
-        "OUT: .mp4, .mov, .mkv, .webm, .avi, .ts, .gif, .apng, .webp, pictures (frames/%06d.png), or -. "
+        "OUT: .mp4, .mov, .mkv, .webm, .avi, .ts, .gif, .apng, .webp, pictures (frames/%06d.png), -, or an address "
+        "(udp://, rtmp://, rtsp://, srt:// ...). "
         "Several INs, or a folder of videos: OUT is a folder.",
     ),
     model: Model = "tiny",
@@ -58,9 +60,17 @@ def video(
     codec: str | None = typer.Option(
         None, help="FFmpeg's encoder: libx264, libx265, ffv1, h264_nvenc ... [H.264; H.265 above 8 bits; VP9 in WebM]."
     ),
+    preset: str | None = typer.Option(
+        None, help="The encoder's preset: slow, veryfast ... [its own; a fast one with --live and recurrent models]."
+    ),
     crf: float | None = typer.Option(None, min=0, max=63, help="Quality, lower is better; 0: lossless [the codec's]."),
     compatible: bool = typer.Option(
         False, "--compatible", help="What every phone plays: H.264, 8 bits, 4:2:0, even sizes, and AAC."
+    ),
+    live: bool = typer.Option(
+        False,
+        "--live",
+        help="Of a camera, an address or a pipe: the newest frame first; drop frames, never fall behind.",
     ),
     resume: bool = typer.Option(False, "--resume", help="Go on where an earlier run ended, however it ended."),
     preview: bool = typer.Option(False, "--preview", help="Keep OUT.preview.jpg: before and after, every 10 s."),
@@ -68,7 +78,9 @@ def video(
     tile: Tile = "auto",
     fps: float | None = typer.Option(None, min=0.01, max=1000, help="Of pictures as input: how many a second [25]."),
     raw: str | None = typer.Option(None, help="Of raw video on standard input: 640x480,yuv420p,25."),
-    pipe: str = typer.Option("y4m", help="Of standard output: y4m or rawvideo."),
+    pipe: str | None = typer.Option(
+        None, help="Of standard output: y4m, rawvideo, nut (with times) or mpegts (H.264) [y4m; nut with --live]."
+    ),
     hwaccel: str | None = typer.Option(None, help="Decode on this hardware where it can: cuda, qsv, vaapi ..."),
     deinterlace: str = typer.Option("auto", help="Of interlaced video: auto (to whole pictures) or off (fields stay)."),
     hdr: str = typer.Option("sdr", help="Of HDR video: sdr (tone-mapped to BT.709) or keep (HLG or PQ, 10 bits)."),
@@ -78,6 +90,7 @@ def video(
     shard: str = typer.Option("0/1", help="Of several videos: do part I of N only, I/N from 0/N on."),
     skip_existing: bool = typer.Option(False, "--skip-existing", help="Of several videos: leave out those done."),
     overwrite: Overwrite = False,
+    as_json: bool = typer.Option(False, "--json", help="Print how it went as JSON (of - as OUT: on standard error)."),
     quiet: Quiet = False,
 ) -> None:
     """Enhance videos; sound, subtitles, chapters, timestamps, colours and bit depth are kept.
@@ -96,12 +109,13 @@ def video(
         engine=engine | {"device": device, "backend": backend, "precision": precision},
         stability={"smoothing": smoothing, "refresh": refresh, "warm_start": warm_start},
         reading={"fps": fps, "raw": raw, "hwaccel": hwaccel, "deinterlace": deinterlace, "hdr": hdr},
-        writing={"codec": codec, "crf": crf, "compatible": compatible},
+        writing={"codec": codec, "preset": preset, "crf": crf, "compatible": compatible},
         start=seconds(start),
         end=None if end is None else seconds(end),
         piece=piece,
-        quiet=quiet,
+        quiet=quiet or as_json,
         tile=parse_tile(tile),
+        live=live,
     )
     options.check()
     from lldiffusion.scale.shard import WHOLE, Shard
@@ -110,20 +124,24 @@ def video(
 
     part = Shard.parse(shard)
     if len(inputs) > 1 or names_videos(inputs[0], target):
+        if live or as_json:
+            raise LLDiffusionError(f"{'--live' if live else '--json'} is for one video: give one IN")
         batch = plan_videos(inputs, target, overwrite, resume, skip_existing, part)
         run_batch(batch, options, preview, resume, overwrite)
         return
     if part != WHOLE:
         raise LLDiffusionError(f"--shard {shard} is for several videos: name a folder, a pattern or more of them as IN")
-    if skip_existing and Path(target).exists() and target != "-":
+    if skip_existing and Path(target).exists() and not is_sent(target):
         if not quiet:
             typer.echo(f"there already: {printable(target)}")
         return
-    if target == "-":
-        summary: JobSummary | None = run_to_pipe(options, pipe)
+    if is_sent(target):
+        summary: JobSummary | None = run_sending(options, pipe)
     else:
         summary = run_to_disk(options, preview, resume, overwrite)
-    if not quiet:
+    if as_json:
+        typer.echo(json.dumps(summary.to_dict() if summary else {}, indent=1), err=target == "-")
+    elif not quiet:
         show(summary, target)
 
 

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from lldiffusion.video.jobs.journal import JobJournal
     from lldiffusion.video.jobs.pipeline import PipelineProgress
     from lldiffusion.video.jobs.progress import JobSummary
+    from lldiffusion.video.video_info import VideoInfo
+    from lldiffusion.video.writing.live import LiveWriter
     from lldiffusion.video.writing.outputs import VideoOutput
+    from lldiffusion.video.writing.pipes import PipeWriter
+
+
+RECENT = 100  # frames whose latency is shown
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class VideoOptions:
     piece: float  # seconds
     tile: str | int
     quiet: bool = False
+    live: bool = False
 
     def check(self) -> None:
         """Raises LLDiffusionError for an empty part of the video, and for options that say nothing here."""
@@ -51,6 +58,12 @@ class VideoOptions:
             raise LLDiffusionError("--raw describes standard input: give - as IN")
         if self.reading["fps"] is not None and not is_image_sequence(self.source):
             raise LLDiffusionError("--fps is for pictures as IN: a video has its own frame rate")
+        if self.live:
+            from lldiffusion.video.reading.live import check_live
+
+            check_live(self.source)
+            if self.start:
+                raise LLDiffusionError(f"--start {self.start:g}: what is live begins now; leave it or --live out")
 
     def job(self, **more: Any) -> Job:
         """The part of the source to enhance, and with what."""
@@ -122,40 +135,75 @@ def _open_journal(options: VideoOptions, folder: Path, resume: bool, overwrite: 
 
 
 def _choose_output(options: VideoOptions, source: FrameSource, threads: int) -> VideoOutput:
+    from lldiffusion.video.jobs.open_model import is_recurrent
     from lldiffusion.video.reading.animation import is_animated_webp
     from lldiffusion.video.reading.image_sequence import is_image_sequence
     from lldiffusion.video.reading.inputs import is_rereadable
     from lldiffusion.video.writing.animation import AnimationOutput
     from lldiffusion.video.writing.encoding import choose_encoding
     from lldiffusion.video.writing.outputs import ANIMATIONS, ImageSequenceOutput, VideoFileOutput
+    from lldiffusion.video.writing.quality import Pace
 
     info, target = source.info, Path(options.target)
     if is_image_sequence(options.target):
-        if options.writing["codec"] or options.writing["crf"] is not None or options.writing["compatible"]:
-            raise LLDiffusionError("--codec, --crf and --compatible are for video files: leave them out for pictures")
+        if any(value not in (None, False) for value in options.writing.values()):
+            raise LLDiffusionError(
+                "--codec, --preset, --crf and --compatible are for video files: leave them out for pictures"
+            )
         return ImageSequenceOutput(options.target, info)
-    streams = options.source if is_rereadable(options.source) and not is_animated_webp(Path(options.source)) else None
+    again = is_rereadable(options.source) and not options.live
+    streams = options.source if again and not is_animated_webp(Path(options.source)) else None
     if target.suffix.lower() in ANIMATIONS:
-        if options.writing["codec"] or options.writing["compatible"]:
-            raise LLDiffusionError("--codec and --compatible are for video files: leave them out for an animation")
+        if options.writing["codec"] or options.writing["preset"] or options.writing["compatible"]:
+            raise LLDiffusionError(
+                "--codec, --preset and --compatible are for video files: leave them out for an animation"
+            )
         return AnimationOutput(target, info, options.writing["crf"], streams)
-    encoding = choose_encoding(info, target, **options.writing, threads=threads)
-    return VideoFileOutput(target, info, encoding, streams, start=options.start, end=options.end)
+    wishes = {name: value for name, value in options.writing.items() if name != "preset"}
+    pace = Pace(options.writing["preset"], fast=options.live or is_recurrent(options.model))
+    encoding = choose_encoding(info, target, **wishes, threads=threads, pace=pace)
+    return VideoFileOutput(target, info, encoding, streams, options.start, options.end, options.live)
 
 
-def run_to_pipe(options: VideoOptions, kind: str) -> JobSummary:
-    """Y4M or raw frames on standard output, as they come."""
+def is_sent(target: str) -> bool:
+    """Whether results are sent on as they come: to standard output or to an address."""
+    return target == "-" or "://" in target
+
+
+def run_sending(options: VideoOptions, kind: str | None) -> JobSummary:
+    """Results on standard output or to an address, as they come."""
     from lldiffusion.video.jobs.job import run_stream
-    from lldiffusion.video.writing.pipes import PipeWriter
 
-    if sys.stdout.isatty():
+    if options.target == "-" and sys.stdout.isatty():
         raise LLDiffusionError("standard output is a terminal: pipe it into a program or a file, or name an output")
+    if kind is not None and options.target != "-":
+        raise LLDiffusionError("--pipe is for - as OUT: leave it out")
     with _open_source(options) as source:
-        writer = PipeWriter(source.info, kind)
-        with ProgressBar(options.quiet) as bar:
-            summary = run_stream(options.job(), source, writer.add, bar, writer.notes())
+        writer = _choose_writer(options, source.info, kind or ("nut" if options.live else "y4m"))
+        try:
+            with ProgressBar(options.quiet) as bar:
+                summary = run_stream(options.job(), source, writer.add, bar, writer.notes())
+        except BaseException:
+            writer.abandon()
+            raise
         writer.close()
     return summary
+
+
+def _choose_writer(options: VideoOptions, info: VideoInfo, kind: str) -> PipeWriter | LiveWriter:
+    from lldiffusion.video.writing.live import PIPES, LiveWriter
+    from lldiffusion.video.writing.pipes import FORMATS, PipeWriter
+
+    choose(kind, (*FORMATS, *PIPES), "pipe format")
+    if options.target == "-" and kind in FORMATS:
+        if any(value not in (None, False) for value in options.writing.values()):
+            raise LLDiffusionError(
+                f"--codec, --preset, --crf and --compatible do nothing in a pipe of {kind}: leave them out, or "
+                "give --pipe mpegts"
+            )
+        return PipeWriter(info, kind)
+    wishes = {name: value for name, value in options.writing.items() if name != "compatible"}
+    return LiveWriter(info, options.target, kind, **wishes)
 
 
 @contextmanager
@@ -165,26 +213,30 @@ def _open_source(options: VideoOptions) -> Iterator[FrameSource]:
     from lldiffusion.video import VideoSource
     from lldiffusion.video.reading.animation import AnimatedWebpSource, is_animated_webp
     from lldiffusion.video.reading.image_sequence import ImageSequenceSource, is_image_sequence
+    from lldiffusion.video.reading.live import OPTIONS, LiveSource
     from lldiffusion.video.writing.outputs import ANIMATIONS, SPOOL, parts_folder
     from lldiffusion.video.writing.pipes import raw_options
 
     keep_freed_memory()
-    source: VideoSource | ImageSequenceSource | AnimatedWebpSource
+    source: VideoSource | ImageSequenceSource | AnimatedWebpSource | LiveSource
     if is_image_sequence(options.source):
         source = ImageSequenceSource(options.source, Fraction(options.reading["fps"] or 25).limit_denominator(100_000))
     elif is_animated_webp(Path(options.source)):
         source = AnimatedWebpSource(options.source)
     else:
         animation = Path(options.target).suffix.lower() in ANIMATIONS
-        to_file = options.target != "-" and not is_image_sequence(options.target) and not animation
+        to_file = not (is_sent(options.target) or is_image_sequence(options.target) or animation)
+        reading = raw_options(options.reading["raw"]) if options.reading["raw"] else {}
         source = VideoSource(
             options.source,
-            raw_options(options.reading["raw"]) if options.reading["raw"] else None,
+            reading | (OPTIONS if options.live else {}),
             options.reading["hwaccel"],
             fields=options.reading["deinterlace"] == "off",
             keep_hdr=options.reading["hdr"] == "keep",
             spool=parts_folder(options.target) / SPOOL if to_file else None,
+            live=options.live,
         )
+        source = LiveSource(source) if options.live else source
     try:
         yield source
     finally:
@@ -219,6 +271,8 @@ class ProgressBar:
         frames = progress.written + 1
         rate = frames / max(time.monotonic() - self._started, 1e-9)
         note = f"{rate:.2f} frames/s, waits for {progress.slowest}"
+        if progress.live is not None:
+            note = f"{rate:.1f} frames/s, {progress.live.line(RECENT)}"
         self._bar.update(self._task, completed=self._done + frames, note=note)
 
     def message(self, line: str) -> None:

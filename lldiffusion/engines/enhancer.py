@@ -188,18 +188,22 @@ class Enhancer:
         times: Iterable[float] | None = None,
         *,
         fps: float = 25.0,
+        live: bool = False,
         **options: Any,
     ) -> Iterator[NDArray[Any]]:
         """Enhance the frames of a video, stable over time; yields them in order, in the shape and type they came in.
 
         Args:
             frames: (H, W, 3), uint8 or float in [0, 1], of one size; read one at a time.
-            times: when each is shown, in seconds; default: `fps` a second, evenly.
+            times: when each is shown, in seconds; default: `fps` a second, evenly; live, when it comes in.
+            live: read frames as fast as they come, in a thread, and enhance the newest: who is slower drops frames and
+                never falls behind.  What is returned is a `lldiffusion.video.stream.LiveStream`, whose `figures` tell
+                how many were dropped, and the latency.
             options: of `lldiffusion.VideoEnhancer` (smoothing, warm_start, batch, ...).
         """
         from lldiffusion.video.stream import stream  # builds on this module
 
-        return stream(self, frames, times, fps, **options)
+        return stream(self, frames, times, fps, live, **options)
 
     def evaluations(self, height: int, width: int) -> int:
         """How often `progress` will be called for an image of this size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from lldiffusion.cli import run
 from lldiffusion.cli.video_job import seconds
 from lldiffusion.config import load_config
 from lldiffusion.errors import LLDiffusionError
+from lldiffusion.video.jobs.open_model import is_recurrent
 from support import clips
 from support.browser import browsing
 from support.pictures import SMALL
@@ -124,6 +126,69 @@ def test_ctrl_c_ends_a_live_input_and_keeps_it(bundle: list[str], tmp_path: Path
     assert len(clips.times(target)) == int(out.split()[0]) >= 10
 
 
+def test_live_drops_frames_and_ends_with_a_file(bundle: list[str], tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    pattern = "testsrc2=size=320x240:rate=100"  # more than any model keeps up with here
+    endless = [clips.program("ffmpeg"), "-v", "quiet", "-re", "-f", "lavfi", "-i", pattern, "-f", "yuv4mpegpipe", "-"]
+    command = [sys.executable, "-m", "lldiffusion", "video", "--live", "-", str(target), *bundle, "--json"]
+    with subprocess.Popen(endless, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as camera:
+        with subprocess.Popen(
+            [*command, "--piece", "0.5"], stdin=camera.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as job:
+            until = time.monotonic() + 60
+            while not (tmp_path / "out.mp4.parts" / "segment-00001.nut").exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            job.send_signal(signal.SIGINT)
+            out, error = job.communicate(timeout=60)
+        camera.kill()
+    assert job.returncode == 0, error.decode()
+    table = json.loads(out)
+    shown = [float(pts) for pts in clips.times(target)]
+    assert len(shown) == table["frames"] >= 3
+    assert table["frames read"] == table["frames"] + table["frames dropped"] > 2 * table["frames"]
+    assert 0 < table["latency median"] <= table["latency 95 %"] < 2
+    assert shown[0] == 0
+    assert shown[-1] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--live", "IN", "out.mp4"], "waits to be read, leave --live out"),
+        (["--live", "--start", "3", "-", "out.mp4"], "what is live begins now"),
+        (["--json", "IN", "IN", "folder"], "--json is for one video"),
+        (["--pipe", "nut", "IN", "udp://127.0.0.1:9"], "--pipe is for - as OUT"),
+        (["IN", "gopher://here"], "accepted are udp://"),
+        (["--preset", "fast", "--codec", "ffv1", "IN", "out.mkv"], "ffv1 has no presets"),
+    ],
+)
+def test_what_live_cannot_do(
+    arguments: list[str],
+    words: str,
+    clip: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["video", *[str(clip) if word == "IN" else word for word in arguments]]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_recurrent_model_is_written_fast(tmp_path: Path) -> None:
+    for recurrent in (False, True):
+        config = {"model": {"recurrent": recurrent}}
+        folder = tmp_path / f"model-{recurrent}"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "model.safetensors").write_bytes(b"")
+        assert is_recurrent(str(folder)) is recurrent
+    assert is_recurrent("tiny") is False
+
+
 def test_nothing_is_overwritten_unasked(
     model: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,7 +247,7 @@ def test_an_unfinished_job_is_not_dropped_unasked(
         (["{clip}", "{out}/out.mp4", "--deinterlace", "yes"], "unknown way to deinterlace 'yes'"),
         (["{clip}", "{out}/out.mp4", "--hdr", "yes"], "unknown way to write HDR 'yes'"),
         (["{clip}", "-", "--pipe", "avi"], "unknown pipe format 'avi'"),
-        (["{clip}", "{out}/%03d.png", "--crf", "3"], "--codec, --crf and --compatible"),
+        (["{clip}", "{out}/%03d.png", "--crf", "3"], "--codec, --preset, --crf and --compatible"),
         (["{clip}", "{out}/a.mkv", "--compatible"], "--compatible is for .mp4, .m4v and .mov"),
         (["{clip}", "{out}/a.mp4", "--compatible", "--codec", "libx265"], "--compatible means H.264, not libx265"),
     ],

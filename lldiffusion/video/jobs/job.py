@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import Protocol
+from typing import Any, Protocol
 
 from lldiffusion.atomic import remove
 from lldiffusion.errors import LLDiffusionError
@@ -19,6 +19,7 @@ from lldiffusion.interrupts import Interrupts
 
 from ..frame import Frame
 from ..reading.damage import DamageReport
+from ..reading.live import LiveSource
 from ..video_info import VideoInfo, exact_seconds
 from ..writing.outputs import VideoOutput
 from .fallback import EnhancerFactory, FallbackEnhancer, Tile
@@ -127,7 +128,9 @@ class _JobRun:
         self._source = source
         self._output = output
         self._listener = listener
-        self._progress = PipelineProgress()
+        self._live = source if isinstance(source, LiveSource) else None
+        self._progress = PipelineProgress(live=self._live.figures if self._live else None)
+        self.summary.live = self._progress.live
 
     def enhance(self) -> None:
         """Make the segments that are missing."""
@@ -165,10 +168,13 @@ class _JobRun:
 
         def write(frame: Frame) -> None:
             writer.add(frame)
+            if self._live is not None:
+                self._live.written(frame)
             self._listener.frame_written(self._progress)
 
+        depth, live = (1, True) if self._live is not None else (QUEUE_DEPTH, False)
         try:
-            run_pipeline(frames, monitor, write, QUEUE_DEPTH, flush=enhancer.flush, progress=self._progress)
+            run_pipeline(frames, monitor, write, depth, flush=enhancer.flush, progress=self._progress, live=live)
             segment = writer.close()
         except BaseException:
             writer.abandon()
@@ -178,6 +184,8 @@ class _JobRun:
     def _announce_stop(self) -> None:
         resumable = "finishing the piece under way (Ctrl-C again drops it)"
         self._listener.message(resumable if self._source.info.rereadable else "finishing the video")
+        if self._live is not None:
+            self._live.stop()
 
     @contextmanager
     def failures_explained(self) -> Iterator[None]:
@@ -255,13 +263,16 @@ def _no_frame_message(job: Job, info: VideoInfo) -> str:
 def run_stream(
     job: Job, source: FrameSource, write: Callable[[Frame], None], listener: ProgressListener, notes: Sequence[str] = ()
 ) -> JobSummary:
-    """Enhance `source` into `write`, which cannot be resumed: a pipe.  Ctrl-C ends it after the frames under way.
+    """Enhance `source` into `write`, which cannot be resumed: a pipe, an address.
+
+    Ctrl-C ends it after the frames under way; of a live source that is its usual end.
 
     `notes` are said before it begins.
     """
     clock = time.monotonic()
-    summary = JobSummary()
-    progress = PipelineProgress()
+    live = source if isinstance(source, LiveSource) else None
+    summary = JobSummary(live=live.figures if live else None)
+    progress = PipelineProgress(live=summary.live)
     enhancer = FallbackEnhancer(job.open_enhancer, job.tile, listener.message)
     monitor = FrameMonitor(enhancer.enhance, summary, job.preview, source.info.display_matrix)
     for line in [*source.info.warnings(), *notes]:
@@ -270,11 +281,16 @@ def run_stream(
 
     def write_and_report(frame: Frame) -> None:
         write(frame)
+        if live is not None:
+            live.written(frame)
         listener.frame_written(progress)
 
+    depth = 1 if live is not None else QUEUE_DEPTH
+    options: dict[str, Any] = {"flush": enhancer.flush, "progress": progress, "live": live is not None}
     try:
-        frames = source.frames(job.start, job.end)
-        run_pipeline(frames, monitor, write_and_report, QUEUE_DEPTH, flush=enhancer.flush, progress=progress)
+        with Interrupts(live.stop) if live is not None else nullcontext():  # Ctrl-C is the end of a live source
+            frames = source.frames(job.start, job.end)
+            run_pipeline(frames, monitor, write_and_report, depth, **options)
     finally:
         enhancer.close()
     if not progress.written:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from lldiffusion.bundle.find import find_model
@@ -52,3 +53,20 @@ def model_fingerprint(model: str) -> str:
     path = find_model(model)
     candidates = [path] if path.is_file() else [path / "manifest.json", path / "model.safetensors"]
     return next((sha256_of(file) for file in candidates if file.is_file()), "")
+
+
+def is_recurrent(model: str) -> bool:
+    """Whether a model starts each frame from its last result, by its configuration; False where that cannot be read.
+
+    Raises LLDiffusionError when there is no such model.
+    """
+    path = find_model(model)
+    for name, *inside in (("config.json",), ("manifest.json", "config")):
+        try:
+            table = json.loads((path / name).read_text(encoding="utf-8"))
+            for key in (*inside, "model", "recurrent"):
+                table = table[key]
+            return table is True
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return False

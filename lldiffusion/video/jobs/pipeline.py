@@ -1,6 +1,7 @@
 """Decode, enhance and encode at the same time: three threads, and bounded queues between them.
 
-The queues keep memory constant over the length of a clip, and order; the slowest stage sets the pace.
+The queues keep memory constant over the length of a clip, and order; the slowest stage sets the pace.  Of a live source
+no frame waits: the next one is asked for when the last result is being written, so that it is as new as can be.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from ..frame import Frame
+from ..reading.live import LiveFigures
 
 STAGES = ("decode", "enhance", "encode")
 Item = TypeVar("Item")
@@ -25,6 +27,7 @@ class PipelineProgress:
     read: int = 0  # frames that came from the source
     written: int = 0  # frames that the sink took
     busy: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))  # seconds at work, by stage
+    live: LiveFigures | None = None  # of a live source
 
     @property
     def slowest(self) -> str:
@@ -41,6 +44,7 @@ def run_pipeline(
     flush: Callable[[], list[Frame]] | None = None,
     stop: threading.Event | None = None,
     progress: PipelineProgress | None = None,
+    live: bool = False,
 ) -> PipelineProgress:
     """Pull every frame of `source` through `enhance` into `sink`, each in a thread of its own, in order.
 
@@ -50,19 +54,21 @@ def run_pipeline(
         flush: returns the frames that `enhance` still holds; called once, after the last.
         stop: when it is set, no more frames are read, and those under way are finished.  Ctrl-C sets it, too.
         progress: to watch; a new one is made otherwise.  It is returned.
+        live: ask for a frame when it can be enhanced at once, from the enhancing thread: `source` has the newest.
     Raises the first exception of any stage, after all have ended.  KeyboardInterrupt is raised after the frames under
     way are finished; a second Ctrl-C does not wait for them.
     """
     progress = progress or PipelineProgress()
     stop = stop or threading.Event()
     stages = _Stages(progress, stop, _Channel(queue_depth), _Channel(queue_depth))
-    calls = (
-        lambda: stages.decode(source),
-        lambda: stages.enhance(enhance, flush),
-        lambda: stages.encode(sink),
-    )
+    calls: dict[str, Callable[[], None]] = {
+        "enhance": lambda: stages.enhance(stages.asked_for(source) if live else stages.read_ahead(), enhance, flush),
+        "encode": lambda: stages.encode(sink),
+    }
+    if not live:
+        calls["decode"] = lambda: stages.decode(source)
     threads = [
-        threading.Thread(target=stages.run, args=(call,), name=name, daemon=True) for name, call in zip(STAGES, calls)
+        threading.Thread(target=stages.run, args=(call,), name=name, daemon=True) for name, call in calls.items()
     ]
     for thread in threads:
         thread.start()
@@ -125,6 +131,13 @@ class _Channel(Generic[Item]):
             yield item
             del item  # or one frame more would be held while waiting
 
+    def wait_until_empty(self) -> None:
+        """Until all that was put is taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._items or self._aborted)
+            if self._aborted:
+                raise _ChannelClosed
+
     def finish(self) -> None:
         """Nothing more will be put."""
         with self._changed:
@@ -184,8 +197,29 @@ class _Stages:
                 close()
         self._decoded.finish()
 
-    def enhance(self, call: Callable[[Frame], list[Frame]], flush: Callable[[], list[Frame]] | None) -> None:
-        for frame in self._decoded:
+    def read_ahead(self) -> Iterator[Frame]:
+        """The frames that `decode` has put."""
+        return iter(self._decoded)
+
+    def asked_for(self, source: Iterable[Frame]) -> Iterator[Frame]:
+        """The frames of a live source, each as late as can be."""
+        frames = iter(source)
+        while not self._stop.is_set():
+            self._enhanced.wait_until_empty()
+            frame = next(frames, None)
+            if frame is None:
+                return
+            self._progress.read += 1
+            yield frame
+            del frame
+
+    def enhance(
+        self,
+        frames: Iterator[Frame],
+        call: Callable[[Frame], list[Frame]],
+        flush: Callable[[], list[Frame]] | None,
+    ) -> None:
+        for frame in frames:
             self._hand_on(self._timed("enhance", call, frame))
             del frame
         if flush is not None:

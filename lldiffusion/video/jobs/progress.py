@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from lldiffusion.photometry import LUMA_BT709
 
 from ..frame import Frame
 from ..orientation import DisplayMatrix, upright
+from ..reading.live import LiveFigures
 from ..stability.flicker import FlickerMeter
 
 _PREVIEW_INTERVAL = 10.0  # seconds between two previews
@@ -31,18 +33,33 @@ class JobSummary:
     flicker_before: FlickerMeter = field(default_factory=FlickerMeter)
     flicker_after: FlickerMeter = field(default_factory=FlickerMeter)
     notes: list[str] = field(default_factory=list)  # what was damaged, lost or substituted, a line each
+    live: LiveFigures | None = None  # of a live source
 
     def lines(self) -> list[str]:
         """For people."""
         rate = self.frames / self.seconds if self.seconds else 0.0
         pace = f"{self.frames} frames in {self.seconds:.1f} s, {rate:.2f} frames/s, slowest stage: {self.slowest_stage}"
         lines = [pace + (f" ({self.earlier_frames} frames of earlier runs kept)" if self.earlier_frames else "")]
+        if self.live is not None:
+            lines.append(self.live.line())
         if self.flicker_before.frames > 1 and self.flicker_after.frames > 1:
             lines.append(
                 "flicker, mean change of brightness between frames: "
                 f"{self.flicker_before.stops:.4f} stops before, {self.flicker_after.stops:.4f} after"
             )
         return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """For programs: times in seconds, flicker in stops."""
+        table: dict[str, Any] = {"frames": self.frames, "frames of earlier runs": self.earlier_frames}
+        table |= {"seconds": self.seconds, "frames per second": self.frames / self.seconds if self.seconds else 0.0}
+        table |= {"slowest stage": self.slowest_stage, "notes": self.notes}
+        table |= {"flicker before": self.flicker_before.stops, "flicker after": self.flicker_after.stops}
+        if self.live is not None:
+            median, most = self.live.latency()
+            table |= {"frames read": self.live.read, "frames dropped": self.live.dropped}
+            table |= {"latency median": median, "latency 95 %": most}
+        return table
 
 
 class FrameMonitor:

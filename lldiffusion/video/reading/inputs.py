@@ -132,7 +132,8 @@ def _check_file(path: Path) -> None:
 
 
 def _check_device(av: Any, device: str, address: str) -> None:
-    if device not in av.formats_available:
+    known = {alias for name in av.formats_available for alias in name.split(",")}  # "video4linux2,v4l2" is one name
+    if device not in known:
         raise LLDiffusionError(
             f"this build of PyAV cannot open {device} devices; let FFmpeg do it:  "
             f"ffmpeg -f {device} -i {address} -f yuv4mpegpipe - | lldiff video - OUT"

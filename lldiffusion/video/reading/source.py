@@ -39,6 +39,8 @@ class VideoSource:
         fields: keep the fields of interlaced video as they are; otherwise they become whole pictures (bwdif).
         keep_hdr: results shall be HDR where the video is; otherwise they are tone-mapped.
         spool: file for the packets of the other streams, where the input cannot be read again.
+        live: give each frame as soon as it is there, without threads that decode several at a time; nothing can be
+            read again.
     Raises LLDiffusionError for what is no video, has no frames, or has colours that are not supported.
     """
 
@@ -51,12 +53,14 @@ class VideoSource:
         fields: bool = False,
         keep_hdr: bool = False,
         spool: Path | None = None,
+        live: bool = False,
     ) -> None:
         self._name = name
         self._options = dict(options or {})
         self._hwaccel = hwaccel
         self._fields = fields
         self._spool_path = spool
+        self._live = live
         self.spool: PacketSpool | None = None
         self.damage = DamageReport()
         self._buffers = Buffers()
@@ -79,6 +83,10 @@ class VideoSource:
 
         What is skipped is decoded, so that the rest is what it would have been.  Call this once.
         """
+        return map(self.picture, self.decoded(start, end, skip))
+
+    def decoded(self, start: float = 0.0, end: float | None = None, skip: int = 0) -> Iterator[DecodedFrame]:
+        """The same before `picture`, for who does not want to see them all."""
         if self.spool is not None:
             self.spool.begin()
         unit, zero = self.info.time_base, self.info.start * self.info.time_base
@@ -91,7 +99,7 @@ class VideoSource:
             if skip > 0:
                 skip -= 1
                 continue
-            yield self._to_frame(last)
+            yield last
         if last is not None and not self.damage.early_end:
             self._compare_with_duration(last)
 
@@ -104,8 +112,8 @@ class VideoSource:
     def _open(self) -> None:
         self._container = open_input(self._name, self._options, self._hwaccel)
         self._stream = first_video(self._container, self._name)
-        self._stream.thread_type = "AUTO"
-        if self._spool_path is not None and not is_rereadable(self._name):
+        self._stream.thread_type = "SLICE" if self._live else "AUTO"
+        if self._spool_path is not None and (self._live or not is_rereadable(self._name)):
             self._keep_other_streams(self._spool_path)
         self._decoded = self._decode_pictures()
 
@@ -118,7 +126,8 @@ class VideoSource:
         if known:
             self.spool = PacketSpool(known, path)
 
-    def _to_frame(self, decoded: DecodedFrame) -> Frame:
+    def picture(self, decoded: DecodedFrame) -> Frame:
+        """A decoded frame in R'G'B'.  Raises LLDiffusionError where its size is not that of the first."""
         width, height = decoded.frame.width, decoded.frame.height
         if (width, height) != (self.info.width, self.info.height):
             raise LLDiffusionError(

@@ -17,6 +17,7 @@ from ..mastering import encoder_options
 from ..video_info import VideoInfo
 from . import phones
 from .avi import IN_ORDER, check_avi
+from .quality import Pace, codec_options
 
 CONTAINERS = {
     **{".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"},
@@ -28,28 +29,8 @@ ALPHA = ("ffv1", "prores_ks", "libvpx-vp9")  # encoders that keep an alpha chann
 _TRANSPARENT = {"matroska": "ffv1", "mov": "prores_ks"}  # the usual one of these, by container
 INTERLACED = ("libx264", "ffv1", "prores_ks")  # encoders that say which field of a picture comes first
 HARDWARE = ("_nvenc", "_qsv", "_amf", "_vaapi", "_videotoolbox")  # how FFmpeg's hardware encoders end
-# The option that keeps the quality constant, and its value: hard to tell from the source.
-_QUALITY = {
-    "libx264": ("crf", 18),
-    "libx265": ("crf", 20),
-    "libsvtav1": ("crf", 26),
-    "libvpx-vp9": ("crf", 24),
-    "_nvenc": ("cq", 21),
-    "_qsv": ("global_quality", 21),
-    "_amf": ("qp_i", 21),
-    "_vaapi": ("qp", 21),
-    "_videotoolbox": ("global_quality", 21),
-}
-_FIXED = {
-    "libx265": {"x265-params": "log-level=none"},
-    "libsvtav1": {"preset": "7", "svtav1-params": "fast-decode=0"},
-    "libvpx-vp9": {"deadline": "good", "cpu-used": "3", "row-mt": "1"},
-    "ffv1": {"level": "3", "slices": "4", "slicecrc": "1"},
-    "_nvenc": {"preset": "p5", "rc": "vbr"},
-}
-_LOSSLESS = {"libx264": {"qp": "0"}, "libx265": {"x265-params": "lossless=1:log-level=none"}}  # crf 0
 
-
+USUAL = Pace()
 FIELD_ORDERS = {"top": 4, "bottom": 5}  # FFmpeg's numbers of interleaved fields, as its own program writes them
 
 
@@ -113,6 +94,7 @@ def choose_encoding(
     crf: float | None = None,
     threads: int = 0,
     compatible: bool = False,
+    pace: Pace = USUAL,
 ) -> Encoding:
     """The encoding of `target`: the source's size, timing, depth, subsampling and colours, in the wanted codec.
 
@@ -121,6 +103,7 @@ def choose_encoding(
         crf: quality, lower is better, 0 lossless for H.264 and H.265; None: hard to tell from the source.
         threads: of the encoder; 0: one for each core.
         compatible: what every phone plays (see `phones`).
+        pace: how fast the encoder shall be.
     Raises LLDiffusionError for an unknown suffix or codec, and for one that cannot be used here, saying why.
     """
     require("av", "video", "writing video")
@@ -140,18 +123,24 @@ def choose_encoding(
             f"codec {name} cannot write interlaced video: leave --deinterlace off out, or choose another with --codec "
             f"({', '.join(INTERLACED)})"
         )
-    return encoding_of(info, container, name, crf, threads, compatible)
+    return encoding_of(info, container, name, crf, threads, compatible, pace)
 
 
 def encoding_of(
-    info: VideoInfo, container: str, codec: str, crf: float | None = None, threads: int = 0, compatible: bool = False
+    info: VideoInfo,
+    container: str,
+    codec: str,
+    crf: float | None = None,
+    threads: int = 0,
+    compatible: bool = False,
+    pace: Pace = USUAL,
 ) -> Encoding:
     """The encoding of a video in FFmpeg's muxer and encoder of these names; as `choose_encoding`."""
     without_format = Encoding(
         container=container,
         codec=codec,
         pixel_format="",
-        options=_options(codec, crf, info) | (IN_ORDER if container == "avi" else {}),
+        options=_options(codec, crf, info, pace) | (IN_ORDER if container == "avi" else {}),
         colour=info.colour,
         width=info.width,
         height=info.height,
@@ -203,25 +192,8 @@ def _default_codec(container: str, info: VideoInfo) -> str:
     return "libx264" if info.bits <= 8 or container == "avi" else "libx265"
 
 
-def _codec_entry(table: dict[str, Any], codec: str) -> Any:
-    """The entry of a codec, or of its kind of hardware."""
-    return table.get(codec) or next((entry for end, entry in table.items() if codec.endswith(end)), None)
-
-
-def _codec_options(codec: str, crf: float | None) -> dict[str, str]:
-    quality = _codec_entry(_QUALITY, codec)
-    options = dict(_codec_entry(_FIXED, codec) or {})
-    if quality is None:
-        if crf is not None:
-            raise LLDiffusionError(f"codec {codec} has no quality setting: leave --crf out, or choose another codec")
-        return options
-    if crf == 0 and codec in _LOSSLESS:
-        return options | _LOSSLESS[codec]
-    return options | {quality[0]: f"{quality[1] if crf is None else crf:g}"}
-
-
-def _options(codec: str, crf: float | None, info: VideoInfo) -> dict[str, str]:
-    options = _codec_options(codec, crf)
+def _options(codec: str, crf: float | None, info: VideoInfo, pace: Pace) -> dict[str, str]:
+    options = codec_options(codec, crf, pace)
     if info.alpha and codec == "libvpx-vp9":
         options["auto-alt-ref"] = "0"  # which has no alpha
     return encoder_options(codec, info.mastering, options) if info.colour.hdr else options

@@ -65,6 +65,7 @@ class VideoFileOutput:
     streams: str | None = None  # where the input's other streams are read; None: there are none
     start: float = 0.0  # of the part that is kept, in seconds after the first frame
     end: float | None = None
+    live: bool = False  # the file begins with the first frame, not when the camera was switched on
 
     def stream_notes(self) -> list[str]:
         """As `VideoOutput.stream_notes`."""
@@ -104,7 +105,7 @@ class VideoFileOutput:
         """The whole keeps its timestamps; a part begins at 0 with its first frame."""
         unit = self.info.time_base
         end = None if self.end is None else self.info.start * unit + exact_seconds(self.end)
-        from_zero = self.start > 0 or self.encoding.container == "avi"
+        from_zero = self.start > 0 or self.live or self.encoding.container == "avi"
         return TimeRange(first.first_pts * unit if from_zero else None, end)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from lldiffusion.errors import LLDiffusionError, choose
@@ -84,6 +85,11 @@ class PipeWriter:
         self._write(self._stream.encode(None))
         self._output.close()
         self._file.flush()
+
+    def abandon(self) -> None:
+        """Let go of it, whatever state it is in."""
+        with suppress(Exception):
+            self._output.close()
 
     def _write(self, packets: list[Any]) -> None:
         try:

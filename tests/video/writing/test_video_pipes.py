@@ -21,7 +21,7 @@ av = pytest.importorskip("av")
 from lldiffusion.errors import LLDiffusionError  # noqa: E402
 from lldiffusion.video import VideoSource  # noqa: E402
 from lldiffusion.video.jobs.job import Job, run_stream  # noqa: E402
-from lldiffusion.video.reading.inputs import open_input  # noqa: E402
+from lldiffusion.video.reading.inputs import DEVICES, open_input  # noqa: E402
 from lldiffusion.video.writing.pipes import PipeWriter, raw_options  # noqa: E402
 
 
@@ -70,10 +70,19 @@ def test_raw_video_must_be_described(text: str) -> None:
 
 
 def test_a_camera_that_this_ffmpeg_cannot_open_has_a_way_round() -> None:
-    if "v4l2" in av.formats_available:
-        pytest.skip("this build of PyAV opens v4l2")
-    with pytest.raises(LLDiffusionError, match=r"ffmpeg -f v4l2 -i /dev/video0 .* \| lldiff video - OUT"):
-        open_input("v4l2:/dev/video0", {}, None)
+    known = {alias for name in av.formats_available for alias in name.split(",")}
+    lacking = [device for device in DEVICES if device not in known]
+    for device in lacking:
+        with pytest.raises(LLDiffusionError, match=rf"ffmpeg -f {device} -i 0 .* \| lldiff video - OUT"):
+            open_input(f"{device}:0", {}, None)
+    assert lacking  # nobody has those of all systems
+
+
+def test_a_camera_is_opened_under_each_of_its_names() -> None:
+    if not any("v4l2" in name.split(",") for name in av.formats_available):
+        pytest.skip("this build of PyAV has no v4l2")
+    with pytest.raises(LLDiffusionError, match=r"cannot read 'v4l2:/dev/video77': No such file"):
+        open_input("v4l2:/dev/video77", {}, None)
 
 
 def test_sound_that_can_be_read_only_once_is_kept(tmp_path: Path) -> None:
