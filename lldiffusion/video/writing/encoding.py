@@ -17,6 +17,7 @@ from ..mastering import encoder_options
 from ..video_info import VideoInfo
 from . import phones
 from .avi import IN_ORDER, check_avi
+from .repeatable import repeatable_options
 
 CONTAINERS = {
     **{".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"},
@@ -48,7 +49,6 @@ _FIXED = {
     "_nvenc": {"preset": "p5", "rc": "vbr"},
 }
 _LOSSLESS = {"libx264": {"qp": "0"}, "libx265": {"x265-params": "lossless=1:log-level=none"}}  # crf 0
-
 
 FIELD_ORDERS = {"top": 4, "bottom": 5}  # FFmpeg's numbers of interleaved fields, as its own program writes them
 
@@ -210,7 +210,7 @@ def _codec_entry(table: dict[str, Any], codec: str) -> Any:
 
 def _codec_options(codec: str, crf: float | None) -> dict[str, str]:
     quality = _codec_entry(_QUALITY, codec)
-    options = dict(_codec_entry(_FIXED, codec) or {})
+    options = (_codec_entry(_FIXED, codec) or {}) | repeatable_options(codec)
     if quality is None:
         if crf is not None:
             raise LLDiffusionError(f"codec {codec} has no quality setting: leave --crf out, or choose another codec")
