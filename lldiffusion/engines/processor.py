@@ -1,4 +1,4 @@
-"""What this machine's processor has that decides which precision is fastest: read once, nothing is timed."""
+"""What this machine's processor has that decides between precisions and code paths: read once, nothing is timed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Processor:
     vnni: tuple[str, ...] = ()  # those of VNNI that it has
     bf16: tuple[str, ...] = ()  # those of BF16 that it has
     known: bool = True  # False: this system does not say
+    avx512: bool = False  # whether it has AVX-512's foundation
 
     def __str__(self) -> str:
         flags = (*self.vnni, *self.bf16)
@@ -46,7 +47,7 @@ def parse_cpuinfo(text: str) -> Processor:
     flags = set((fields.get("flags") or fields.get("features") or "").split())
     name = fields.get("model name") or platform.machine() or "unknown"
     vnni, bf16 = (tuple(flag for flag in wanted if flag in flags) for wanted in (VNNI, BF16))
-    return Processor(name, vnni, bf16)
+    return Processor(name, vnni, bf16, avx512="avx512f" in flags)
 
 
 def cpu_precision(precisions: tuple[str, ...], here: Processor | None = None) -> tuple[str, str]:

@@ -15,7 +15,10 @@ from urllib.parse import urlsplit
 
 from lldiffusion.errors import LLDiffusionError, printable, require
 
+from .reach import SECONDS, check_web
+
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+READ = 60.0  # seconds without a byte after which a web server is given up
 WILD = re.compile(r"[*?[]")
 
 
@@ -36,7 +39,9 @@ class Remote:
         """Raises LLDiffusionError for addresses that nothing here can open."""
         fsspec = require("fsspec", "cloud", f"'{printable(address)}'")
         with failures_named(address, "open"):
-            system, path = fsspec.core.url_to_fs(address)
+            system, path = fsspec.core.url_to_fs(address, **_patience(address))
+            if endpoint := address if _is_web(system) else getattr(system, "endpoint_url", None):
+                check_web(endpoint)
         return cls(system, path if _is_web(system) else path.rstrip("/"))
 
     def __str__(self) -> str:
@@ -150,6 +155,22 @@ def failures_named(where: object, verb: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise LLDiffusionError(f"cannot {verb} '{printable(where)}': {reason}") from error
+
+
+def _patience(address: str) -> dict[str, Any]:
+    """Options of a file system: to connect may take seconds, to transfer any time.  The user's own settings stand."""
+    from fsspec.config import conf
+
+    kind = address.partition("://")[0].lower()
+    given: dict[str, Any] = conf.get(kind, {})
+    if kind in ("s3", "s3a"):
+        return {"config_kwargs": {"connect_timeout": SECONDS, **given.get("config_kwargs", {})}}
+    if kind in ("http", "https"):
+        from aiohttp import ClientTimeout
+
+        timeout = ClientTimeout(total=None, sock_connect=SECONDS, sock_read=READ)
+        return {"client_kwargs": {"timeout": timeout, **given.get("client_kwargs", {})}}
+    return {}
 
 
 def _is_web(system: Any) -> bool:

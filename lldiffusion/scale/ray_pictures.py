@@ -6,7 +6,6 @@ An actor reads, enhances and writes: Ray carries names, never pixels, and has on
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,6 +18,7 @@ from lldiffusion.errors import LLDiffusionError, printable, require
 from lldiffusion.images import FORMATS
 from lldiffusion.video.jobs.open_model import model_fingerprint
 
+from .cluster import SHARE, joined, places_for_work
 from .places import Place, place
 from .receipts import once, read
 from .service.picture import NAME, enhance_bytes
@@ -27,7 +27,6 @@ from .service.query import Wishes
 Row = dict[str, str]  # source and target; source and error
 log = logging.getLogger(__name__)
 
-SHARE = 0.9  # of a CPU that an actor asks for: where actors take all, Ray's own work waits for ever
 ATTEMPTS = 3  # of the whole, each with what the one before left
 RETRIES = 3  # of a picture whose actor died, and starts of an actor: of memory, or with its machine
 
@@ -49,15 +48,10 @@ def enhance_on_ray(
         actors: how many work at the same time; default: one for each CPU, or for each GPU where `device` is "cuda".
     Raises LLDiffusionError where there is no such cluster, and when pictures kill their actors again and again.
     """
-    ray = require("ray", "ray", "--ray")
     require("ray.data", "ray", "--ray")
     rows = [{"source": str(source), "target": str(target)} for source, target in _absolute(jobs)]
-    started = _join(ray, address)
-    try:
+    with joined(address) as ray:
         failed = _finish(ray, rows, (engine, wishes, max_pixels, overwrite), str(engine["device"]), actors)
-    finally:
-        if started:
-            ray.shutdown()
     return {source: failed[row["source"]] for (source, _), row in zip(jobs, rows) if row["source"] in failed}
 
 
@@ -80,7 +74,7 @@ def _finish(ray: Any, rows: list[Row], arguments: tuple[Any, ...], device: str, 
 
 def _run(ray: Any, rows: list[Row], arguments: tuple[Any, ...], device: str, actors: int | None) -> dict[str, str]:
     gpu = device.startswith("cuda")
-    found = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
+    found = places_for_work(ray, gpu)
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # bounds of retries have no other way
         answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             PictureActor,
@@ -122,21 +116,6 @@ class PictureActor:
         except OSError as error:
             return {"source": row["source"], "error": f"'{printable(row['source'])}': {error.strerror or error}"}
         return {"source": row["source"], "error": ""}
-
-
-def _join(ray: Any, address: str) -> bool:
-    """Whether a Ray had to be started or joined, or one was there already."""
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    try:
-        ray.init("local" if address == "local" else address, include_dashboard=False if address == "local" else None)
-    except Exception as error:  # of a dozen kinds
-        reason = " ".join(str(error).split())[:300]
-        raise LLDiffusionError(
-            f"--ray '{printable(address)}': {reason}; give local, auto or the address of a cluster that runs"
-        ) from error
-    return True
 
 
 def _absolute(jobs: list[tuple[Place, Place]]) -> list[tuple[Place, Place]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from lldiffusion.errors import LLDiffusionError, choose
 
+from .repeatable import repeatable_options
+
 # The option that keeps the quality constant, and its value: hard to tell from the source.
 _QUALITY = {
     "libx264": ("crf", 18),
@@ -79,7 +81,7 @@ class Pace:
 def codec_options(codec: str, crf: float | None, pace: Pace) -> dict[str, str]:
     """What an encoder is opened with.  Raises LLDiffusionError for a quality or preset that it does not have."""
     quality = codec_entry(_QUALITY, codec)
-    options = dict(codec_entry(_FIXED, codec) or {}) | pace.options(codec)
+    options = (codec_entry(_FIXED, codec) or {}) | repeatable_options(codec) | pace.options(codec)
     if quality is None:
         if crf is not None:
             raise LLDiffusionError(f"codec {codec} has no quality setting: leave --crf out, or choose another codec")
