@@ -82,11 +82,11 @@ def darken(frames: list[Frame], noise: float, wobble: float, seed: int) -> list[
     return dark
 
 
-def streamed(enhancer: Enhancer) -> Way:
-    """As `lldiff video` does it."""
+def streamed(enhancer: Enhancer, refresh: int | None = None) -> Way:
+    """As `lldiff video` does it, or with another `refresh`."""
 
     def run(frames: list[Frame]) -> Iterator[Pixels]:
-        video = VideoEnhancer(enhancer)
+        video = VideoEnhancer(enhancer, refresh=refresh)
         for frame in frames:
             yield from (_unit(done.pixels) for done in video.enhance(frame))
         yield from (_unit(done.pixels) for done in video.flush())
@@ -218,6 +218,8 @@ def main(
     ways: dict[str, Way] = {"gamma": alone(automatic_gamma), "curve": alone(curve)}
     for name, enhancer in opened.items():
         ways |= {f"{name}, frame by frame": alone(enhancer), name: streamed(enhancer)}
+        if enhancer.config.model.recurrent:
+            ways[f"{name}, conditions of every frame"] = streamed(enhancer, 1)
     taken = {clip.stem: read(clip, frames) for clip in clips}
     jobs = list(product(taken.items(), NOISE, WOBBLES, ways.items()))
     with progress_bar() as bar:

@@ -51,7 +51,9 @@ def video(
     seed: Seed = 0,
     exposure: Exposure = 0.0,
     smoothing: float = typer.Option(0.5, min=0, help="How slowly brightness follows the scene, in seconds."),
-    refresh: int = typer.Option(1, min=1, help="Look at the light anew on every k-th frame only."),
+    refresh: int | None = typer.Option(
+        None, min=1, help="Look at the light anew on every k-th frame only [1; of `live` 4]."
+    ),
     warm_start: float = typer.Option(
         0.0, min=0, max=1, help="Start from the last frame, moved along, with this share of noise; 0 is off."
     ),

@@ -32,6 +32,7 @@ from .stability.scenes import luma_grid
 from .stability.warm_start import WarmStart
 
 Value = TypeVar("Value")
+SELDOM = 4  # frames from one look at the light to the next, of a recurrent model
 BLACK = 2.0**-10  # mean in [0, 1] below which a frame counts as black
 
 
@@ -46,7 +47,8 @@ class VideoEnhancer:
     Args:
         enhancer: the model; several of the same model (one for each GPU) share the frames of a batch.
         smoothing: time constant in seconds; 0 takes every frame as it is.
-        refresh: compute level and features on every k-th frame of a shot only.
+        refresh: compute level and features on every k-th frame of a shot only.  Default: every frame, of a recurrent
+            model every fourth, a seventh of whose time they are (`benchmarks.live` measures what that costs).
         warm_start: share of the noise put back onto the last result, moved along with the picture,
             to start from; 0 starts every frame from noise.  Needs the extra `video` and a batch of 1; not for a
             recurrent model.
@@ -60,7 +62,7 @@ class VideoEnhancer:
         enhancer: Enhancer | Sequence[Enhancer],
         *,
         smoothing: float = 0.5,
-        refresh: int = 1,
+        refresh: int | None = None,
         warm_start: float = 0.0,
         batch: int | None = None,
     ) -> None:
@@ -68,7 +70,10 @@ class VideoEnhancer:
         self._batch = len(self._enhancers) if batch is None else batch
         _check(bool(self._enhancers), "no enhancer was given: give one, or one for each GPU")
         _check(0 <= smoothing < 1e6, f"smoothing {smoothing}: give a time in seconds, 0 to smooth nothing")
-        _check(refresh >= 1, f"refresh {refresh}: give 1 to compute features on every frame, k for every k-th")
+        _check(
+            refresh is None or refresh >= 1,
+            f"refresh {refresh}: give 1 to compute features on every frame, k for every k-th",
+        )
         _check(0 <= warm_start <= 1, f"warm start {warm_start}: give a share of the noise from 0 (off) to 1")
         _check(self._batch >= 1, f"a batch of {batch} frames: give 1 or more")
         _check(
@@ -86,7 +91,7 @@ class VideoEnhancer:
             f"warm start {warm_start}: model '{name}' starts from its last result anyway; leave it out",
         )
         self._smoothing = smoothing
-        self._refresh = refresh
+        self._refresh = refresh or (SELDOM if self._recurrent else 1)
         self._warm = WarmStart(self._enhancers[0], warm_start) if warm_start else None
         self._pool = ThreadPoolExecutor(len(self._enhancers)) if len(self._enhancers) > 1 else None
         self._buffers = Buffers()
