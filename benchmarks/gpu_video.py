@@ -21,6 +21,7 @@ from lldiffusion.video.writing.outputs import VideoFileOutput
 
 Table = dict[str, Any]
 SIZE, FRAMES, RATE = (1920, 1080), 120, 30
+SOUND_RATE, SOUND_FRAME = 48_000, 1024
 SMALL_SIZE, SMALL_FRAMES = (64, 64), 4
 
 
@@ -56,8 +57,8 @@ def run(plan: Any) -> Table:
     return {"clip": f"{size[0]}x{size[1]}, {frames} frames, H.264", "rows": rows}
 
 
-def make_clip(folder: Path, size: tuple[int, int], frames: int) -> Path:
-    """A dark clip that pans over a photograph."""
+def make_clip(folder: Path, size: tuple[int, int], frames: int, sound: bool = False) -> Path:
+    """A dark clip that pans over a photograph, with a tone where `sound` is wanted."""
     import av
 
     width, height = size
@@ -67,13 +68,28 @@ def make_clip(folder: Path, size: tuple[int, int], frames: int) -> Path:
         stream = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = Fraction(1, RATE)
+        tone = container.add_stream("aac", rate=SOUND_RATE, layout="mono") if sound else None
         for number in range(frames):
             pixels = (wide[:, 4 * number : 4 * number + width] * 255 + 0.5).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+        if tone is not None:
+            add_tone(container, tone, frames / RATE)
     return path
+
+
+def add_tone(container: Any, stream: Any, seconds: float) -> None:
+    """A tone of 440 Hz."""
+    import av
+
+    wave = 0.1 * np.sin(np.arange(round(seconds * SOUND_RATE)) * (2 * np.pi * 440 / SOUND_RATE))
+    for start in range(0, len(wave), SOUND_FRAME):
+        frame = av.AudioFrame.from_ndarray(wave[None, start : start + SOUND_FRAME].astype(np.float32), "fltp", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, start, Fraction(1, SOUND_RATE)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
 
 
 def measure(plan: Any, clip: Path, folder: Path, codec: str | None) -> Table:
