@@ -78,10 +78,11 @@ class Pipeline:
 
     def _drawn(self, shape: Shape) -> Floats:
         """The same, not to be written to: of a large picture one field is enough."""
+        if self.recurrent:
+            return self.engine.zeros(shape)
         key, (kept, values) = (self.seed, *shape[1:]), self._last_noise
         if kept != key:  # drawing takes longer than everything else around the engine: the last one is kept
-            one = (1, *shape[1:])
-            values = np.zeros(one, np.float32) if self.recurrent else make_noise(self.seed, one)
+            values = make_noise(self.seed, (1, *shape[1:]))
             self._last_noise = key, values
         return values if values.shape == shape else np.broadcast_to(values, shape)
 
@@ -103,12 +104,13 @@ class Pipeline:
         """The level of whole pictures, as the engine's own array; None where the model has none."""
         return self.engine.level(thumbnail_of(planes)) if self.has_level else None
 
-    def guidance(self, planes: Floats, features: bool) -> Guidance:
+    def guidance(self, planes: Floats, features: bool, thumbnail: Floats | None = None) -> Guidance:
         """Level and (when asked for) features of whole pictures, on the host.
 
         Features are of the picture scaled down where it is cut into tiles; none where tiles make their own.
+        `thumbnail`: `level.thumbnail_of` the planes, where the caller has it.
         """
-        level = self.level(planes)
+        level = self.level(planes) if thumbnail is None or not self.has_level else self.engine.level(thumbnail)
         level = level if level is None else self.engine.numpy(level)
         return Guidance(level, self._features(pad_to_multiple(planes, self.multiple)) if features else ())
 

@@ -61,7 +61,8 @@ def from_planes(
     pixels = np.empty_like(like) if pixels is None else pixels
     batch = (pixels if like.ndim == 4 else pixels[None]).transpose(0, 3, 1, 2)
     for top in range(0, planes.shape[2], STRIP):
-        shown = planes[:, :, top : top + STRIP] * np.float32(0.5)
+        part, target = planes[:, :, top : top + STRIP], batch[:, :, top : top + STRIP]
+        shown = np.multiply(part, np.float32(0.5), out=target if target.dtype == np.float32 else None)
         shown += np.float32(0.5)
         least, most = shown.min(), shown.max()
         if not (least > -np.inf and most < np.inf):
@@ -74,7 +75,8 @@ def from_planes(
         if like.dtype == np.uint8:
             shown *= 255
             shown += np.float32(0.5)  # and what follows it is cut off
-        np.copyto(batch[:, :, top : top + STRIP], shown, casting="unsafe")
+        if shown is not target:
+            np.copyto(target, shown, casting="unsafe")
     return pixels
 
 

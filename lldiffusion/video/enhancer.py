@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lldiffusion.buffers import Buffers
 from lldiffusion.engines.backends.base import Floats
 from lldiffusion.engines.enhancer import Enhancer
+from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.engines.pipeline import Guidance, Pipeline
 from lldiffusion.engines.pixels import check_pixels, fill_border, from_planes, to_planes
 from lldiffusion.errors import LLDiffusionError
@@ -157,7 +158,7 @@ class VideoEnhancer:
         planes, padded = self._planes(frames)
         statistics = [_measure(plane, frame) for plane, frame in zip(planes, frames, strict=True)]
         new_shot = starts_shot(self._state, statistics[0])
-        compute = partial(self._compute, planes)
+        compute = partial(self._compute, planes, [s.thumbnail for s in statistics])
         states = smooth_conditions(self._state, statistics, compute, self._smoothing, self._refresh)
         guidance = concatenate([state.guidance for state in states])
         last, before = states[-1], None if new_shot else self._state
@@ -200,13 +201,15 @@ class VideoEnhancer:
         fill_border(padded, height, width)
         return padded
 
-    def _compute(self, planes: Floats, indices: list[int]) -> list[Guidance]:
+    def _compute(self, planes: Floats, thumbnails: list[Floats], indices: list[int]) -> list[Guidance]:
         """Level and features of some frames of the batch."""
         chosen = planes if len(indices) == len(planes) else planes[indices]  # all of them: not copied
         features = self._refresh > 1 or not self._pipeline.has_level  # else they are made where needed
 
+        small = np.concatenate([thumbnails[i] for i in indices]) if indices else np.empty(0, np.float32)
+
         def call(enhancer: Enhancer, part: slice) -> list[Guidance]:
-            made = enhancer.pipeline.guidance(chosen[part], features)
+            made = enhancer.pipeline.guidance(chosen[part], features, small[part])
             return [part_of(made, slice(i, i + 1)) for i in range(part.stop - part.start)]
 
         return [guidance for part in self._distribute(len(indices), call) for guidance in part]
@@ -228,9 +231,14 @@ class VideoEnhancer:
 
 def _measure(plane: Floats, frame: Frame) -> FrameStatistics:
     """`plane`: (3, H, W) in [-1, 1]."""
-    mean = max(float((np.add.reduce(plane, axis=2).mean(dtype=np.float64) / plane.shape[2] + 1) / 2), BLACK)
+    thumbnail = thumbnail_of(plane[None])  # of areas of one size: their mean is the picture's
+    mean = max((float(thumbnail.mean(dtype=np.float64)) + 1) / 2, BLACK)
     return FrameStatistics(
-        luma_grid=luma_grid(plane), size=plane.shape[1:], time=frame.time, brightness=math.log2(mean)
+        luma_grid=luma_grid(plane),
+        size=plane.shape[1:],
+        time=frame.time,
+        brightness=math.log2(mean),
+        thumbnail=thumbnail,
     )
 
 

@@ -53,25 +53,24 @@ def frame_to_rgb(
     outside = buffers.take(size, np.int32 if colour.hdr else np.int16)
     seen = False
     for rows in strips(*size[1:]):
-        part = rgb[:, rows]
+        part = buffers.take((3, rows.stop - rows.start, size[2]), np.float32)
         _planar_to_rgb(codes, planar.format, rows, colour, part)
         if colour.hdr:
             part[...] = to_signal(part.transpose(1, 2, 0), colour).transpose(2, 0, 1)
-        seen |= _cut_off(part, outside[:, rows])
+        seen |= _cut_off(part, rgb[:, rows], outside[:, rows])
     return rgb.transpose(1, 2, 0), outside.transpose(1, 2, 0) if seen else None
 
 
-def _cut_off(rgb: NDArray[np.float32], outside: NDArray[np.integer[Any]]) -> bool:
-    """Clip to [0, 1] in place; what was cut off goes into `outside`.  Returns whether that can be seen."""
-    if max(rgb.max() - 1, -rgb.min()) <= _VISIBLE:
-        np.clip(rgb, 0, 1, out=rgb)
+def _cut_off(rgb: NDArray[np.float32], inside: NDArray[np.float32], outside: NDArray[np.integer[Any]]) -> bool:
+    """Split into what lies in [0, 1] and the rest; returns whether that can be seen.  `rgb` is changed."""
+    least, most = rgb.min(), rgb.max()
+    np.clip(rgb, 0, 1, out=inside)
+    if max(most - 1, -least) <= _VISIBLE:
         outside[...] = 0
         return False
-    rest = rgb.copy()
-    np.clip(rgb, 0, 1, out=rgb)
-    rest -= rgb
-    rest *= np.float32(1 / OUTSIDE)
-    np.copyto(outside, np.rint(rest, out=rest), casting="unsafe")
+    rgb -= inside
+    rgb *= np.float32(1 / OUTSIDE)
+    np.copyto(outside, np.rint(rgb, out=rgb), casting="unsafe")
     return True
 
 

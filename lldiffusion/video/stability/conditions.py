@@ -23,6 +23,7 @@ class FrameStatistics:
     size: tuple[int, int]  # height and width
     time: float  # seconds
     brightness: float  # log2 of the mean over pixels and channels, in [0, 1]
+    thumbnail: Floats  # (1, 3, 64, 96), see `engines.level`
 
 
 def starts_shot(state: FrameState | None, now: FrameStatistics) -> bool:
