@@ -161,7 +161,9 @@ def _enhance_on_ray(
 
     if not batch.jobs:
         return {}
-    find_model(engine["source"])  # a wrong name shall not cost a cluster's start
+    found = find_model(engine["source"])  # a wrong name shall not cost a cluster's start
+    if Path(engine["source"]).exists():  # a path: actors have a working directory of their own
+        engine = engine | {"source": str(found.absolute())}
     wishes = Wishes(engine["source"], exposure=options.exposure, quality=options.quality)
     return enhance_on_ray(address, batch.jobs, engine, wishes, options.max_pixels, overwrite, actors)
 

@@ -90,6 +90,9 @@ def video(
     backend: Backend = "auto",
     precision: Precision = "auto",
     shard: str = typer.Option("0/1", help="Of several videos: do part I of N only, I/N from 0/N on."),
+    ray: str | None = typer.Option(
+        None, "--ray", help="Make the pieces on a Ray cluster: local starts one here, auto or an address joins one."
+    ),
     skip_existing: bool = typer.Option(False, "--skip-existing", help="Of several videos: leave out those done."),
     overwrite: Overwrite = False,
     as_json: bool = typer.Option(False, "--json", help="Print how it went as JSON (of - as OUT: on standard error)."),
@@ -118,8 +121,11 @@ def video(
         quiet=quiet or as_json,
         tile=parse_tile(tile),
         live=live,
+        ray=ray,
     )
     options.check()
+    if ray is not None and (preview or live or is_sent(target)):
+        raise LLDiffusionError("--ray makes a file of a file, and no preview: leave --preview and --live out")
     from lldiffusion.scale.shard import WHOLE, Shard
 
     from .video_batch import names_videos, plan_videos

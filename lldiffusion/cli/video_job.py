@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +44,7 @@ class VideoOptions:
     tile: str | int
     quiet: bool = False
     live: bool = False
+    ray: str | None = None  # the cluster that makes the pieces; None: this process
 
     def check(self) -> None:
         """Raises LLDiffusionError for an empty part of the video, and for options that say nothing here."""
@@ -72,6 +72,13 @@ class VideoOptions:
 
         open_enhancer = enhancer_factory(self.model, self.engine, self.stability)
         return Job(open_enhancer, start=self.start, end=self.end, segment_seconds=self.piece, tile=self.tile, **more)
+
+    def how_to_read(self) -> dict[str, Any]:
+        """Arguments of `open_source`."""
+        from lldiffusion.video.writing.pipes import raw_options
+
+        raw = self.reading["raw"]
+        return self.reading | {"raw": raw_options(raw) if raw else None}
 
     def request(self) -> dict[str, Any]:
         """Everything that decides the result, for a job that is resumed."""
@@ -108,15 +115,20 @@ def run_to_disk(options: VideoOptions, preview: bool, resume: bool, overwrite: b
     if resume and not folder.exists() and Path(options.target).exists():
         return None
     check_target(options.target, options.source, overwrite)
-    with exclusive(folder), _open_source(options) as source:
-        journal = _open_journal(options, folder, resume, overwrite, source.info.rereadable)
-        output = _choose_output(options, source, journal.encoder_threads)
+    if options.ray is not None:
+        from .video_ray import run_on_ray
+
+        with exclusive(folder):
+            return run_on_ray(options, options.ray, folder, resume, overwrite)
+    with exclusive(folder), opened_source(options) as source:
+        journal = open_journal(options, folder, resume, overwrite, source.info.rereadable)
+        output = choose_output(options, source, journal.encoder_threads)
         job = options.job(preview=folder.with_name(f"{folder.stem}.preview.jpg") if preview else None)
         with ProgressBar(options.quiet) as bar:
             return run_job(job, source, output, journal, bar)
 
 
-def _open_journal(options: VideoOptions, folder: Path, resume: bool, overwrite: bool, rereadable: bool) -> JobJournal:
+def open_journal(options: VideoOptions, folder: Path, resume: bool, overwrite: bool, rereadable: bool) -> JobJournal:
     from lldiffusion.video.jobs.journal import JobJournal
 
     request = options.request()
@@ -126,15 +138,15 @@ def _open_journal(options: VideoOptions, folder: Path, resume: bool, overwrite: 
         journal = JobJournal.open(folder)
         journal.check_request(request)
         return journal
-    if folder.is_dir() and not overwrite and (unfinished := JobJournal.open(folder)).segments:
+    if folder.is_dir() and not overwrite and (frames := JobJournal.open(folder).kept):
         raise LLDiffusionError(
-            f"an unfinished job for '{options.target}' holds {unfinished.frames} frames: go on with --resume, or start "
-            "again with -y"
+            f"an unfinished job for '{options.target}' holds {frames} frames: go on with --resume, or start again "
+            "with -y"
         )
     return JobJournal(request, processors(), folder=folder)
 
 
-def _choose_output(options: VideoOptions, source: FrameSource, threads: int) -> VideoOutput:
+def choose_output(options: VideoOptions, source: FrameSource, threads: int) -> VideoOutput:
     from lldiffusion.video.jobs.open_model import is_recurrent
     from lldiffusion.video.reading.animation import is_animated_webp
     from lldiffusion.video.reading.image_sequence import is_image_sequence
@@ -178,7 +190,7 @@ def run_sending(options: VideoOptions, kind: str | None) -> JobSummary:
         raise LLDiffusionError("standard output is a terminal: pipe it into a program or a file, or name an output")
     if kind is not None and options.target != "-":
         raise LLDiffusionError("--pipe is for - as OUT: leave it out")
-    with _open_source(options) as source:
+    with opened_source(options) as source:
         writer = _choose_writer(options, source.info, kind or ("nut" if options.live else "y4m"))
         try:
             with ProgressBar(options.quiet) as bar:
@@ -207,36 +219,18 @@ def _choose_writer(options: VideoOptions, info: VideoInfo, kind: str) -> PipeWri
 
 
 @contextmanager
-def _open_source(options: VideoOptions) -> Iterator[FrameSource]:
+def opened_source(options: VideoOptions) -> Iterator[FrameSource]:
     """The input, opened."""
     from lldiffusion.engines.allocator import keep_freed_memory
-    from lldiffusion.video import VideoSource
-    from lldiffusion.video.reading.animation import AnimatedWebpSource, is_animated_webp
-    from lldiffusion.video.reading.image_sequence import ImageSequenceSource, is_image_sequence
-    from lldiffusion.video.reading.live import OPTIONS, LiveSource
+    from lldiffusion.video.reading.any_source import open_source
+    from lldiffusion.video.reading.image_sequence import is_image_sequence
     from lldiffusion.video.writing.outputs import ANIMATIONS, SPOOL, parts_folder
-    from lldiffusion.video.writing.pipes import raw_options
 
     keep_freed_memory()
-    source: VideoSource | ImageSequenceSource | AnimatedWebpSource | LiveSource
-    if is_image_sequence(options.source):
-        source = ImageSequenceSource(options.source, Fraction(options.reading["fps"] or 25).limit_denominator(100_000))
-    elif is_animated_webp(Path(options.source)):
-        source = AnimatedWebpSource(options.source)
-    else:
-        animation = Path(options.target).suffix.lower() in ANIMATIONS
-        to_file = not (is_sent(options.target) or is_image_sequence(options.target) or animation)
-        reading = raw_options(options.reading["raw"]) if options.reading["raw"] else {}
-        source = VideoSource(
-            options.source,
-            reading | (OPTIONS if options.live else {}),
-            options.reading["hwaccel"],
-            fields=options.reading["deinterlace"] == "off",
-            keep_hdr=options.reading["hdr"] == "keep",
-            spool=parts_folder(options.target) / SPOOL if to_file else None,
-            live=options.live,
-        )
-        source = LiveSource(source) if options.live else source
+    animation = Path(options.target).suffix.lower() in ANIMATIONS
+    to_file = not (is_sent(options.target) or is_image_sequence(options.target) or animation)
+    spool = parts_folder(options.target) / SPOOL if to_file else None
+    source = open_source(options.source, **options.how_to_read(), spool=spool, live=options.live)
     try:
         yield source
     finally:

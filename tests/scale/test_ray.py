@@ -8,13 +8,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
 from lldiffusion.cli import run
+from support.clusters import nodes
 from support.pictures import dark, photograph
 from support.toy import toy_bundle
 
@@ -63,22 +63,6 @@ def wait_for(out: Path, count: int, over: threading.Event | None = None) -> bool
     return False
 
 
-def two_nodes() -> tuple[Any, Any]:
-    """A cluster of two processors, and its second node; Ray gives a node 30 s to start, which a busy machine needs."""
-    from ray.cluster_utils import Cluster
-
-    for attempt in range(4):
-        cluster = Cluster()
-        try:
-            cluster.add_node(num_cpus=1, include_dashboard=False)
-            return cluster, cluster.add_node(num_cpus=1)
-        except Exception as error:
-            cluster.shutdown()
-            if attempt == 3 or "timed out during startup" not in str(error):
-                raise
-    raise AssertionError
-
-
 def test_a_node_is_lost_in_the_middle(
     model: list[str],
     photos: Path,
@@ -90,7 +74,7 @@ def test_a_node_is_lost_in_the_middle(
     pytest.importorskip("ray.data", reason="needs Ray (extra 'ray')")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     out = tmp_path / "out"
-    cluster, lost = two_nodes()
+    cluster, lost = nodes(2)
 
     over, was_lost = threading.Event(), threading.Event()
 

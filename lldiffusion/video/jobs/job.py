@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from ..reading.damage import DamageReport
 from ..reading.live import LiveSource
 from ..video_info import VideoInfo, exact_seconds
 from ..writing.outputs import VideoOutput
+from .cutting import split_into_segments
 from .fallback import EnhancerFactory, FallbackEnhancer, Tile
 from .journal import JobJournal
 from .pipeline import PipelineProgress, run_pipeline
@@ -88,19 +88,25 @@ class Job:
 
 
 def run_job(
-    job: Job, source: FrameSource, output: VideoOutput, journal: JobJournal, listener: ProgressListener
+    job: Job,
+    source: FrameSource,
+    output: VideoOutput,
+    journal: JobJournal,
+    listener: ProgressListener,
+    runner: Callable[..., JobRun] | None = None,
 ) -> JobSummary:
     """Enhance `source` into `output`; the journal's folder goes when the whole is in its place.
 
     Args:
         journal: a new one, or that of an earlier run, whose segments are kept.
+        runner: makes the segments, given the five above; default: this process (`JobRun`).
     Raises KeyboardInterrupt after Ctrl-C, when the segment under way is finished (a second Ctrl-C drops that), and
     LLDiffusionError; both say how to go on where something is finished.
     """
     clock = time.monotonic()
     for line in [*source.info.warnings(), *output.stream_notes()]:
         listener.message(line)
-    run = _JobRun(job, source, output, journal, listener)
+    run = (runner or JobRun)(job, source, output, journal, listener)
     with run.failures_explained():
         run.enhance()
         source.close()  # what it kept of the other streams is complete
@@ -116,7 +122,7 @@ class InputError(LLDiffusionError):
     """The input is at fault: going on from here would meet it again."""
 
 
-class _JobRun:
+class JobRun:
     """One run of a job, from where the journal ends."""
 
     def __init__(
@@ -137,7 +143,7 @@ class _JobRun:
         tile = self._job.tile if self.journal.tile == "auto" else self.journal.tile
         enhancer = FallbackEnhancer(self._job.open_enhancer, tile, self._listener.message)
         try:
-            if not self.journal.segments:
+            if not self.journal.kept:
                 self.journal.start()  # not before the model is open: a wrong name shall cost nothing
             enhancer.restore(self.journal.load_state())
             self._make_segments(enhancer)
@@ -149,22 +155,29 @@ class _JobRun:
 
     def _make_segments(self, enhancer: FallbackEnhancer) -> None:
         job, info = self._job, self._source.info
-        monitor = FrameMonitor(enhancer.enhance, self.summary, job.preview, info.display_matrix)
         self._listener.started(job.frame_count(info), self.journal.frames)
         with Interrupts(self._announce_stop) as interrupts:
             frames = _blamed(self._source.frames(job.start, job.end, self.journal.frames))
             if not info.rereadable:  # a camera: Ctrl-C is its end
                 frames = _until(interrupts.asked, frames)
             zero = info.start * info.time_base + exact_seconds(job.start)
-            for segment_frames in split_into_segments(frames, zero, exact_seconds(job.segment_seconds)):
-                if interrupts.asked.is_set() and info.rereadable:
-                    raise KeyboardInterrupt
-                self._make_segment(segment_frames, monitor, enhancer)
+            segments = split_into_segments(frames, zero, exact_seconds(job.segment_seconds))
+            self._make_each(segments, interrupts.asked, enhancer)
         if not self.journal.segments:
             raise LLDiffusionError(_no_frame_message(job, info))
 
+    def _make_each(self, segments: Iterator[Iterator[Frame]], asked: Event, enhancer: FallbackEnhancer) -> None:
+        """Make every segment, given its frames, until `asked` to stop."""
+        info = self._source.info
+        monitor = FrameMonitor(enhancer.enhance, self.summary, self._job.preview, info.display_matrix)
+        for frames in segments:
+            if asked.is_set() and info.rereadable:
+                raise KeyboardInterrupt
+            self._make_segment(frames, monitor, enhancer)
+
     def _make_segment(self, frames: Iterator[Frame], monitor: FrameMonitor, enhancer: FallbackEnhancer) -> None:
-        writer = self._output.open_segment(self.journal.folder, self.journal.segments)
+        number, before = len(self.journal.segments), self.journal.frames
+        writer = self._output.open_segment(self.journal.folder, number, before)
 
         def write(frame: Frame) -> None:
             writer.add(frame)
@@ -204,39 +217,16 @@ class _JobRun:
             message = f"cannot write to '{self.journal.folder}': {error.strerror}"
             raise LLDiffusionError(self._with_hint(message)) from error
         finally:
-            if not self.journal.segments:
+            if not self.journal.kept:
                 remove(self.journal.folder)
 
     def _how_to_resume(self) -> str:
-        frames = self.journal.frames
+        frames = self.journal.kept
         return f"{frames} frames are finished and kept: go on with the same command and --resume" if frames else ""
 
     def _with_hint(self, message: str) -> str:
         hint = self._how_to_resume()
         return f"{message}; {hint}" if hint else message
-
-
-def split_into_segments(frames: Iterator[Frame], zero: Fraction, seconds: Fraction) -> Iterator[Iterator[Frame]]:
-    """Cut frames into segments of `seconds`, counted from `zero`: the same segments wherever one begins to read.
-
-    Each segment must be read to its end before the next is asked for.
-    """
-    waiting = list(islice(frames, 1))
-
-    def number(frame: Frame) -> int:
-        return int((frame.pts * frame.time_base - zero) // seconds)
-
-    def segment() -> Iterator[Frame]:
-        first = waiting.pop()
-        yield first
-        for frame in frames:
-            if number(frame) != number(first):
-                waiting.append(frame)
-                return
-            yield frame
-
-    while waiting:
-        yield segment()
 
 
 def _blamed(frames: Iterator[Frame]) -> Iterator[Frame]:

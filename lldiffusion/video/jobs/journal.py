@@ -7,6 +7,7 @@ job killed at any moment is found as it was after its last finished segment.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ from ..writing.segment import Segment
 
 VERSION = 2  # of the folder's files
 _NAME = "journal.json"
+_AHEAD = "ahead-{}.json"
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A finished segment, and the hash of everything that decided it."""
+
+    key: str
+    segment: Segment
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,29 @@ class JobJournal:
         """Frames in the finished segments."""
         return sum(segment.frames for segment in self.segments)
 
+    @property
+    def kept(self) -> int:
+        """The same, with those of the segments that are ahead."""
+        return self.frames + sum(each.segment.frames for each in self.ahead().values())
+
+    def ahead(self) -> dict[int, Ahead]:
+        """By number: segments that are finished though one before them is not; a cluster makes them in any order."""
+        found: dict[int, Ahead] = {}
+        for note in self.folder.glob(_AHEAD.format("*")):
+            with suppress(LLDiffusionError, OSError, ValueError):  # damaged: it is made again
+                number = int(note.stem.rpartition("-")[2])
+                found |= {number: build(Ahead, read_json(note), "", "note")} if number >= len(self.segments) else {}
+        return found
+
+    def keep_ahead(self, number: int, ahead: Ahead) -> None:
+        """Note that a segment, whose file is in the folder, is finished."""
+        write_text(self._note(number), json.dumps(asdict(ahead)))
+
+    def forget_ahead(self) -> None:
+        """Drop all such notes."""
+        for number in self.ahead():
+            self._note(number).unlink(missing_ok=True)
+
     def check_request(self, request: dict[str, Any]) -> None:
         """Raises LLDiffusionError naming what a resumed job asks for differently."""
         for name in sorted({*self.request, *request}):
@@ -77,6 +110,7 @@ class JobJournal:
         grown = replace(self, segments=(*self.segments, segment), tile=tile)
         grown._save()
         self._state_file(number - 1).unlink(missing_ok=True)
+        self._note(number - 1).unlink(missing_ok=True)
         return grown
 
     def load_state(self) -> StateArrays:
@@ -89,6 +123,9 @@ class JobJournal:
         except Exception as error:  # NumPy's readers raise a dozen kinds for a damaged archive
             reason = str(error) or "the enhancer's state is damaged"
             raise LLDiffusionError(f"cannot resume '{self.folder}': {reason}; start again with -y") from error
+
+    def _note(self, number: int) -> Path:
+        return self.folder / _AHEAD.format(f"{number:05d}")
 
     def _state_file(self, number: int) -> Path:
         return self.folder / f"state-{number:05d}.npz"

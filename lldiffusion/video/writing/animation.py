@@ -61,11 +61,9 @@ class AnimationOutput:
             notes += [f"{name} is left out: {self.kind} holds pictures only" for name in others]
         return notes
 
-    def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> UprightWriter:
+    def open_segment(self, folder: Path, number: int, before: int) -> UprightWriter:
         """As `VideoOutput.open_segment`."""
-        return UprightWriter(
-            VideoSegmentWriter(folder, f"segment-{len(segments):05d}.nut", self._lossless()), self.info
-        )
+        return UprightWriter(VideoSegmentWriter(folder, f"segment-{number:05d}.nut", self._lossless()), self.info)
 
     def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
         """As `VideoOutput.finish`."""

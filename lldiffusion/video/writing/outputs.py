@@ -48,8 +48,8 @@ class VideoOutput(Protocol):
     def stream_notes(self) -> list[str]:
         """What of the input will be converted or left out, one line each, said before the work begins."""
 
-    def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:
-        """The writer of the segment that follows `segments`."""
+    def open_segment(self, folder: Path, number: int, before: int) -> SegmentWriter:
+        """The writer of a segment: how many segments, and how many frames, come before it."""
 
     def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
         """Put the whole in its place; returns what was found out by then, one line each."""
@@ -86,9 +86,9 @@ class VideoFileOutput:
         with open_input(streams, {}, None) as source:
             return stream_notes(self.encoding, source)
 
-    def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:
+    def open_segment(self, folder: Path, number: int, before: int) -> SegmentWriter:
         """As `VideoOutput.open_segment`."""
-        return VideoSegmentWriter(folder, f"segment-{len(segments):05d}.{segment_kind(self.encoding)}", self.encoding)
+        return VideoSegmentWriter(folder, f"segment-{number:05d}.{segment_kind(self.encoding)}", self.encoding)
 
     def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
         """As `VideoOutput.finish`."""
@@ -127,10 +127,9 @@ class ImageSequenceOutput:
         """As `VideoOutput.stream_notes`."""
         return ["pictures have no timestamps and no sound: only the frames are kept"]
 
-    def open_segment(self, folder: Path, segments: tuple[Segment, ...]) -> SegmentWriter:
+    def open_segment(self, folder: Path, number: int, before: int) -> SegmentWriter:
         """As `VideoOutput.open_segment`."""
-        number = sum(segment.frames for segment in segments)
-        return ImageSegmentWriter(folder, f"segment-{len(segments):05d}", self.target, self.info, number)
+        return ImageSegmentWriter(folder, f"segment-{number:05d}", self.target, self.info, before)
 
     def finish(self, folder: Path, segments: tuple[Segment, ...]) -> list[str]:
         """As `VideoOutput.finish`."""

@@ -23,7 +23,7 @@ pytest.importorskip("av")
 
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.video import Frame
-from lldiffusion.video.jobs.job import split_into_segments
+from lldiffusion.video.jobs.cutting import split_into_segments
 from lldiffusion.video.jobs.journal import JobJournal
 from lldiffusion.video.writing.outputs import check_target, parts_folder
 from lldiffusion.video.writing.segment import reorder_depth
