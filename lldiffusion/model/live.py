@@ -72,7 +72,7 @@ class LiveDenoiser(nn.Module):
         said = self.net(seen, features).float()
         keep, lifted = known * torch.sigmoid(said[:, 6:]), self._gain(small, level, window, exposure)
         planes = enlarge(torch.cat([said[:, :6], keep, *lifted], dim=1), self.patch // 2, "bilinear")
-        return self._lay_over(y, x_t * known, known, half, planes)
+        return self._lay_over(y, x_t, known, half, planes)
 
     def _gain(
         self, small: Tensor, level: Tensor, window: Tensor, exposure: Tensor | float
