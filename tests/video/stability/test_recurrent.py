@@ -125,3 +125,22 @@ def test_what_makes_no_sense_with_it_is_refused() -> None:
         mean_and_deviation(enhancer, flat([1.0])[0], 3)
     with pytest.raises(LLDiffusionError, match="has one step; leave --steps out"):
         Enhancer(RecursiveMean(), replace(enhancer.config, sampling=SamplingConfig("ddim", 4, "trailing", True)))
+
+
+def test_the_networks_own_memory_is_used_and_ends_at_a_cut() -> None:
+    torch = pytest.importorskip("torch")
+    from lldiffusion.engines.backends.torch_eager import TorchEngine
+    from lldiffusion.model import LLDiffusion
+
+    torch.manual_seed(0)
+    config = load_config("live")
+    enhancer = Enhancer(TorchEngine(LLDiffusion(config, with_degrader=False).eval().requires_grad_(False)), config)
+    scene = flat([1.0])[0]
+    noisy = [np.clip(scene + np.random.default_rng(i).normal(0, 0.02, scene.shape), 0, 1) for i in range(3)]
+    frames = [*(picture.astype(np.float32) for picture in noisy), np.ascontiguousarray(scene[:, ::-1]) * 5]
+    results = run(VideoEnhancer(enhancer, smoothing=0, refresh=1), clip(frames))
+    alone = [run(VideoEnhancer(enhancer, smoothing=0, refresh=1), clip([picture]))[0] for picture in frames]
+    same = [bool(np.allclose(got, wanted, atol=1e-6)) for got, wanted in zip(results, alone, strict=True)]
+    assert same == [True, False, False, True]
+    steadier = np.abs(results[2] - results[1]).mean() / np.abs(alone[2] - alone[1]).mean()
+    assert steadier < 0.9  # it keeps some of what it made
