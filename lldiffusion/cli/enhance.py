@@ -132,6 +132,7 @@ def _enhance_all(
     """Open the model, when there is work, and use it; returns what went wrong, by input."""
     from lldiffusion.engines import Enhancer
     from lldiffusion.engines.allocator import keep_freed_memory
+    from lldiffusion.scale.fetching import here, named
 
     from .batch import name_some
 
@@ -140,7 +141,8 @@ def _enhance_all(
     if not batch.jobs:
         return {}
     keep_freed_memory()
-    with Enhancer.open(**engine) as enhancer:
+    model = here(engine["source"], lasting=True)
+    with named(engine["source"]), Enhancer.open(**engine | {"source": model}) as enhancer:
         _check_samples(enhancer, options.samples)
         return _run(enhancer, batch.jobs, options, quiet, verbose)
 
@@ -156,12 +158,13 @@ def _enhance_on_ray(
     batch: Batch, engine: dict[str, Any], options: EnhanceOptions, address: str, actors: int | None, overwrite: bool
 ) -> dict[Place, str]:
     from lldiffusion.bundle.find import find_model
+    from lldiffusion.scale.fetching import here
     from lldiffusion.scale.ray_pictures import enhance_on_ray
     from lldiffusion.scale.service.query import Wishes
 
     if not batch.jobs:
         return {}
-    found = find_model(engine["source"])  # a wrong name shall not cost a cluster's start
+    found = find_model(here(engine["source"], lasting=True))  # a wrong name shall not cost a cluster's start
     if Path(engine["source"]).exists():  # a path: actors have a working directory of their own
         engine = engine | {"source": str(found.absolute())}
     wishes = Wishes(engine["source"], exposure=options.exposure, quality=options.quality)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lldiffusion.errors import LLDiffusionError, require
+from lldiffusion.scale.places import place
 
 from .evaluate_video import check_options, evaluate_video
 from .options import AsJson, Device, Overwrite, Sampler, Steps, echo_json
@@ -21,14 +22,14 @@ app = typer.Typer(add_completion=False)
 
 @app.command("eval")
 def evaluate(
-    data: Path | None = typer.Option(
+    data: str | None = typer.Option(
         None, help="Folder of pairs (LOL, LOL-v2, VE-LOL, low/ + normal/), or of dark images."
     ),
-    video: Path | None = typer.Option(None, help="A clip: measure flicker, warping error and noise over time."),
-    reference: Path | None = typer.Option(None, help="With --video: the normal-light clip; adds PSNR and SSIM."),
-    low: Path | None = typer.Option(None, help="With --video: the dark clip it was made of, measured beside it."),
+    video: str | None = typer.Option(None, help="A clip: measure flicker, warping error and noise over time."),
+    reference: str | None = typer.Option(None, help="With --video: the normal-light clip; adds PSNR and SSIM."),
+    low: str | None = typer.Option(None, help="With --video: the dark clip it was made of, measured beside it."),
     model: str | None = typer.Option(None, help="Checkpoint folder or shipped model [tiny]."),
-    results: Path | None = typer.Option(None, help="Another method's images, matched by file stem."),
+    results: str | None = typer.Option(None, help="Another method's images, matched by file stem."),
     baseline: str | None = typer.Option(None, help="gamma, fixed-gamma or input, instead of a model."),
     protocol: str = typer.Option(
         "standard,gtmean,lldiffusion", help="Protocols, comma-separated; also lldiffusion-corrected."
@@ -44,57 +45,69 @@ def evaluate(
         help="LPIPS's AlexNet, .npz, .safetensors or .pth "
         "[$LLDIFF_LPIPS_WEIGHTS, else torchvision's, 244 MB, fetched once].",
     ),
-    out: Path = typer.Option(
-        Path("eval.json"), "-o", "--out", help="JSON to write; a .csv of the same name goes beside it."
-    ),
+    out: str = typer.Option("eval.json", "-o", "--out", help="JSON to write; a .csv of the same name goes beside it."),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure PSNR, SSIM, LPIPS, NIQE and brightness error per image and in the mean, and save them.
 
-    Without normal-light images in the folder only NIQE is measured.  With --video: flicker, AB(Var), warping error and
+    Without normal-light images in the folder only NIQE is measured.  Folders, clips, models and the report may be at
+    addresses (s3://...).  With --video: flicker, AB(Var), warping error and
     static noise of a clip, and PSNR and SSIM against --reference.
     """
     require("skimage", "eval", "evaluation")
+    from lldiffusion.scale.fetching import committed, here, named
+
     _check_out(out, overwrite)
-    of_images = {"--data": data, "--model": model, "--results": results, "--baseline": baseline, "--steps": steps}
+    of_images: dict[str, Any] = {
+        "--data": data,
+        "--model": model,
+        "--results": results,
+        "--baseline": baseline,
+        "--steps": steps,
+    }
     of_images |= {"--sampler": sampler, "--niqe-params": niqe_params, "--lpips-weights": lpips_weights}
     check_options(video, of_images, {"--reference": reference, "--low": low}, data)
-    if video is not None:
-        files = {"result": video, "reference": reference, "low": low}
-        evaluate_video({name: path for name, path in files.items() if path is not None}, limit, out, as_json)
-        return
-    assert data is not None
-    _check_options(model, results, baseline, {"--steps": steps, "--sampler": sampler}, seeds)
-    jobs, instruments = _prepare(data, limit, protocol, niqe_params, lpips_weights)
-    out.parent.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
-    if results is not None or baseline is not None:
-        measured = _measure_fixed(jobs, instruments, results, baseline)
-    else:
-        measured = _measure_model(jobs, instruments, model, _parse_seeds(seeds), (steps, sampler, device))
-    _report(measured, data, instruments, out, as_json)
+    clips = {"result": video, "reference": reference, "low": low}
+    given = [text for text in (data, model, results, *clips.values()) if text is not None]
+    with named(*given, out), committed(out, overwrite) as report:
+        if video is not None:
+            files = {name: text for name, text in clips.items() if text is not None}
+            saved = evaluate_video(files, limit, Path(report), as_json)
+        else:
+            assert data is not None
+            _check_options(model, results, baseline, {"--steps": steps, "--sampler": sampler}, seeds)
+            jobs, instruments = _prepare(Path(here(data)), limit, protocol, niqe_params, lpips_weights)
+            Path(report).parent.mkdir(parents=True, exist_ok=True)  # now: a bad path should not cost a long run
+            if results is not None or baseline is not None:
+                measured = _measure_fixed(jobs, instruments, results, baseline)
+            else:
+                measured = _measure_model(jobs, instruments, model, _parse_seeds(seeds), (steps, sampler, device))
+            saved = _report(measured, data, instruments, Path(report), as_json)
+    names = [out if path.suffix == ".json" else f"{out.removesuffix('.json')}{path.suffix}" for path in saved]
+    typer.echo(f"saved: {', '.join(names)}", err=as_json)
 
 
 def _report(
-    measured: tuple[dict[str, Any], list[Score]], data: Path, instruments: Instruments, out: Path, as_json: bool
-) -> None:
+    measured: tuple[dict[str, Any], list[Score]], data: str, instruments: Instruments, out: Path, as_json: bool
+) -> tuple[Path, ...]:
     from rich.console import Console
 
     from lldiffusion.evaluation.report import EvaluationReport
     from lldiffusion.evaluation.show import show
 
     about, scores = measured
-    report = EvaluationReport(about, str(data), instruments, scores)
+    report = EvaluationReport(about, data, instruments, scores)
     saved = report.save(out)
     if as_json:
         echo_json(report.to_dict())
     else:
         show(report, Console())
-    typer.echo(f"saved: {', '.join(map(str, saved))}", err=as_json)
+    return saved
 
 
 def _check_options(
-    model: str | None, results: Path | None, baseline: str | None, of_models: dict[str, Any], seeds: str
+    model: str | None, results: str | None, baseline: str | None, of_models: dict[str, Any], seeds: str
 ) -> None:
     given = {"--model": model, "--results": results, "--baseline": baseline}
     named = [name for name, value in given.items() if value is not None]
@@ -105,10 +118,10 @@ def _check_options(
         raise LLDiffusionError(f"{', '.join(useless)} only apply to a model, not to {named[0]}")
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.suffix.lower() != ".json" or out.is_dir():
+def _check_out(out: str, overwrite: bool) -> None:
+    if not out.lower().endswith(".json") or place(out).is_dir():
         raise LLDiffusionError(f"--out '{out}': the report is JSON, name a file that ends in .json")
-    if out.exists() and not overwrite:
+    if place(out).exists() and not overwrite:
         raise LLDiffusionError(f"'{out}' exists already: name another file with -o, or replace it with -y")
 
 
@@ -173,19 +186,21 @@ def _is_unpaired(data: Path) -> bool:
 
 
 def _measure_fixed(
-    jobs: list[EvaluationCase], instruments: Instruments, results: Path | None, baseline: str | None
+    jobs: list[EvaluationCase], instruments: Instruments, results: str | None, baseline: str | None
 ) -> tuple[dict[str, Any], list[Score]]:
     """Another method's files, or a method without a network: one run, no seed."""
     from lldiffusion.evaluation.baselines import get_baseline
     from lldiffusion.evaluation.measure import match_results
+    from lldiffusion.scale.fetching import here
 
     if baseline is not None:
         method = get_baseline(baseline)
         return {"name": f"baseline {baseline}", "kind": "baseline"}, _collect(jobs, [(0, method)], instruments)
     assert results is not None
-    jobs = match_results(jobs, results)
+    folder = Path(here(results))
+    jobs = match_results(jobs, folder)
     scores = _collect(jobs, [(0, lambda pixels: pixels)], instruments)
-    return {"name": results.resolve().name, "kind": "results", "folder": str(results)}, scores
+    return {"name": folder.resolve().name, "kind": "results", "folder": results}, scores
 
 
 def _measure_model(
@@ -193,13 +208,15 @@ def _measure_model(
 ) -> tuple[dict[str, Any], list[Score]]:
     from lldiffusion.engines import DEFAULT_MODEL, Enhancer
     from lldiffusion.engines.allocator import keep_freed_memory
+    from lldiffusion.scale.fetching import here
 
     require("torch", "train", "running a model")
     keep_freed_memory()
     source, (steps, sampler, device) = model or DEFAULT_MODEL, options
-    runs = [(s, Enhancer.open(source, steps=steps, sampler=sampler, device=device, seed=s)) for s in seeds]
+    path = here(source, lasting=True)
+    runs = [(s, Enhancer.open(path, steps=steps, sampler=sampler, device=device, seed=s)) for s in seeds]
     about: dict[str, Any] = {name: value for name, value in runs[0][1].info().items() if name not in ("seed", "model")}
-    about |= {"seeds": seeds, "weights_sha256": _weights_hash(source)}
+    about |= {"seeds": seeds, "weights_sha256": _weights_hash(path)}
     scores = _collect(jobs, [(seed, enhancer) for seed, enhancer in runs], instruments)
     return {"name": f"model {source}", "kind": "model", "preset": runs[0][1].info()["model"], **about}, scores
 

@@ -8,8 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from lldiffusion.errors import LLDiffusionError, require
 
 from .options import echo_json
@@ -21,8 +19,8 @@ if TYPE_CHECKING:
     from lldiffusion.video import VideoSource
 
 
-def evaluate_video(files: dict[str, Path], limit: int | None, out: Path, as_json: bool = False) -> None:
-    """Measure the clip "result" (and "reference", "low") of `files`, print the table and save it."""
+def evaluate_video(files: dict[str, str], limit: int | None, out: Path, as_json: bool = False) -> tuple[Path, ...]:
+    """Measure the clip "result" (and "reference", "low") of `files`, print the table; returns where it was saved."""
     require("av", "video", "reading video")
     require("cv2", "video", "the warping error")
     from rich.console import Console
@@ -40,16 +38,16 @@ def evaluate_video(files: dict[str, Path], limit: int | None, out: Path, as_json
                 score = measure_video(clips, lambda: bar.advance(task))
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("stopped: nothing was saved; --limit N measures fewer frames") from stop
-    report = VideoReport({name: str(path) for name, path in files.items()}, score)
+    report = VideoReport(files, score)
     saved = report.save(out)
     if as_json:
         echo_json(report.to_dict())
     else:
         show_video(report, Console())
-    typer.echo(f"saved: {', '.join(map(str, saved))}", err=as_json)
+    return saved
 
 
-def check_options(video: Path | None, others: dict[str, Any], of_video: dict[str, Path | None], data: Any) -> None:
+def check_options(video: str | None, others: dict[str, Any], of_video: dict[str, str | None], data: Any) -> None:
     """Refuse options that do not go together: `others` are of images, `of_video` need --video."""
     if video is None:
         given = [name for name, value in of_video.items() if value is not None]
@@ -66,10 +64,11 @@ def check_options(video: Path | None, others: dict[str, Any], of_video: dict[str
         )
 
 
-def _open(path: Path, stack: ExitStack) -> VideoSource:
+def _open(name: str, stack: ExitStack) -> VideoSource:
+    from lldiffusion.scale.fetching import video_here
     from lldiffusion.video import VideoSource
 
-    source = VideoSource(str(path))
+    source = VideoSource(video_here(name))
     stack.callback(source.close)
     return source
 

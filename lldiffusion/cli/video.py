@@ -25,7 +25,7 @@ from .options import (
     Tile,
     parse_tile,
 )
-from .video_job import VideoOptions, is_sent, run_sending, run_to_disk, seconds
+from .video_job import VideoOptions, is_sent, run_anywhere, run_sending, seconds
 
 if TYPE_CHECKING:
     from lldiffusion.video.jobs.progress import JobSummary
@@ -126,6 +126,7 @@ def video(
     options.check()
     if ray is not None and (preview or live or is_sent(target)):
         raise LLDiffusionError("--ray makes a file of a file, and no preview: leave --preview and --live out")
+    from lldiffusion.scale.places import place
     from lldiffusion.scale.shard import WHOLE, Shard
 
     from .video_batch import names_videos, plan_videos
@@ -139,14 +140,14 @@ def video(
         return
     if part != WHOLE:
         raise LLDiffusionError(f"--shard {shard} is for several videos: name a folder, a pattern or more of them as IN")
-    if skip_existing and Path(target).exists() and not is_sent(target):
+    if skip_existing and not is_sent(target) and place(target).exists():
         if not quiet:
             typer.echo(f"there already: {printable(target)}")
         return
     if is_sent(target):
         summary: JobSummary | None = run_sending(options, pipe)
     else:
-        summary = run_to_disk(options, preview, resume, overwrite)
+        summary = run_anywhere(options, preview, resume, overwrite)
     if as_json:
         typer.echo(json.dumps(summary.to_dict() if summary else {}, indent=1), err=target == "-")
     elif not quiet:
@@ -164,22 +165,24 @@ def show(summary: JobSummary | None, target: str) -> None:
 
 def run_batch(batch: VideoBatch, options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> None:
     """One after the other; one video never stops the others."""
+    from lldiffusion.scale.fetching import here
     from lldiffusion.video.jobs.open_model import model_fingerprint
 
     from .batch import name_some
 
-    model_fingerprint(options.model)  # a wrong name is said once
+    model_fingerprint(here(options.model, lasting=True))  # a wrong name is said once
     say = (lambda line: None) if options.quiet else typer.echo
     if batch.passed_over and not options.quiet:
         typer.echo(f"passed over, no videos: {name_some(batch.passed_over)}", err=True)
     failed: dict[str, str] = {}
     for number, (source, target) in enumerate(batch.jobs, 1):
         say(f"[{number}/{len(batch.jobs)}] {printable(source)}")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(target, Path):
+            target.parent.mkdir(parents=True, exist_ok=True)
         one = replace(options, source=str(source), target=str(target))
         try:
             begun = resume and (batch.begun(target) or target.exists())
-            summary = run_to_disk(one, preview, begun, overwrite)
+            summary = run_anywhere(one, preview, begun, overwrite)
             if not options.quiet:
                 show(summary, str(target))
         except (LLDiffusionError, OSError) as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 from lldiffusion.errors import LLDiffusionError, printable
+from lldiffusion.scale.places import WILD, Place, Remote, is_store, place
 from lldiffusion.scale.shard import WHOLE, Shard
 
 from .batch import left_out, name_some, refuse_existing, share_of
@@ -16,15 +18,16 @@ from .batch import left_out, name_some, refuse_existing, share_of
 class VideoBatch:
     """The work, in order, and what is left out of it."""
 
-    jobs: list[tuple[Path, Path]] = field(default_factory=list)  # (input, output)
-    existing: list[Path] = field(default_factory=list)  # inputs whose output is there already, with --skip-existing
-    passed_over: list[Path] = field(default_factory=list)  # files in a folder that are no videos
+    jobs: list[tuple[Place, Place]] = field(default_factory=list)  # (input, output)
+    existing: list[Place] = field(default_factory=list)  # inputs whose output is there already, with --skip-existing
+    passed_over: list[Place] = field(default_factory=list)  # files in a folder that are no videos
 
-    def begun(self, target: Path) -> bool:
+    def begun(self, target: Place) -> bool:
         """Whether an earlier run left pieces of an output."""
+        from lldiffusion.scale.fetching import waiting_for
         from lldiffusion.video.writing.outputs import parts_folder
 
-        return parts_folder(str(target)).is_dir()
+        return parts_folder(str(target if isinstance(target, Path) else waiting_for(target))).is_dir()
 
 
 def names_videos(text: str, out: str) -> bool:
@@ -36,6 +39,10 @@ def names_videos(text: str, out: str) -> bool:
     from lldiffusion.video.reading.image_sequence import is_image_sequence
     from lldiffusion.video.writing.outputs import VIDEO_OUTPUTS
 
+    if is_store(text):
+        there = Remote.of(text)
+        single = out == "-" or PurePosixPath(out).suffix.lower() in VIDEO_OUTPUTS
+        return bool(WILD.search(there.name)) or (there.is_dir() and not single)
     path = Path(text)
     if path.is_dir():
         one = out == "-" or Path(out).suffix.lower() in VIDEO_OUTPUTS
@@ -60,7 +67,7 @@ def plan_videos(
     """
     from lldiffusion.video.writing.outputs import VIDEO_OUTPUTS
 
-    target = Path(out)
+    target = place(out)
     if out == "-" or target.is_file() or (target.suffix.lower() in VIDEO_OUTPUTS and not target.is_dir()):
         raise LLDiffusionError(f"several videos and one output '{printable(out)}': name a folder as OUT")
     batch = VideoBatch()
@@ -75,18 +82,20 @@ def plan_videos(
     return batch
 
 
-def _result_name(name: Path) -> Path:
+def _result_name(name: PurePath) -> PurePath:
     """The input's own name, as .mp4 where its kind is not written."""
     from lldiffusion.video.writing.outputs import VIDEO_OUTPUTS
 
     return name if name.suffix.lower() in VIDEO_OUTPUTS else name.with_suffix(".mp4")
 
 
-def _expand(text: str, out: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+def _expand(text: str, out: Place) -> tuple[Sequence[tuple[Place, PurePath]], Sequence[Place]]:
     """(videos that one argument names, each with the name of its result; files passed over)."""
+    if is_store(text):
+        return _expand_remote(Remote.of(text))
     path = Path(text)
     if path.is_dir():
-        found, others = _in_folder(path, out)
+        found, others = _in_folder(path, out if isinstance(out, Path) else None)
         if not found:
             held = f"; it holds {name_some(others)}" if others else ""
             raise LLDiffusionError(f"no video in folder '{printable(text)}'{held}")
@@ -97,6 +106,19 @@ def _expand(text: str, out: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
     if not matches:
         raise LLDiffusionError(f"no video '{printable(text)}': give a file, a folder, or a quoted pattern that matches")
     return [(match, Path(match.name)) for match in matches], []
+
+
+def _expand_remote(given: Remote) -> tuple[Sequence[tuple[Place, PurePath]], Sequence[Place]]:
+    """The same of an address; what a file is its name must say."""
+    from lldiffusion.video.reading.inputs import VIDEO_SUFFIXES
+
+    named = given.files() if given.is_dir() else [(file, PurePosixPath(file.name)) for file in given.matches()]
+    found = [(file, name) for file, name in named if name.suffix.lower() in VIDEO_SUFFIXES]
+    others = [file for file, name in named if name.suffix.lower() not in VIDEO_SUFFIXES]
+    if not found:
+        held = f"; there are {name_some(others)}" if others else ""
+        raise LLDiffusionError(f"no video at '{printable(given)}'{held}")
+    return found, others
 
 
 def _in_folder(folder: Path, out: Path | None) -> tuple[list[Path], list[Path]]:

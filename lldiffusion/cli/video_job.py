@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lldiffusion.errors import LLDiffusionError, choose, printable
 from lldiffusion.limits import processors
+from lldiffusion.scale.places import is_store
 
 if TYPE_CHECKING:
     from lldiffusion.video.jobs.job import FrameSource, Job
@@ -44,6 +45,7 @@ class VideoOptions:
     tile: str | int
     quiet: bool = False
     live: bool = False
+    given: dict[str, str] = field(default_factory=dict)  # addresses of "IN" and "model", where copies stand for them
     ray: str | None = None  # the cluster that makes the pieces; None: this process
 
     def check(self) -> None:
@@ -82,6 +84,7 @@ class VideoOptions:
 
     def request(self) -> dict[str, Any]:
         """Everything that decides the result, for a job that is resumed."""
+        from lldiffusion.scale.fetching import identity
         from lldiffusion.video.jobs.open_model import model_fingerprint
 
         path = Path(self.source)
@@ -90,6 +93,9 @@ class VideoOptions:
         named: dict[str, Any] = {"IN": self.source, "model": self.model}
         named["IN's size and date"] = [file.st_size, file.st_mtime_ns] if file else None
         named["the model's weights"] = model_fingerprint(self.model)
+        named |= self.given
+        if "IN" in self.given:
+            named["IN's size and date"] = identity(self.given["IN"])
         return named | part | self.engine | self.stability | self.reading | self.writing
 
 
@@ -126,6 +132,27 @@ def run_to_disk(options: VideoOptions, preview: bool, resume: bool, overwrite: b
         job = options.job(preview=folder.with_name(f"{folder.stem}.preview.jpg") if preview else None)
         with ProgressBar(options.quiet) as bar:
             return run_job(job, source, output, journal, bar)
+
+
+def run_anywhere(options: VideoOptions, preview: bool, resume: bool, overwrite: bool) -> JobSummary | None:
+    """As `run_to_disk`, with input, output and model at addresses where they are."""
+    from lldiffusion.scale.fetching import committed, here, named, video_here, waiting_for
+    from lldiffusion.scale.places import Remote, is_remote
+
+    if is_store(options.target):
+        target_there = Remote.of(options.target)
+        if preview:
+            raise LLDiffusionError("--preview is a file beside the output: leave it out where that is an address")
+        if options.source == options.target:
+            raise LLDiffusionError(f"the output would replace the input '{options.source}': name another file")
+        if resume and target_there.exists() and not waiting_for(target_there).parent.exists():
+            return None
+    given = {"IN": options.source, "model": options.model}
+    given = {name: text for name, text in given.items() if (is_store if name == "IN" else is_remote)(text)}
+    with named(*given.values(), options.target), committed(options.target, overwrite) as target:
+        source, model = video_here(options.source), here(options.model, lasting=True)
+        local = replace(options, source=source, target=target, model=model, given=given)
+        return run_to_disk(local, preview, resume, overwrite)
 
 
 def open_journal(options: VideoOptions, folder: Path, resume: bool, overwrite: bool, rereadable: bool) -> JobJournal:
@@ -178,8 +205,8 @@ def choose_output(options: VideoOptions, source: FrameSource, threads: int) -> V
 
 
 def is_sent(target: str) -> bool:
-    """Whether results are sent on as they come: to standard output or to an address."""
-    return target == "-" or "://" in target
+    """Whether results are sent on as they come: to standard output or to an address that FFmpeg writes to."""
+    return target == "-" or ("://" in target and not is_store(target))
 
 
 def run_sending(options: VideoOptions, kind: str | None) -> JobSummary:

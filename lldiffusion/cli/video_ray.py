@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 def run_on_ray(options: VideoOptions, address: str, folder: Path, resume: bool, overwrite: bool) -> JobSummary:
     """As `run_to_disk`; `folder` is the job's own, and is locked."""
     from lldiffusion.scale.ray_video import enhance_video_on_ray
-    from lldiffusion.scale.video_pieces import PieceWork
-    from lldiffusion.video.reading.any_source import open_source
+    from lldiffusion.scale.video_pieces import PieceWork, open_anywhere
 
+    names = {"IN": options.source, "model": options.model}
     with opened_source(options) as source:
         if not source.info.rereadable:
             raise LLDiffusionError(f"--ray: '{options.source}' cannot be read by several machines: give a file")
         journal = open_journal(options, folder, resume, overwrite, rereadable=True)
         output = choose_output(options, source, journal.encoder_threads)
-    opening = partial(open_source, _everywhere(options.source), **options.how_to_read())
-    job, model = options.job(), _everywhere(options.model)
+    source_name, model = (options.given.get(name) or _everywhere(path) for name, path in names.items())
+    opening, job = partial(open_anywhere, source_name, **options.how_to_read()), options.job()
     work = PieceWork(opening, output, model, options.engine, options.stability, job.start, job.end, job.tile)
     with ProgressBar(options.quiet) as bar:
         return enhance_video_on_ray(address, work, job, journal, bar, resume)

@@ -22,6 +22,14 @@ READ = 60.0  # seconds without a byte after which a web server is given up
 WILD = re.compile(r"[*?[]")
 
 
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")  # kinds of addresses that FFmpeg does not read
+
+
+def is_store(text: str) -> bool:
+    """Whether it is an address in an object store; FFmpeg reads and writes other addresses as they come."""
+    return is_remote(text) and text.partition("://")[0].lower() in STORES
+
+
 def is_remote(text: str) -> bool:
     """Whether it is an address, not a path."""
     return ADDRESS.match(text) is not None
@@ -70,7 +78,7 @@ class Remote:
 
     def with_name(self, name: str) -> Remote:
         """As `Path.with_name`."""
-        return Remote(self.system, f"{self.path.rpartition('/')[0]}/{name}")
+        return Remote(self.system, f"{self.path.rpartition('/')[0]}/{name}".rstrip("/"))
 
     def with_suffix(self, suffix: str) -> Remote:
         """As `Path.with_suffix`."""

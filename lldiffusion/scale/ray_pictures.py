@@ -19,6 +19,7 @@ from lldiffusion.images import FORMATS
 from lldiffusion.video.jobs.open_model import model_fingerprint
 
 from .cluster import SHARE, joined, places_for_work
+from .fetching import here
 from .places import Place, place
 from .receipts import once, read
 from .service.picture import NAME, enhance_bytes
@@ -91,13 +92,14 @@ class PictureActor:
     """One model, in a process of its own."""
 
     def __init__(self, engine: dict[str, Any], wishes: Wishes, max_pixels: int, overwrite: bool) -> None:
-        self._enhancer = Enhancer.open(**engine)
+        model = here(engine["source"], lasting=True)
+        self._enhancer = Enhancer.open(**engine | {"source": model})
         self._wishes, self._max_pixels, self._overwrite = wishes, max_pixels, overwrite
         self._made = ExitStack()  # goes with the actor
         self._folder = self._made.enter_context(scratch())
         info = self._enhancer.info()
         decide = ("backend", "precision", "sampler", "steps", "seed", "tile")
-        self._wish = {"model": model_fingerprint(str(engine["source"])), "exposure": wishes.exposure}
+        self._wish = {"model": model_fingerprint(model), "exposure": wishes.exposure}
         self._wish |= {"quality": wishes.quality, **{name: info.get(name) for name in decide}}
 
     def __call__(self, row: Row) -> Row:

@@ -25,6 +25,7 @@ from lldiffusion.video.jobs.progress import JobSummary
 from lldiffusion.video.writing.segment import Segment
 
 from .cluster import SHARE, joined, places_for_work
+from .fetching import here
 from .video_pieces import Checksum, LevelsOnly, Made, Piece, PieceWork, make_piece, opener, state_hash
 
 RETRIES = 3  # of a piece whose machine or process is lost
@@ -45,7 +46,9 @@ def enhance_video_on_ray(
     """
     engine = dict(work.engine)
     engine["device"] = "cpu" if engine["device"] == "auto" else engine["device"]
-    with Enhancer.open(work.model, **engine) as enhancer:  # what "auto" is here it shall be everywhere
+    with Enhancer.open(
+        here(work.model, lasting=True), **engine
+    ) as enhancer:  # what "auto" is here it shall be everywhere
         LevelsOnly(enhancer, **work.stability).close()
         about = enhancer.info()
     if about["backend"] != "torch":  # of which a checkpoint has no choice

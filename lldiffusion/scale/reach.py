@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import urllib.request
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -31,9 +30,11 @@ def check_web(address: str) -> None:
 
     Behind a proxy nothing is asked: then the way there is not ours to try.
     """
+    from urllib.request import getproxies, proxy_bypass  # it takes as long to import as a small command
+
     parts = urlsplit(address)
     host = parts.hostname or ""
-    if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
+    if parts.scheme in getproxies() and not proxy_bypass(host):
         return
     _check(parts.scheme, host, parts.port or PORTS[parts.scheme])
 

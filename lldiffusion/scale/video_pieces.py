@@ -30,9 +30,12 @@ from lldiffusion.video.jobs.fallback import FallbackEnhancer, FrameEnhancer, Til
 from lldiffusion.video.jobs.job import QUEUE_DEPTH, FrameSource
 from lldiffusion.video.jobs.pipeline import run_pipeline
 from lldiffusion.video.jobs.progress import mean_luma
+from lldiffusion.video.reading.any_source import open_source
 from lldiffusion.video.stability.frame_state import StateArrays
 from lldiffusion.video.writing.outputs import VideoOutput
 from lldiffusion.video.writing.segment import Segment
+
+from .fetching import here, video_here
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +183,12 @@ def opener(work: PieceWork, kind: type[VideoEnhancer] = VideoEnhancer) -> Callab
 
 @lru_cache(maxsize=2)
 def _engine(model: str, options: str) -> Enhancer:
-    return Enhancer.open(model, **json.loads(options))
+    return Enhancer.open(here(model, lasting=True), **json.loads(options))
+
+
+def open_anywhere(name: str, **how: Any) -> FrameSource:
+    """As `open_source`, also of what lies in an object store, of which a copy is made."""
+    return open_source(video_here(name), **how)
 
 
 def state_hash(state: StateArrays) -> str:

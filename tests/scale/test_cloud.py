@@ -16,6 +16,7 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.scale.places import Remote
 from lldiffusion.scale.shard import Shard
 from lldiffusion.scale.staging import put
+from support import clips
 from support.toy import toy_bundle
 
 
@@ -152,6 +153,13 @@ def test_s3(model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert system.cat("bucket/out/one.png") == (tmp_path / "bright.png").read_bytes()
         again = ["enhance", "s3://bucket/in/", "-o", "s3://bucket/out/", "-q", "--skip-existing"]
         assert run(again) == 0  # nothing to do: no model is opened
+        clips.plain(tmp_path / "in.mp4")
+        system.put(str(tmp_path / "in.mp4"), "bucket/clips/in.mp4")
+        assert run(["video", "s3://bucket/clips/", "s3://bucket/bright/", "-q", *model]) == 0
+        assert run(["video", str(tmp_path / "in.mp4"), str(tmp_path / "out.mp4"), "-q", *model]) == 0
+        system.invalidate_cache()
+        assert system.cat("bucket/bright/in.mp4") == (tmp_path / "out.mp4").read_bytes()
+        assert system.find("bucket/bright") == ["bucket/bright/in.mp4"]
         assert run(["enhance", "s3://no-such-bucket/x.png", "-o", str(tmp_path / "x.png")]) == 2
     finally:
         server.stop()

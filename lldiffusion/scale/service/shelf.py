@@ -10,6 +10,7 @@ from typing import Any
 from lldiffusion.engines import Enhancer
 from lldiffusion.errors import LLDiffusionError, printable
 
+from ..fetching import here, named
 from .query import Wishes
 
 WAYS = 8  # enhancers that are kept beside each other: each holds the noise of one picture size
@@ -19,14 +20,16 @@ class Shelf:
     """Models by name.
 
     Args:
-        sources: what each model is opened from, by name.
+        sources: what each model is opened from, by name; a path or an address.
         options: of `Enhancer.open`.
     Raises LLDiffusionError when one cannot be opened.
     """
 
     def __init__(self, sources: dict[str, str], options: dict[str, Any]) -> None:
-        self.sources, self.options = sources, options
-        self._opened = {name: Enhancer.open(source, **options) for name, source in sources.items()}
+        self.sources = {name: here(source, lasting=True) for name, source in sources.items()}
+        self.options = options
+        with named(*sources.values()):
+            self._opened = {name: Enhancer.open(source, **options) for name, source in self.sources.items()}
         self._ways: OrderedDict[tuple[str, int | None, int], Enhancer] = OrderedDict()
         self._lock = threading.Lock()
 
