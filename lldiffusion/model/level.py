@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from lldiffusion.photometry import DISPLAY_GAMMA
 
 from .color_map import ColorMap
+from .level_rules import backlit, bearable, most_at_night, needed_of, plane_mean
 
 THUMBNAIL = (64, 96)  # rows and columns of the reduced whole picture, whatever its shape
 GRID = (6, 8, 12)  # of the level: bins of brightness, rows, columns
@@ -36,12 +37,9 @@ STEEPEST = 3.0  # largest log2 gain, either way, that the shape adds to the offs
 SHOULDER = 0.6  # brightened values above bend towards twice this
 LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
 DARKEST = 2.0**-10  # mean brightness below which a picture counts as black
-BRIGHT = 0.9  # a channel from here on counts as white already
-BURNT = 64  # pixels of a thumbnail that may become white: 1 %
 ROUNDS = 8  # of the search for the offset; each leaves at most a third of the error
 GUESSES = 3  # networks whose guesses are averaged: one alone is off by a tenth more on scenes it has not seen
 REST = 0.12  # log2: a change of the mean by less is mostly not made
-SHADE, LIT = 0.2, 0.5  # sRGB values below and above which a pixel counts as in the shade, as lit
 KNOTS = 10  # of the guess's curve, at means of 2^-9 ... 1
 
 
@@ -62,12 +60,7 @@ def unit(y: Tensor) -> Tensor:
 
 def log_mean(y: Tensor) -> Tensor:
     """(N, 1): log2 of the mean sRGB value of y (N, 3, H, W) in [-1, 1]."""
-    return torch.log2(_plane_mean(unit(y)).mean(dim=1).clamp_min(DARKEST))[:, None]
-
-
-def _plane_mean(planes: Tensor) -> Tensor:
-    """(..., H, W) -> (...), by rows: a sum over a whole picture in float32 loses 0.3 % in some runtimes."""
-    return planes.mean(dim=-1).mean(dim=-1)
+    return torch.log2(plane_mean(unit(y)).mean(dim=1).clamp_min(DARKEST))[:, None]
 
 
 def shoulder(x: Tensor) -> Tensor:
@@ -167,15 +160,20 @@ class LevelHead(nn.Module):
         """The level of the guess, as much of it as lamps and lit surfaces bear; never darker than the picture is."""
         with float32():
             shape, lit = self._lit(thumbnail)
-            offset, still = (_offset(lit, mean) for mean in (self.guess(thumbnail), log_mean(thumbnail)))
+            u, before = unit(thumbnail), log_mean(thumbnail)
+            offset, still = (_offset(lit, mean) for mean in (self.guess(thumbnail), before))
             if self.white:
-                offset = torch.minimum(offset, _bearable(lit, unit(thumbnail), self.white))
+                offset = torch.minimum(offset, bearable(lit, u, self.white))
+            if self.rest:
+                offset = torch.minimum(offset, still + most_at_night(u))
             level = shape + torch.maximum(offset, still)[:, :, None, None]
-            if not self.rest:
-                return level
-            needed, shaded = _needed(offset - still, self.rest), _backlit(unit(thumbnail))
-            kept = torch.lerp(level, level.relu(), shaded[:, :, None, None])  # light beside shade stays as it is
-            return kept * torch.maximum(needed, shaded)[:, :, None, None]
+            return self._rested(level, offset - still, u) if self.rest else level
+
+    def _rested(self, level: Tensor, change: Tensor, u: Tensor) -> Tensor:
+        """0 where a picture needs nothing; of one with much shade beside much light, the shade's lift alone."""
+        needed, shaded = needed_of(change, self.rest), backlit(u)
+        kept = torch.lerp(level, level.relu(), shaded[:, :, None, None])  # light beside shade stays as it is
+        return kept * torch.maximum(needed, shaded)[:, :, None, None]
 
     def guess(self, thumbnail: Tensor) -> Tensor:
         """(N, 1): log2 of the mean sRGB value that the result shall have; fitted by `training.level`.
@@ -220,31 +218,9 @@ def _offset(lit: Tensor, target: Tensor) -> Tensor:
     return offset
 
 
-def _backlit(u: Tensor) -> Tensor:
-    """(N, 1): 1 for a picture u (N, 3, H, W) in [0, 1] with much in the shade beside much light, 0 for most pictures.
-
-    Its mean is right, and nothing of the guess would lift it; its shadows are lifted, its light stays as it is.
-    """
-    grey = u.mean(dim=1)
-    dark, light = (_plane_mean((edge * 10).clamp(0, 1))[:, None] for edge in (SHADE + 0.05 - grey, grey - LIT + 0.05))
-    return ((dark - 0.35) / 0.1).clamp(0, 1) * ((light - 0.1) / 0.1).clamp(0, 1)
-
-
-def _needed(change: Tensor, rest: float) -> Tensor:
-    """0 for a picture whose brightness shall stay, 1 from a change of log2 `rest` / 3 on."""
-    return (3 * change / rest).clamp(0, 1)
-
-
-def _bearable(lit: Tensor, u: Tensor, white: float) -> Tensor:
-    """(N, 1): the offset at which BURNT pixels of a thumbnail, not white before, come to `white` in one channel."""
-    brightest = torch.where(u.amax(dim=1) < BRIGHT, lit.amax(dim=1), torch.zeros_like(lit[:, 0])).flatten(1)
-    last = brightest.topk(BURNT, dim=1).values[:, -1:]
-    return math.log2(white) - torch.log2(last.clamp_min(DARKEST))
-
-
 def _mean(u: Tensor) -> Tensor:
     """(N, 3, H, W) -> (N, 1)."""
-    return _plane_mean(u).mean(dim=1, keepdim=True).clamp_min(DARKEST)
+    return plane_mean(u).mean(dim=1, keepdim=True).clamp_min(DARKEST)
 
 
 class _Shape(nn.Module):
@@ -270,7 +246,7 @@ class _Shape(nn.Module):
         h = seen
         for conv in self.convs:
             h = F.relu(conv(h))  # (N, 24, 32, 48), (N, 48, 16, 24), (N, 64, 8, 12) twice
-        h = h + self.overall(_plane_mean(h))[:, :, None, None]
+        h = h + self.overall(plane_mean(h))[:, :, None, None]
         return STEEPEST * torch.tanh(self.out(h) / STEEPEST)
 
 

@@ -210,3 +210,17 @@ def test_the_black_level_is_moved_by_channel(pairs: tuple[Pair, ...]) -> None:
     steps = torch.stack([((moved[i]["low"] - plain[i]["low"]) * 127.5).mean(dim=(1, 2)) for i in range(20)])  # (20, 3)
     assert steps.abs().max() <= 2.001
     assert steps.std(dim=0).min() > 0.5 and (steps[:, 0] - steps[:, 1]).abs().max() > 0.5  # each channel by itself
+
+
+def test_a_night_with_a_lamp_is_lifted_less() -> None:
+    """Half of the picture is black: with a lamp it was meant to be; without one it is a dark picture like others."""
+    from lldiffusion.model.level_rules import NIGHT, most_at_night
+
+    dark = torch.full((1, 3, 64, 96), 1 / 255)
+    dark[..., :20, :] = 0.05
+    night = dark.clone()
+    night[..., 40:43, 50:53] = 0.9
+    lit = night + 0.03
+    assert float(most_at_night(night)) == pytest.approx(NIGHT)
+    assert float(most_at_night(dark)) > 10
+    assert float(most_at_night(lit)) > 10  # a lamp in a picture that holds something everywhere
