@@ -106,7 +106,6 @@ class _CutSource(VideoSource):
 def measure(wish: Wish) -> Speed:
     """The row; run it in a process of its own, whose memory is then its own."""
     keep_freed_memory()
-    row, engine_ms = _engine_alone(wish)
     with tempfile.TemporaryDirectory() as folder:
         source, clock = _CutSource(str(wish.clip), hwaccel=wish.hwaccel), _Clock(wish.seconds)
         source.clock, target = clock, Path(folder) / "bright.mp4"
@@ -121,10 +120,10 @@ def measure(wish: Wish) -> Speed:
             summary = run_job(Job(enhancer_factory(wish.model, options, {})), source, output, journal, clock)
         finally:
             source.close()
-        row.peak = peak()
-        row.encoding = _encoding_alone(target, encoding)
+        most = peak()  # before the parts alone take theirs
+        row = _engine_alone(wish)
+        row.peak, row.encoding, row.decoding = most, _encoding_alone(target, encoding), _decoding_alone(wish)
     _take(row, clock, begun, summary.frames)
-    row.engine, row.decoding = engine_ms, _decoding_alone(wish)
     row.between = max(0.0, row.between - row.engine - row.decoding - row.encoding)
     row.about["encoder"] = f"{encoding.codec} {encoding.options.get('preset', '')}".strip()
     return row
@@ -140,7 +139,8 @@ def _take(row: Speed, clock: _Clock, begun: float, frames: int) -> None:
     row.between = 1000 * (clock.times[-1][1] - clock.times[0][1]) / count
 
 
-def _engine_alone(wish: Wish) -> tuple[Speed, float]:
+def _engine_alone(wish: Wish) -> Speed:
+    """The row with what the model says of itself, and its cost."""
     with Enhancer.open(wish.model, device=wish.device, precision=wish.precision) as enhancer:
         source = VideoSource(str(wish.clip))
         planes = to_planes(next(iter(source.frames())).pixels)
@@ -154,7 +154,8 @@ def _engine_alone(wish: Wish) -> tuple[Speed, float]:
             pipeline.sample(planes, enhancer.steps)
             costs.append(1000 * (time.process_time() - cpu))
     row = Speed(enhancer.config.name, about.get("precision", "?"), planes.shape[3], planes.shape[2], about=about)
-    return row, sorted(costs)[len(costs) // 2]
+    row.engine = sorted(costs)[len(costs) // 2]
+    return row
 
 
 def _decoding_alone(wish: Wish) -> float:
