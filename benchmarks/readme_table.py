@@ -129,16 +129,16 @@ def _grown(curve: Scaling) -> str:
     return f"{what} of `{curve.model}` as {curve.against}^{curve.exponent:.2f}{note}"
 
 
-def insert(text: str, made: str) -> str:
-    """A README with `made` between its markers.
+def insert(text: str, made: str, first: str = BEGIN, last: str = END) -> str:
+    """A page with `made` between its markers.
 
     Raises LLDiffusionError when it has not exactly one pair of them.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after:
-        raise LLDiffusionError(f"the README needs the two lines, once and in this order:  {BEGIN}  and  {END}")
-    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end or first in after:
+        raise LLDiffusionError(f"the README needs the two lines, once and in this order:  {first}  and  {last}")
+    return f"{before}{first}\n{made}\n{last}{after}"
 
 
 def main(

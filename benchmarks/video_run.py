@@ -14,11 +14,14 @@ from lldiffusion.bench.peak_memory import peak, reset_peak
 from lldiffusion.engines import Enhancer
 from lldiffusion.engines.allocator import keep_freed_memory
 from lldiffusion.engines.pixels import to_planes
+from lldiffusion.images import to_uint8
 from lldiffusion.video import Frame, VideoSource
 from lldiffusion.video.jobs.job import Job, run_job
 from lldiffusion.video.jobs.journal import JobJournal
 from lldiffusion.video.jobs.open_model import enhancer_factory, is_recurrent
 from lldiffusion.video.jobs.pipeline import PipelineProgress
+from lldiffusion.video.reading.live import LiveFigures
+from lldiffusion.video.stream import LiveStream
 from lldiffusion.video.writing.encoding import Encoding, choose_encoding
 from lldiffusion.video.writing.outputs import VideoFileOutput
 from lldiffusion.video.writing.quality import Pace
@@ -26,6 +29,7 @@ from lldiffusion.video.writing.quality import Pace
 LEAST = 3  # frames, however slow: the first one is warmed up with
 ALONE = 30  # frames that decoder and encoder are measured with, at most
 ENGINE = 5  # calls of the engine alone, at most
+CAMERA = 25  # pictures a second of the camera that is played
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Speed:
     decoding: float = 0.0
     encoding: float = 0.0
     between: float = 0.0  # what is left: colours, planes, statistics, sound, files
+    live_ms: list[float] = field(default_factory=list)  # latencies of `Enhancer.stream(live=True)` at CAMERA a second
+    live_dropped: float = 0.0  # share of its frames
     frame_ms: list[float] = field(default_factory=list)  # from result to result
     about: dict[str, str] = field(default_factory=dict)  # what ran: Enhancer.info, the encoder
 
@@ -106,7 +112,6 @@ class _CutSource(VideoSource):
 def measure(wish: Wish) -> Speed:
     """The row; run it in a process of its own, whose memory is then its own."""
     keep_freed_memory()
-    row, engine_ms = _engine_alone(wish)
     with tempfile.TemporaryDirectory() as folder:
         source, clock = _CutSource(str(wish.clip), hwaccel=wish.hwaccel), _Clock(wish.seconds)
         source.clock, target = clock, Path(folder) / "bright.mp4"
@@ -121,10 +126,10 @@ def measure(wish: Wish) -> Speed:
             summary = run_job(Job(enhancer_factory(wish.model, options, {})), source, output, journal, clock)
         finally:
             source.close()
-        row.peak = peak()
-        row.encoding = _encoding_alone(target, encoding)
+        most = peak()  # before the parts alone take theirs
+        row = _engine_alone(wish)
+        row.peak, row.encoding, row.decoding = most, _encoding_alone(target, encoding), _decoding_alone(wish)
     _take(row, clock, begun, summary.frames)
-    row.engine, row.decoding = engine_ms, _decoding_alone(wish)
     row.between = max(0.0, row.between - row.engine - row.decoding - row.encoding)
     row.about["encoder"] = f"{encoding.codec} {encoding.options.get('preset', '')}".strip()
     return row
@@ -140,7 +145,8 @@ def _take(row: Speed, clock: _Clock, begun: float, frames: int) -> None:
     row.between = 1000 * (clock.times[-1][1] - clock.times[0][1]) / count
 
 
-def _engine_alone(wish: Wish) -> tuple[Speed, float]:
+def _engine_alone(wish: Wish) -> Speed:
+    """The row with what the model says of itself, its cost, and its latency in a program of one's own."""
     with Enhancer.open(wish.model, device=wish.device, precision=wish.precision) as enhancer:
         source = VideoSource(str(wish.clip))
         planes = to_planes(next(iter(source.frames())).pixels)
@@ -153,8 +159,33 @@ def _engine_alone(wish: Wish) -> tuple[Speed, float]:
             cpu = time.process_time()
             pipeline.sample(planes, enhancer.steps)
             costs.append(1000 * (time.process_time() - cpu))
+        figures = _watch(enhancer, wish)
     row = Speed(enhancer.config.name, about.get("precision", "?"), planes.shape[3], planes.shape[2], about=about)
-    return row, sorted(costs)[len(costs) // 2]
+    row.engine = sorted(costs)[len(costs) // 2]
+    row.live_ms = [1000 * seconds for seconds in figures.latencies]
+    row.live_dropped = figures.dropped / figures.read
+    return row
+
+
+def _watch(enhancer: Enhancer, wish: Wish) -> LiveFigures:
+    """Play the clip as a camera would, 8 bits a channel, round and round."""
+    source = VideoSource(str(wish.clip))
+    pictures = [to_uint8(frame.pixels) for frame in itertools.islice(source.frames(), CAMERA)]
+    source.close()
+
+    def camera() -> Iterator[Any]:
+        begun = time.monotonic()
+        for number, picture in enumerate(itertools.cycle(pictures)):
+            time.sleep(max(0.0, begun + number / CAMERA - time.monotonic()))
+            if number >= LEAST and time.monotonic() - begun > wish.seconds / 2:
+                return
+            yield picture
+
+    stream = enhancer.stream(camera(), live=True)
+    for _ in stream:
+        pass
+    assert isinstance(stream, LiveStream)
+    return stream.figures
 
 
 def _decoding_alone(wish: Wish) -> float:

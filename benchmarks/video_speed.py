@@ -28,7 +28,7 @@ from .gpu_video import make_clip
 from .markdown import table_lines
 from .program import run_program
 from .result_file import write_result
-from .video_run import Speed, Wish, measure
+from .video_run import CAMERA, Speed, Wish, measure
 
 SIZES = "320x180,640x360,1280x720,1920x1080,3840x2160"
 
@@ -38,6 +38,12 @@ def page(rows: list[Speed], failed: dict[str, str]) -> str:
     heads = ["model", "precision", "size", "frames/s", "ms a frame (5 % .. 95 %)", "memory, MiB"]
     heads += ["CPU ms a frame", "engine", "decoder", "encoder", "between"]
     lines = ["# Video: frames a second, and where the time goes", "", *table_lines(heads, map(_line, rows)), ""]
+    lines += [
+        f"Of a camera of {CAMERA} pictures a second, by `Enhancer.stream(live=True)`:",
+        "",
+        *latency_lines(rows),
+        "",
+    ]
     lines += ["Shares are of the CPU time of all threads; the encoder of each row is in the JSON file.", ""]
     for (model, precision), exponent in growth(rows).items():
         lines.append(f"- {model}, {precision}: the time of a frame grows as its pixels to the power of {exponent:.2f}.")
@@ -52,6 +58,19 @@ def _line(row: Speed) -> list[str]:
     line = [row.model, row.precision, f"{row.width}x{row.height}", f"{row.frames_per_second:.2f}"]
     line += [f"{cuts[9]:.0f} ({cuts[0]:.0f} .. {cuts[18]:.0f})", memory, f"{row.total:.0f}"]
     return line + [f"{share:.0%}" for share in shares]
+
+
+def latency_lines(rows: list[Speed]) -> list[str]:
+    """A table of what programs that embed a model get, in Markdown."""
+    heads = ["model", "precision", "size", "latency, ms (95 %)", "results a second", "frames dropped"]
+    return table_lines(heads, (_latency(row) for row in rows if row.live_ms))
+
+
+def _latency(row: Speed) -> list[str]:
+    cuts = quantiles(row.live_ms, n=20, method="inclusive") if len(row.live_ms) > 1 else row.live_ms * 19
+    rate, dropped = (1 - row.live_dropped) * CAMERA, f"{row.live_dropped:.0%}"
+    size = f"{row.width}x{row.height}"
+    return [row.model, row.precision, size, f"{cuts[9]:.0f} ({cuts[18]:.0f})", f"{rate:.1f}", dropped]
 
 
 def growth(rows: list[Speed]) -> dict[tuple[str, str], float]:
