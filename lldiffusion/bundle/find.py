@@ -9,7 +9,7 @@ from lldiffusion.errors import LLDiffusionError
 
 from .manifest import MANIFEST
 
-SHIPPED = ("tiny", "tiny-lol")  # models that come with the package, by name
+SHIPPED = ("tiny", "tiny-lol", "live")  # models that come with the package, by name
 SINGLE = ".onnx"  # suffix of a whole model in one graph (lldiff export --single)
 
 
