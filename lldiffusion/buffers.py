@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-_MOST = 32  # arrays kept at a time
-_UNUSED = 3  # references to an array that nobody else holds: the list's, the loop's, getrefcount's
+_MOST = 24  # arrays that are remembered, held ones among them
+_SPARE = 8  # unused arrays that are kept
+_UNUSED = 2  # references to an array that nobody else holds: the list's, getrefcount's
 
 
 class Buffers:
@@ -28,10 +29,13 @@ class Buffers:
 
     def take(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array (C order) with any contents."""
-        for array in self._arrays:
-            if array.shape == shape and array.dtype == dtype and getrefcount(array) == _UNUSED:
+        places = range(len(self._arrays))
+        unused = [place for place in places if getrefcount(self._arrays[place]) == _UNUSED]
+        for place in unused:
+            array = self._arrays[place]
+            if array.shape == shape and array.dtype == dtype:
                 return array
-        if len(self._arrays) >= _MOST:  # of other sizes, or held by somebody who will not let go
-            self._arrays.clear()
-        self._arrays.append(np.empty(shape, dtype))
+        for place in reversed(unused[:-_SPARE]):  # of other sizes, or of one who held many for a while
+            del self._arrays[place]
+        self._arrays = [*self._arrays[1 - _MOST :], np.empty(shape, dtype)]
         return self._arrays[-1]

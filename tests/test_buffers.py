@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 
 from lldiffusion.buffers import Buffers
@@ -27,7 +29,12 @@ def test_shapes_and_types_are_kept_apart() -> None:
     assert buffers.take((4, 5), np.float32).ctypes.data == place
 
 
-def test_what_is_held_for_good_is_forgotten() -> None:
+def test_who_held_many_leaves_few() -> None:
     buffers = Buffers()
     held = [buffers.take((1,), np.uint8) for _ in range(100)]
     assert len({array.ctypes.data for array in held}) == 100
+    alive = [weakref.ref(array) for array in held]
+    del held
+    assert sum(known() is not None for known in alive) <= 24
+    buffers.take((2,), np.uint8)
+    assert sum(known() is not None for known in alive) <= 8

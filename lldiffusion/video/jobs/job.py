@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol
+from typing import Protocol
 
 from lldiffusion.atomic import remove
 from lldiffusion.errors import LLDiffusionError
@@ -27,7 +27,7 @@ from .journal import JobJournal
 from .pipeline import PipelineProgress, run_pipeline
 from .progress import FrameMonitor, JobSummary
 
-QUEUE_DEPTH = 2  # frames that may wait before each stage; 37 MB each at 1920x1080, and the stages are even
+QUEUE_DEPTH = 1  # frames that may wait before each stage: 37 MB each at 1920x1080, and a stage takes its time evenly
 
 
 class FrameSource(Protocol):
@@ -185,9 +185,8 @@ class JobRun:
                 self._live.written(frame)
             self._listener.frame_written(self._progress)
 
-        depth, live = (1, True) if self._live is not None else (QUEUE_DEPTH, False)
         try:
-            run_pipeline(frames, monitor, write, depth, flush=enhancer.flush, progress=self._progress, live=live)
+            run_pipeline(frames, monitor, write, QUEUE_DEPTH, flush=enhancer.flush, progress=self._progress)
             segment = writer.close()
         except BaseException:
             writer.abandon()
@@ -275,12 +274,10 @@ def run_stream(
             live.written(frame)
         listener.frame_written(progress)
 
-    depth = 1 if live is not None else QUEUE_DEPTH
-    options: dict[str, Any] = {"flush": enhancer.flush, "progress": progress, "live": live is not None}
     try:
         with Interrupts(live.stop) if live is not None else nullcontext():  # Ctrl-C is the end of a live source
             frames = source.frames(job.start, job.end)
-            run_pipeline(frames, monitor, write_and_report, depth, **options)
+            run_pipeline(frames, monitor, write_and_report, QUEUE_DEPTH, flush=enhancer.flush, progress=progress)
     finally:
         enhancer.close()
     if not progress.written:

@@ -44,7 +44,6 @@ def run_pipeline(
     flush: Callable[[], list[Frame]] | None = None,
     stop: threading.Event | None = None,
     progress: PipelineProgress | None = None,
-    live: bool = False,
 ) -> PipelineProgress:
     """Pull every frame of `source` through `enhance` into `sink`, each in a thread of its own, in order.
 
@@ -53,12 +52,13 @@ def run_pipeline(
         queue_depth: frames that may wait before each stage.
         flush: returns the frames that `enhance` still holds; called once, after the last.
         stop: when it is set, no more frames are read, and those under way are finished.  Ctrl-C sets it, too.
-        progress: to watch; a new one is made otherwise.  It is returned.
-        live: ask for a frame when it can be enhanced at once, from the enhancing thread: `source` has the newest.
+        progress: to watch; a new one is made otherwise.  It is returned.  Where its `live` is set, a frame is asked for
+            when it can be enhanced at once, from the enhancing thread: `source` has the newest.
     Raises the first exception of any stage, after all have ended.  KeyboardInterrupt is raised after the frames under
     way are finished; a second Ctrl-C does not wait for them.
     """
     progress = progress or PipelineProgress()
+    live = progress.live is not None
     stop = stop or threading.Event()
     stages = _Stages(progress, stop, _Channel(queue_depth), _Channel(queue_depth))
     calls: dict[str, Callable[[], None]] = {

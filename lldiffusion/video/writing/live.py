@@ -23,6 +23,7 @@ SCHEMES = {
     **{"rtp": "rtp_mpegts", "rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "rtsps": "rtsp"},
 }
 PIPES = ("nut", "mpegts")
+_ON_TRIAL = {"rtsp": "matroska", "rtp_mpegts": "mpegts"}  # in which an encoder is tried: these exist on a network only
 _KEY_SECONDS = 2  # between two pictures that a viewer can begin with
 _TIMEOUT = 15.0  # seconds in which the other side must answer
 
@@ -61,7 +62,9 @@ class LiveWriter:
         raw = container == "nut" and codec is None
         pace = Pace(preset, fast=preset is None, prompt=True)
         name = "rawvideo" if raw else codec_name(codec) if codec else "libx264"
-        self._encoding = encoding_of(_shown(info, deep=raw), container, name, crf, pace=Pace() if raw else pace)
+        self._encoding = encoding_of(
+            _shown(info, deep=raw), _ON_TRIAL.get(container, container), name, crf, pace=Pace() if raw else pace
+        )
         self._planar = self._encoding.pixel_format if raw else _planar(self._encoding)
         self._first: int | None = None
         self._output, self._stream = self._open(container)
