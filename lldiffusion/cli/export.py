@@ -52,7 +52,7 @@ def export(
     no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a bundle that has others."),
     profile: Profiles = None,
     engine: str = typer.Option("none", help="Build engines too: none, tensorrt or tensorrt-rtx."),
-    triton: Path | None = typer.Option(None, help="Put the bundle into this model repository of NVIDIA's Triton, too."),
+    triton: Path | None = typer.Option(None, help="Put it into this model repository of NVIDIA's Triton, too."),
     opset: int | None = typer.Option(None, help="Of the ONNX files, 18 to 22 [21]; of a single graph, 17 to 20 [17]."),
     verify: bool = typer.Option(True, help="Compare every graph and the whole loop with the model first."),
     bisect: bool = typer.Option(False, "--bisect", help="When that fails, name the first bad operator."),
@@ -75,9 +75,11 @@ def export(
     if web and runtime is None:
         raise LLDiffusionError("--web needs --runtime node_modules/onnxruntime-web/dist  (npm install onnxruntime-web)")
     if single or web:
-        _refuse_of_bundles(engine, profile, no_fp32, bisect, triton)
+        _refuse_of_bundles(engine, profile, no_fp32, bisect, triton if web else None)
         how = _single_settings(precision, int8, layout, opset, verify, overwrite, calibrate)
         _single(model, out, thresholds, how, runtime if web else None)
+        if triton is not None:
+            _graph_for_triton(out, triton, overwrite)
         return
     settings = Settings(
         precision=precision,
@@ -115,7 +117,7 @@ def _precision(fp16: bool, bf16: bool, fp32: bool) -> str:
 def _refuse_of_bundles(
     engine: str, profile: list[str] | None, no_fp32: bool, bisect: bool, triton: Path | None
 ) -> None:
-    """Options that mean nothing for a single graph."""
+    """Options that mean nothing for a single graph, or for a page."""
     given = {"--engine": engine != "none", "--profile": bool(profile), "--no-fp32": no_fp32, "--bisect": bisect}
     given |= {"--triton": triton is not None}
     if wrong := [name for name, is_given in given.items() if is_given]:
@@ -156,6 +158,13 @@ def _single(model: str, out: Path, thresholds: ParityConfig, settings: SingleSet
         return
     typer.echo(f"single graph: {out} ({about}{'' if settings.verify else ', not verified'})")
     typer.echo(f"use it: lldiff enhance PHOTO -o OUT --model {out}, or in any program that runs ONNX")
+
+
+def _graph_for_triton(graph: Path, repository: Path, overwrite: bool) -> None:
+    from lldiffusion.scale.triton_graph import write_graph_repositories
+
+    onnx, tensorrt = write_graph_repositories(graph, repository, overwrite)
+    typer.echo(f"for Triton: {onnx}; and {tensorrt}, once  sh {tensorrt / '1' / 'build.sh'}  has run on its GPU")
 
 
 def _write_single(

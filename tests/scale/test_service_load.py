@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import random
 import signal
@@ -23,7 +22,7 @@ from lldiffusion.cli import run
 from lldiffusion.scale.service.shelf import Shelf
 from support.browser import Browser, browsing
 from support.pictures import dark, photograph
-from support.serving import serving, until
+from support.serving import ask, serving, until
 from support.toy import toy_bundle
 
 pytestmark = pytest.mark.slow
@@ -64,17 +63,6 @@ def resident(port: int) -> float:
     _, text, _ = ask(port, "GET", "/metrics", b"")
     (line,) = [line for line in text.decode().splitlines() if line.startswith("process_resident_memory_bytes ")]
     return float(line.split()[1])
-
-
-def ask(port: int, method: str, path: str, body: bytes) -> tuple[int, bytes, str | None]:
-    """(status, body, Retry-After); whatever is no answer raises."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request(method, path, body)
-    answer = connection.getresponse()
-    try:
-        return answer.status, answer.read(), answer.headers["Retry-After"]
-    finally:
-        connection.close()
 
 
 def send_slowly(port: int, body: bytes) -> int:

@@ -87,6 +87,17 @@ def serving(shelf: Any, **options: Any) -> Iterator[Served]:
         assert not thread.is_alive(), "the service does not stop"
 
 
+def ask(port: int, method: str, path: str, body: bytes) -> tuple[int, bytes, str | None]:
+    """(status, body, Retry-After); whatever is no answer raises."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, path, body)
+    answer = connection.getresponse()
+    try:
+        return answer.status, answer.read(), answer.headers["Retry-After"]
+    finally:
+        connection.close()
+
+
 def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Wait for something that happens soon."""
     end = time.monotonic() + seconds
