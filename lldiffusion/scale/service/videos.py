@@ -169,16 +169,18 @@ def _enhance(job: VideoJob, shelf: Shelf) -> list[str]:
     from lldiffusion.video import VideoSource
     from lldiffusion.video.jobs.job import Job, run_job
     from lldiffusion.video.jobs.journal import JobJournal
-    from lldiffusion.video.jobs.open_model import enhancer_factory
+    from lldiffusion.video.jobs.open_model import enhancer_factory, is_recurrent
     from lldiffusion.video.writing.encoding import choose_encoding
     from lldiffusion.video.writing.outputs import VideoFileOutput, parts_folder
+    from lldiffusion.video.writing.quality import Pace
 
     wishes = job.wishes
     asked = {"steps": wishes.steps, "seed": wishes.seed, "exposure": wishes.exposure}
     opening = enhancer_factory(shelf.sources[wishes.model], shelf.options | asked, {})
     source = VideoSource(str(job.source))
     try:
-        encoding = choose_encoding(source.info, job.target, None, None)
+        pace = Pace(fast=is_recurrent(shelf.sources[wishes.model]))
+        encoding = choose_encoding(source.info, job.target, pace=pace)
         output = VideoFileOutput(job.target, source.info, encoding, str(job.source))
         journal = JobJournal({}, 1, folder=parts_folder(str(job.target)))
         return run_job(Job(opening), source, output, journal, job).notes

@@ -60,14 +60,16 @@ class LiveSource:
         """As `VideoSource.frames`; only what is given is converted."""
         newest = self._newest = Newest(self._source.decoded(start, end, skip))
         given = 0
-        for decoded, arrived in newest:
-            given += 1
-            frame = self._source.picture(decoded)
-            self._arrivals[frame.pts] = arrived
-            self.figures.read, self.figures.dropped = newest.read, newest.dropped
-            yield frame
-        self.figures.read = newest.read
-        self.figures.dropped = self.figures.read - given
+        try:
+            for decoded, arrived in newest:
+                given += 1
+                frame = self._source.picture(decoded)
+                self._arrivals[frame.pts] = arrived
+                self.figures.read, self.figures.dropped = newest.read, newest.dropped
+                yield frame
+        finally:  # however it ends: what still waits will not be given
+            self.figures.read = newest.read
+            self.figures.dropped = self.figures.read - given
 
     def written(self, frame: Frame) -> None:
         """The result of a frame has gone out: its latency ends."""

@@ -120,6 +120,18 @@ def test_who_is_slower_than_the_camera_sees_the_present(where: str, monkeypatch:
     assert table["latency median"] == figures.latency()[0]
 
 
+def test_every_frame_is_counted_however_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "DEVICES", (*inputs.DEVICES, "lavfi"))
+    source = LiveSource(VideoSource(CAMERA, live.OPTIONS, live=True))
+    frames = source.frames()
+    for _ in range(3):
+        next(frames)
+        time.sleep(0.1)  # one waits now, as it may be when Ctrl-C comes
+    frames.close()  # type: ignore[attr-defined]
+    assert source.figures.read == 3 + source.figures.dropped > 10
+    source.close()
+
+
 def test_a_stream_of_arrays_drops_what_is_old() -> None:
     pictures = flat([0.8 + 0.006 * i for i in range(60)])
 
