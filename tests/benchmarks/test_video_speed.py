@@ -47,10 +47,9 @@ def test_the_page_says_shares_growth_and_what_is_missing() -> None:
     assert "not measured: live bf16 dark: no such graphs" in page
 
 
-def test_a_model_that_cannot_run_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = str(toy_bundle(tmp_path / "toy"))
-    out = tmp_path / "out"
-    video_speed.main([model], ["fp32", "int8"], "96x64", 6, 1.0, "auto", None, None, None, out)
+def test_a_model_that_cannot_run_does_not_stop_the_others(tmp_path: Path) -> None:
+    model, out = str(toy_bundle(tmp_path / "toy")), tmp_path / "out"
+    video_speed.main([model], ["fp32", "int8"], "96x64", 6, 0.5, "auto", None, None, None, out)
     table = json.loads((out / "video_speed.json").read_text())
     assert [row["precision"] for row in table["rows"]] == ["fp32"]
     assert "int8" in next(iter(table["failed"].values()))
@@ -60,8 +59,13 @@ def test_a_model_that_cannot_run_does_not_stop_the_others(tmp_path: Path, capsys
     latency_table.main(out / "video_speed.json", page)
     assert "| toy | fp32 | 96x64 |" in page.read_text()
     assert "old" not in page.read_text()
-    with pytest.raises(LLDiffusionError, match="nothing could be measured"):
-        video_speed.main(["no-such-model"], ["fp32"], "96x64", 6, 1.0, "auto", None, None, None, out)
+
+
+def test_nothing_measured_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_speed, "measure_all", lambda wishes: ([], {"tiny bf16": "no OpenVINO"}))
+    with pytest.raises(LLDiffusionError, match="nothing could be measured: no OpenVINO"):
+        video_speed.main(["tiny"], ["bf16"], "96x64", 6, 0.5, "auto", None, None, None, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_documentation_says_what_was_measured() -> None:
