@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +187,11 @@ def test_a_recurrent_model_is_written_fast(tmp_path: Path) -> None:
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "model.safetensors").write_bytes(b"")
         assert is_recurrent(str(folder)) is recurrent
+    with zipfile.ZipFile(tmp_path / "model.lldiff", "w") as archive:
+        archive.writestr("manifest.json", json.dumps({"config": {"model": {"recurrent": True}}}))
+    assert is_recurrent(str(tmp_path / "model.lldiff")) is True
     assert is_recurrent("tiny") is False
+    assert is_recurrent("live") is True
 
 
 def test_nothing_is_overwritten_unasked(

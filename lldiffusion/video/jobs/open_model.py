@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 from lldiffusion.bundle.find import find_model
 from lldiffusion.engines.enhancer import Enhancer
@@ -63,10 +65,18 @@ def is_recurrent(model: str) -> bool:
     path = find_model(model)
     for name, *inside in (("config.json",), ("manifest.json", "config")):
         try:
-            table = json.loads((path / name).read_text(encoding="utf-8"))
+            table = json.loads(_text_in(path, name))
             for key in (*inside, "model", "recurrent"):
                 table = table[key]
             return table is True
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile):
             continue
     return False
+
+
+def _text_in(path: Path, name: str) -> bytes:
+    """A file of a model's folder, or of its archive."""
+    if path.is_dir():
+        return (path / name).read_bytes()
+    with ZipFile(path) as archive:
+        return archive.read(name)
