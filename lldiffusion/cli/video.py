@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,7 +137,8 @@ def video(
         if live or as_json:
             raise LLDiffusionError(f"{'--live' if live else '--json'} is for one video: give one IN")
         batch = plan_videos(inputs, target, overwrite, resume, skip_existing, part)
-        run_batch(batch, options, preview, resume, overwrite)
+        with _one_cluster(ray):
+            run_batch(batch, options, preview, resume, overwrite)
         return
     if part != WHOLE:
         raise LLDiffusionError(f"--shard {shard} is for several videos: name a folder, a pattern or more of them as IN")
@@ -152,6 +154,13 @@ def video(
         typer.echo(json.dumps(summary.to_dict() if summary else {}, indent=1), err=target == "-")
     elif not quiet:
         show(summary, target)
+
+
+def _one_cluster(address: str | None) -> AbstractContextManager[object]:
+    """A cluster for all videos; each would join it, or start one, anew."""
+    from lldiffusion.scale.cluster import joined
+
+    return nullcontext() if address is None else joined(address)
 
 
 def show(summary: JobSummary | None, target: str) -> None:

@@ -20,6 +20,7 @@ from .staging import put
 KEPT = 4  # copies beside those that are kept for good: a batch of videos takes one after the other
 _passing: OrderedDict[str, tuple[ExitStack, Path]] = OrderedDict()  # by address
 _lasting: dict[str, tuple[ExitStack, Path]] = {}
+_waiting: dict[str, Path] = {}  # results, by address
 
 
 def here(text: str, lasting: bool = False) -> str:
@@ -60,8 +61,8 @@ def named(*given: str) -> Iterator[None]:
     except LLDiffusionError as error:
         line = str(error)
         for address in filter(is_remote, given):
-            found = _lasting.get(address) or _passing.get(address)
-            for copy in ([found[1]] if found else []) + [waiting_for(Remote.of(address))]:
+            copies = [found[1] for found in (_lasting.get(address), _passing.get(address)) if found]
+            for copy in [*copies, *([_waiting[address]] if address in _waiting else [])]:
                 line = line.replace(str(copy), printable(address))
         if line == str(error):
             raise
@@ -81,7 +82,7 @@ def committed(text: str, overwrite: bool = False) -> Iterator[str]:
     target = Remote.of(text)
     if not overwrite and "%" not in target.name and target.exists():
         raise LLDiffusionError(f"already there: {printable(text)}; replace it with -y, or name another output")
-    path = waiting_for(target)
+    path = _waiting[text] = waiting_for(target)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         yield f"{path}/" if text.endswith("/") else str(path)

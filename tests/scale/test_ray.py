@@ -112,3 +112,47 @@ def test_a_killed_driver_goes_on_where_it_ended(
     assert f"1 of {COUNT + 1} not enhanced" in again.stderr
     assert results(out) == wanted
     assert {path: path.stat().st_mtime_ns for path in done} == done  # nothing that was committed was made again
+
+
+def test_an_actor_that_dies_of_memory_costs_nothing_of_300(
+    model: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Killed as the kernel kills what takes too much; Ray starts another, and every picture is made."""
+    pytest.importorskip("ray.data", reason="needs Ray (extra 'ray')")
+    (tmp_path / "in").mkdir()
+    for number in range(300):
+        pixels = (dark(photograph(height=64, width=64 + number % 7)) * 255).astype(np.uint8)
+        Pillow.fromarray(pixels).save(tmp_path / "in" / f"{number}.jpg")
+    assert run(["enhance", str(tmp_path / "in"), "-o", str(tmp_path / "one"), "-q", *model]) == 0
+    out, over, killed = tmp_path / "out", threading.Event(), list[int]()
+    cluster, _ = nodes(2)
+
+    def kill() -> None:
+        if wait_for(out, 30, over):
+            killed.append(actors()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        code = run(["enhance", str(tmp_path / "in"), "-o", str(out), *model, "--ray", cluster.address])
+    finally:
+        over.set()
+        killer.join()
+        cluster.shutdown()
+    assert code == 0 and killed, capfd.readouterr().err[-3000:]
+    assert results(out) == results(tmp_path / "one")
+
+
+def actors() -> list[int]:
+    """Processes of this test's own actors."""
+    titles = ((path.parent.name, path.read_bytes()) for path in Path("/proc").glob("[0-9]*/cmdline"))
+    found = [int(pid) for pid, title in titles if title.startswith(b"ray::") and b"PictureActor" in title]
+    return sorted(pid for pid in found if is_below(pid, os.getpid()))
+
+
+def is_below(pid: int, ancestor: int) -> bool:
+    """Whether a process was started by another, or by what that started."""
+    while pid > 1 and pid != ancestor:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid == ancestor
