@@ -14,19 +14,20 @@ from typing import Any
 
 from lldiffusion.atomic import scratch
 from lldiffusion.engines.driver import driver
+from lldiffusion.engines.processor import cpu_precision
 from lldiffusion.engines.select_backend import CANDIDATES
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.evaluation.lpips import lpips_at_hand
 from lldiffusion.evaluation.metrics import Metric
 
-from .ceilings import measure_ceilings
+from .ceilings import TYPES, measure_ceilings
 from .group import Context, Group, run_group
 from .machine import commit, conditions, describe_machine, versions
 from .models import BenchModel, find_bench_model, with_bundle
 from .operators import steep_operators
-from .peers import Peer, choose_peers
+from .peers import Peer, choose_peers, label
 from .pictures import QualityPair, dark_picture, decode_seconds, find_quality_pairs
-from .quality import measure_classical, measure_quality
+from .quality import EXACT, measure_classical, measure_quality
 from .record import BenchResult, Measurement, Scaling
 from .scaling import PIXELS, SMALL_PIXELS, measure_scaling, steepest
 from .settings import Settings, policy
@@ -105,7 +106,10 @@ class _Benchmark:
 
     def find_sources(self) -> list[BenchModel]:
         found = [find_bench_model(given) for given in self.settings.models]
-        wanted = {precision for peer, precision in self.peers if peer.from_bundle}
+        # OpenVINO makes bfloat16 of float32 graphs; eight bits are measured where a model has them
+        wanted = {
+            "fp32" if peer.name == "openvino" else precision for peer, precision in self.peers if peer.from_bundle
+        }
         half = next((precision for precision in ("fp16", "bf16") if precision in wanted), "fp32")
         if not wanted:
             return found
@@ -113,7 +117,7 @@ class _Benchmark:
 
     def measure_ceilings(self) -> None:
         self.say("measuring the machine's ceilings")
-        for precision in dict.fromkeys(precision for _, precision in self.peers):
+        for precision in dict.fromkeys(precision for _, precision in self.peers if precision in TYPES):
             seconds = min(CEILINGS * self.settings.budget, 10)
             threads = len(self.settings.cpus)
             found = measure_ceilings(self.device, precision, threads, seconds, self.settings.small)
@@ -156,11 +160,23 @@ class _Benchmark:
             for steps in (own, *sorted(others)):
                 self.say(f"quality of {source.name} with {steps} steps")
                 start = time.monotonic()
-                self.context.quality[source.name, steps] = measure_quality(
+                self.context.quality[source.name, steps, EXACT] = measure_quality(
                     pairs, partial(self._enhance, worker, steps), self.lpips
                 )
                 if time.monotonic() + 4 * (time.monotonic() - start) > end:
-                    return
+                    break
+        if self.device == "cpu":
+            self.quality_of_precisions(source, pairs)
+
+    def quality_of_precisions(self, source: BenchModel, pairs: list[QualityPair]) -> None:
+        """Quality of what is no float32, with the model's own steps, on the first peer that opens."""
+        own = source.config.sampling.steps
+        for wanted in dict.fromkeys(precision for _, precision in self.peers if precision != "fp32"):
+            with self._first_open(source, pairs[0], wanted) as worker:
+                if worker is not None:
+                    self.say(f"quality of {source.name} in {wanted}")
+                    found = measure_quality(pairs, partial(self._enhance, worker, own), self.lpips)
+                    self.context.quality[source.name, own, wanted] = found
 
     def _enhance(self, worker: WorkerProcess, steps: int, low: Any) -> Any:
         import numpy as np
@@ -226,12 +242,13 @@ class _Benchmark:
             if row.seconds and row.backend in AUTO:
                 groups.setdefault((row.model, row.size, row.batch, row.steps), []).append(row)
         for (model, size, _, steps), rows in groups.items():
-            taken = min(rows, key=lambda row: AUTO.index(row.backend))
+            taken = _taken_by_auto(rows)
             fastest = min(rows, key=lambda row: row.p50)
             if fastest is not taken and differ(taken.seconds, fastest.seconds):
+                ours, best = (f"{row.backend} in {row.precision}" for row in (taken, fastest))
                 self.context.note(
-                    f"{model} at {size}, {steps} steps: auto takes {taken.backend}, "
-                    f"{fastest.backend} is {taken.p50 / fastest.p50:.2f} times as fast"
+                    f"{model} at {size}, {steps} steps: auto takes {ours}, "
+                    f"{best} is {taken.p50 / fastest.p50:.2f} times as fast"
                 )
 
     # -- helpers
@@ -275,22 +292,36 @@ class _Benchmark:
                     peers = tuple(pair for pair in self.peers if compiled or not pair[0].per_size)
                     yield Group(source, *size, batch, self.steps(source), peers, first)
 
-    def _first_open(self, source: BenchModel, pair: QualityPair | None) -> Any:
-        """A worker of the first peer that opens, bundle peers before eager ones; a context manager."""
+    def _first_open(self, source: BenchModel, pair: QualityPair | None, wanted: str = "") -> Any:
+        """A worker of the first peer that opens, bundle peers before eager ones, float32 first; a context manager.
+
+        `wanted`: the only precision that will do.
+        """
         from contextlib import closing, nullcontext
 
         if pair is None:
             picture = dark_picture(64, 64, self.folder)
         else:
             picture = dark_picture(pair.low.shape[1], pair.low.shape[0], self.folder)
-        for peer, precision in sorted(self.peers, key=lambda entry: not entry[0].from_bundle):
+        peers = [entry for entry in self.peers if wanted in ("", entry[1])]
+        for peer, precision in sorted(
+            peers, key=lambda entry: (not entry[0].from_bundle, entry[1] in ("bf16", "int8"))
+        ):
             self.say(f"opening {peer.name}")
             try:
                 job = self.context.job(source, peer, precision)
                 return closing(WorkerProcess(peer, job, self.folder, picture, cpus=self.settings.cpus))
             except PeerError as error:
-                self.context.note(f"{source.name}: {peer.name} cannot be opened: {error}")
+                self.context.note(f"{source.name}: {label(peer, precision)} cannot be opened: {error}")
         return nullcontext()
+
+
+def _taken_by_auto(rows: list[Measurement]) -> Measurement:
+    """The row of the backend and the precision that `auto` opens one picture with."""
+    first = min((row.backend for row in rows), key=AUTO.index)
+    ours = [row for row in rows if row.backend == first]
+    wanted, _ = cpu_precision(tuple(row.precision for row in ours))
+    return next((row for row in ours if row.precision == wanted), ours[0])
 
 
 def _weight(group: Group) -> float:

@@ -19,7 +19,7 @@ from lldiffusion.config import Config
 
 from .record import Ceilings
 
-WIDTH = {"fp32": 4, "fp16": 2, "bf16": 2}  # bytes of a number
+WIDTH = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}  # bytes of a number
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .cost import count
 from .models import BenchModel
 from .peers import Peer, PeerJob, label
 from .pictures import dark_picture
-from .quality import SAME_QUALITY, Quality, fidelity, known_median
+from .quality import EXACT, SAME_QUALITY, Quality, fidelity, known_median
 from .record import Ceilings, Measurement, Stages
 from .rounds import OnMessage, Timings, TimingSeries, measure
 from .statistics import noise
@@ -66,7 +66,7 @@ class Context:
     cpus: list[int]
     ceilings: dict[str, Ceilings]  # by precision
     say: OnMessage
-    quality: dict[tuple[str, int], Quality] = field(default_factory=dict)  # (model, steps)
+    quality: dict[tuple[str, int, str], Quality] = field(default_factory=dict)  # (model, steps, precision)
     notes: list[str] = field(default_factory=list)
     decode: dict[tuple[int, int], float] = field(default_factory=dict)
 
@@ -280,7 +280,8 @@ def _with_quality(context: Context, row: Measurement, compared: tuple[float, flo
     if compared is None:
         return row
     row = replace(row, psnr_reference=compared[0], brightness_drift=compared[1])
-    quality = context.quality.get((row.model, row.steps))
-    if quality is None or compared[0] < SAME_QUALITY:
+    precision = EXACT if compared[0] >= SAME_QUALITY else row.precision
+    quality = context.quality.get((row.model, row.steps, precision))
+    if quality is None or (precision == EXACT and compared[0] < SAME_QUALITY):
         return row
     return replace(row, psnr=quality.psnr, ssim=quality.ssim, lpips=quality.lpips)

@@ -38,6 +38,7 @@ class Peer:
     keeps_memory: bool = True  # glibc is told to keep freed memory, as the lldiff command does
     from_bundle: bool = False
     precisions: tuple[str, ...] = ("fp32",)
+    beside: tuple[str, ...] = ()  # precisions measured beside the usual one on a CPU, where all peers are wanted
     per_size: bool = False  # prepares itself for every size at length: measured at the first size only
 
 
@@ -89,7 +90,8 @@ PEERS = {
             _bundle("onnxruntime"),
             time_onnx_runtime,
             from_bundle=True,
-            precisions=("fp32", "fp16"),
+            precisions=("fp32", "fp16", "int8"),
+            beside=("int8",),
         ),
         Peer(
             "openvino",
@@ -98,6 +100,8 @@ PEERS = {
             _bundle("openvino"),
             time_openvino,
             from_bundle=True,
+            precisions=("fp32", "bf16", "int8"),
+            beside=("bf16", "int8"),
         ),
         Peer(
             "eager-authors",
@@ -155,7 +159,9 @@ def choose_peers(given: str, device: str) -> list[tuple[Peer, str]]:
     """
     kind = device.partition(":")[0]
     if given == "all":
-        return [(peer, _default(peer, kind)) for peer in PEERS.values() if kind in peer.devices]
+        found = [(peer, _default(peer, kind)) for peer in PEERS.values() if kind in peer.devices]
+        others = [(peer, precision) for peer, _ in found if kind == "cpu" for precision in peer.beside]
+        return sorted([*found, *others], key=lambda entry: list(PEERS.values()).index(entry[0]))
     chosen = []
     for text in dict.fromkeys(part.strip() for part in given.split(",")):
         name, _, precision = text.partition(":")

@@ -20,6 +20,7 @@ from .pictures import QualityPair
 from .record import Measurement
 
 EQUAL = 200.0  # dB reported for equal pictures
+EXACT = "fp32"  # precision whose quality stands for all that answer as it does
 SAME_QUALITY = 60.0  # dB: pictures closer than this score the same to every digit printed
 Pixels = NDArray[Any]
 

@@ -53,7 +53,7 @@ def parse_cpuinfo(text: str) -> Processor:
 def cpu_precision(precisions: tuple[str, ...], here: Processor | None = None) -> tuple[str, str]:
     """(precision, why) that ONNX Runtime runs fastest on this CPU, of those that a bundle has within its thresholds.
 
-    With VNNI eight bits took 0.58 of float32's time (`tiny-lol`, 1280x720, one thread).  Nothing is claimed of
+    With VNNI eight bits took 0.53 of float32's time (`tiny`, 1280x720, one thread).  Nothing is claimed of
     processors without it, ARM's among them: they get float32.  bfloat16 (OpenVINO) was slower than
     float32 with avx512_bf16 and one thread, so it is left to those who ask for it.
     """

@@ -9,7 +9,7 @@ alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar) and lambda = log(alpha / si
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class Step:
     b: float
     c: float
     exposure: float | None = None  # in stops, added to the level (config.model.level); None: the model has none
+    of: int = field(default=0, compare=False)  # how many steps the run has; 0: not known
 
 
 def plan_steps(config: Config, exposure: float = 0.0) -> tuple[Step, ...]:
@@ -58,7 +59,7 @@ def plan(schedule: Schedule, sampling: SamplingConfig, start: float = 1.0) -> tu
     for i, t in enumerate(ts):
         k_x, k_p = to_x0(schedule.prediction, alpha[i], sigma[i])
         a, b, c = solve(alpha, sigma, i)
-        steps.append(Step(t=int(t), k_x=k_x, k_p=k_p, a=a, b=b, c=c))
+        steps.append(Step(t=int(t), k_x=k_x, k_p=k_p, a=a, b=b, c=c, of=len(ts)))
     return tuple(steps)
 
 

@@ -21,7 +21,8 @@ from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import list_images, read_image
 
 from .dark import drawn_scene
-from .quantise import Ranges, values_to_watch
+from .int8_layers import values_to_watch
+from .quantise import Ranges
 
 if TYPE_CHECKING:
     import onnx

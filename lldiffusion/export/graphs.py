@@ -36,6 +36,8 @@ from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.model import LLDiffusion
 from lldiffusion.versions import __version__
 
+from .simplify import simplify
+
 if TYPE_CHECKING:
     import onnx
 
@@ -111,9 +113,10 @@ def check_opset(opset: int) -> None:
 def write_graph(
     model: LLDiffusion, graph: str, path: Path, opset: int = 21, metadata: dict[str, str] | None = None
 ) -> None:
-    """Trace one graph, fold its constants, check it and write it."""
+    """Trace one graph, fold its constants, simplify it, check it and write it."""
     about = {"graph": graph, "model": model.config.name, "lldiffusion": __version__} | (metadata or {})
     traced = trace(model, graph, opset).model_proto
+    simplify(traced, model.config.model.denoiser.patch)
     _name_sizes(traced.graph, model)
     save(annotate(traced, about), path)
 

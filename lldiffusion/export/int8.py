@@ -17,6 +17,7 @@ from lldiffusion.atomic import scratch
 from lldiffusion.bundle import LEVEL
 from lldiffusion.config import Config, Thresholds
 from lldiffusion.engines.backends.base import Floats
+from lldiffusion.engines.backends.fixed_step import FEW
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.engines.sampler import trial
@@ -24,9 +25,10 @@ from lldiffusion.errors import LLDiffusionError
 
 from .calibrate import SIDE, calibration_planes, feeds_of, ranges_of
 from .dark import dark_image
+from .int8_layers import Layer, layers
+from .pack import pack
 from .precision import Island
-from .quantise import Layer, layers, quantise
-from .unshuffle import fold_unshuffle
+from .quantise import quantise
 
 if TYPE_CHECKING:
     import onnx
@@ -70,8 +72,10 @@ class _Search:
         self._leveled = LEVEL in exact
         self._engine = OnnxRuntimeEngine(exact, "fp32")
         self._models = {graph: onnx.load(exact[graph]) for graph in ROUNDED}
-        fold_unshuffle(self._models["denoiser"], config.model.denoiser.patch)
-        self._layers = {graph: layers(model.graph) for graph, model in self._models.items()}
+        for model in self._models.values():
+            pack(model)
+        known = len(self._steps) <= FEW  # runtimes know the timestep of each graph then
+        self._layers = {graph: layers(model.graph, shifts=known) for graph, model in self._models.items()}
         multiple = config.model.size_multiple
         planes = calibration_planes(calibrate)
         feeds = feeds_of(self._engine, planes, config)
@@ -128,7 +132,8 @@ class _Search:
         return max(float(np.mean(e**2)) for e in errors), max(abs(float(e.mean())) * 127.5 for e in errors)
 
     def _quantised(self, graph: str, names: set[str]) -> onnx.ModelProto:
-        return quantise(self._models[graph], self._ranges[graph], names)
+        chosen = [layer for layer in self._layers[graph] if layer.name in names]
+        return quantise(self._models[graph], self._ranges[graph], chosen)
 
     def _loop(self, engine: OnnxRuntimeEngine, low: Floats) -> Floats:
         level = window = None

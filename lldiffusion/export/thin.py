@@ -28,7 +28,9 @@ from lldiffusion.model import fold_spectral_norm, load_model
 from .exporter import tool_versions
 from .graphs import annotate, ports, save, write_graphs
 from .int8 import ROUNDED, to_int8
+from .pack import PACKED
 from .parity import Judge
+from .unshuffle import SPREAD, gathered
 
 if TYPE_CHECKING:
     import onnx
@@ -54,7 +56,7 @@ def add_graphs(checkpoint: Path, int8: bool = False) -> Manifest:
                 paths[f"{graph}.int8"] = folder / f"{graph}.int8.onnx"
                 save(annotate(eight, {}), paths[f"{graph}.int8"])
         for file, path in paths.items():
-            thin = _thinned(path, checkpoint / WEIGHTS)
+            thin = _thinned(path, checkpoint / WEIGHTS, model.config.model.denoiser.patch)
             (folder / f"{file}.thin").write_bytes(thin.SerializeToString())
         for old in checkpoint.glob("*.int8.onnx"):
             old.unlink()
@@ -87,36 +89,70 @@ def add_graphs(checkpoint: Path, int8: bool = False) -> Manifest:
     return manifest
 
 
-def _thinned(path: Path, weights: Path) -> onnx.ModelProto:
+def _thinned(path: Path, weights: Path, patch: int) -> onnx.ModelProto:
     """A float32 graph whose weights are read from the safetensors file `weights`."""
     import onnx
-    from onnx import helper, numpy_helper
+    from onnx import numpy_helper
 
     model, stored = onnx.load(path), _stored(weights)
-    casts = []
+    made: list[Any] = []  # nodes that make a weight of what is stored
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.nbytes <= SMALL or values.dtype != np.float32:  # whole numbers are in no checkpoint
-            continue
+        if values.nbytes <= SMALL or values.dtype != np.float32 or tensor.name.endswith(PACKED):
+            continue  # whole numbers, and kernels that were rewritten, are in no checkpoint
+        name, shape, spread_by = tensor.name, list(values.shape), 0
+        if values.tobytes() not in stored and values.ndim == 4 and values.shape[2] % patch == 0:
+            values, spread_by = gathered(values, patch), patch
         if values.tobytes() not in stored:
-            if values.nbytes <= COMPUTED and not _is_weight(tensor.name):
+            if values.nbytes <= COMPUTED and not _is_weight(name):
                 continue
-            raise LLDiffusionError(f"'{path.name}': '{tensor.name}' {values.shape} is not in '{weights}' as it is")
+            raise LLDiffusionError(f"'{path.name}': '{name}' {tuple(shape)} is not in '{weights}' as it is")
         half, place = stored[values.tobytes()]
-        name = tensor.name
         tensor.Clear()
-        tensor.name, tensor.data_type = (f"{name}_stored", FLOAT16) if half else (name, FLOAT)
+        tensor.name, tensor.data_type = f"{name}_stored", FLOAT16 if half else FLOAT
         tensor.dims.extend(values.shape)
         tensor.data_location = onnx.TensorProto.EXTERNAL
         for key, value in ({"location": weights.name} | place).items():
             tensor.external_data.add(key=key, value=value)
-        if half:
-            casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"cast_{name}", to=FLOAT))
-    nodes = [*casts, *model.graph.node]
+        made += _restored(name, half, list(values.shape), spread_by)
+    nodes = [*made, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    model.graph.initializer.extend(_shapes(made))
     del model.graph.value_info[:]  # shapes and types are inferred again by whoever loads it
     return model
+
+
+def _restored(name: str, half: bool, shape: list[int], patch: int) -> list[Any]:
+    """Nodes that make `name` of `name`_stored: cast to float32, spread by `patch` as `unshuffle.spread` does."""
+    from onnx import helper
+
+    final = f"{name}_cast" if patch else name
+    made = [helper.make_node("Cast", [f"{name}_stored"], [final], name=f"cast_{name}", to=FLOAT)]
+    if not half:
+        made = [helper.make_node("Identity", [f"{name}_stored"], [final], name=f"cast_{name}")]
+    if patch:
+        out, channels, height, width = shape
+        apart = [out, channels // patch**2, patch, patch, height, width]
+        whole = [out, channels // patch**2, patch * height, patch * width]
+        names = [f"shape_{'_'.join(map(str, sides))}" for sides in (apart, whole)]
+        made.append(helper.make_node("Reshape", [final, names[0]], [f"{name}_apart"], name=f"apart_{name}"))
+        made.append(
+            helper.make_node("Transpose", [f"{name}_apart"], [f"{name}_moved"], name=f"move_{name}", perm=SPREAD)
+        )
+        made.append(helper.make_node("Reshape", [f"{name}_moved", names[1]], [name], name=f"spread_{name}"))
+    return made
+
+
+def _shapes(nodes: list[Any]) -> list[Any]:
+    """The constants that the Reshapes among `nodes` read; their names say them."""
+    from onnx import numpy_helper
+
+    names = {node.input[1] for node in nodes if node.op_type == "Reshape"}
+    return [
+        numpy_helper.from_array(np.array([int(side) for side in name.split("_")[1:]], np.int64), name)
+        for name in sorted(names)
+    ]
 
 
 def _is_weight(name: str) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 GATHERED = [0, 1, 3, 5, 2, 4]  # the axes of a pixel unshuffle between its two reshapes
+SPREAD = [0, 1, 4, 2, 5, 3]  # (O, C, i, j, u, v) -> (O, C, u, i, v, j), of a kernel
 
 
 def fold_unshuffle(model: onnx.ModelProto, patch: int) -> None:
@@ -43,8 +44,16 @@ def spread(weight: NDArray[np.float32], patch: int) -> NDArray[np.float32]:
     """(O, C p^2, k, k) -> (O, C, p k, p k)."""
     out, gathered, height, width = weight.shape
     apart = weight.reshape(out, gathered // patch**2, patch, patch, height, width)  # (O, C, i, j, u, v)
-    kernel = apart.transpose(0, 1, 4, 2, 5, 3)  # (O, C, u, i, v, j)
+    kernel = apart.transpose(SPREAD)  # (O, C, u, i, v, j)
     return np.ascontiguousarray(kernel.reshape(out, -1, patch * height, patch * width))
+
+
+def gathered(kernel: NDArray[np.float32], patch: int) -> NDArray[np.float32]:
+    """What `spread` made `kernel` of."""
+    out, channels, height, width = kernel.shape
+    apart = kernel.reshape(out, channels, height // patch, patch, width // patch, patch)  # (O, C, u, i, v, j)
+    weight = apart.transpose(0, 1, 3, 5, 2, 4)  # (O, C, i, j, u, v)
+    return np.ascontiguousarray(weight.reshape(out, channels * patch**2, height // patch, width // patch))
 
 
 def _unshuffled(makers: dict[str, Any], value: str) -> str | None:

@@ -119,13 +119,18 @@ def float32() -> Iterator[None]:
 
 
 def _slice(grey: Tensor, level: Tensor, window: Tensor) -> Tensor:
-    """(N, 1, H, W): the level at each pixel's place, weighted by hat functions of its own brightness (N, H, W)."""
+    """(N, 1, H, W): the level at each pixel's place, weighted by hat functions of its own brightness (N, H, W).
+
+    sum_b hat_b(v) level_b = level_0 + sum_b clip(v - b, 0, 1) (level_(b+1) - level_b): fewer planes to make than hats.
+    """
     bins, height, width = GRID
     rows = _hats(window[:, 0], window[:, 2], grey.shape[1], height)  # (N, H, 8)
     columns = _hats(window[:, 1], window[:, 3], grey.shape[2], width)  # (N, W, 12)
-    maps = rows[:, None] @ level @ columns.transpose(1, 2)[:, None]  # (N, 6, H, W)
-    knots = torch.arange(bins, device=grey.device, dtype=grey.dtype)[None, :, None, None]
-    weights = (1 - (grey[:, None] * (bins - 1) - knots).abs()).clamp_min(0)  # (N, 6, H, W), sum 1
+    one = torch.eye(bins, device=level.device, dtype=level.dtype)
+    rises = ((one - one.roll(1, 0).tril()) @ level.flatten(2)).reshape(level.shape)  # (N, 6, 8, 12)
+    maps = rows[:, None] @ rises @ columns.transpose(1, 2)[:, None]  # (N, 6, H, W)
+    knots = torch.arange(-1, bins - 1, device=grey.device, dtype=grey.dtype)[None, :, None, None]
+    weights = (grey[:, None] * (bins - 1) - knots).clamp(0, 1)  # (N, 6, H, W); the first is 1
     return (weights * maps).sum(dim=1, keepdim=True)
 
 

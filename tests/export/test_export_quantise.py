@@ -16,7 +16,8 @@ from lldiffusion.config import SamplingConfig, Thresholds
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.export import int8
 from lldiffusion.export.calibrate import calibration_planes, ranges_of
-from lldiffusion.export.quantise import channel_scales, layers, quantise, scale_of, values_to_watch
+from lldiffusion.export.int8_layers import layers, values_to_watch
+from lldiffusion.export.quantise import channel_scales, quantise, scale_of
 from support.exported import micro_graphs, micro_model
 
 # Two convolutions with a ReLU, a residual sum, a nearest Resize beside the sum in a Concat, a last convolution.
@@ -58,7 +59,7 @@ def run(model: onnx.ModelProto, x: np.ndarray, optimised: Path | None = None) ->
 @pytest.fixture(scope="module")
 def quantised(net: onnx.ModelProto) -> tuple[onnx.ModelProto, np.ndarray]:
     x = RNG.standard_normal((1, 16, 20, 24)).astype(np.float32)
-    made = quantise(net, ranges_of(net, [{"x": x}]), {layer.name for layer in layers(net.graph)})
+    made = quantise(net, ranges_of(net, [{"x": x}]), layers(net.graph))
     onnx.checker.check_model(made, full_check=True)
     return made, x
 
@@ -105,10 +106,10 @@ def test_only_the_chosen_are_rounded(net: onnx.ModelProto) -> None:
     x = RNG.standard_normal((1, 16, 8, 8)).astype(np.float32)
     ranges = ranges_of(net, [{"x": x}])
     assert set(ranges) == set(values_to_watch(net.graph)) >= {"t", "r", "b", "s", "c"}
-    made = quantise(net, ranges, {layers(net.graph)[0].name})
+    made = quantise(net, ranges, layers(net.graph)[:1])
     stored = [tensor.name for tensor in made.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
     assert [name for name in stored if name.endswith("_int8")] == ["w1_int8"]
-    untouched = quantise(net, ranges, set())
+    untouched = quantise(net, ranges, [])
     assert np.array_equal(run(untouched, x), run(net, x))
 
 

@@ -71,7 +71,9 @@ def micro_model(norm: str = "pixel") -> LLDiffusion:
 def source_key() -> str:
     """A hash of everything that decides what a traced graph looks like."""
     root = Path(__file__).resolve().parents[2]
-    files = [Path(__file__), root / "lldiffusion" / "export" / "graphs.py", root / "lldiffusion" / "config.py"]
+    parts = ("graphs", "simplify", "unshuffle")
+    files = [Path(__file__), *(root / "lldiffusion" / "export" / f"{part}.py" for part in parts)]
+    files.append(root / "lldiffusion" / "config.py")
     digest = hashlib.sha256(f"{torch.__version__} {metadata.version('onnxscript')}".encode())
     for path in [*files, *sorted((root / "lldiffusion" / "model").glob("*.py"))]:
         digest.update(path.read_bytes())

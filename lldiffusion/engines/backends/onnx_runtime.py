@@ -18,6 +18,7 @@ from ..memory import MemoryNeed, host_memory
 from ..sampler import Step
 from .base import Array, Conditions, Engine, Floats
 from .feeds import condition_inputs, step_inputs, threads
+from .fixed_step import ANY_STEP, Denoisers, fixed
 
 CUDA = "CUDAExecutionProvider"
 DAMAGE = ("InvalidProtobuf", "InvalidGraph")  # its exceptions for files that no version of it would take
@@ -64,20 +65,31 @@ class OnnxRuntimeEngine(Engine):
         graphs: graph name -> ONNX file.
         precision: of the graphs, "fp32" or "fp16".
         device: "cpu", "cuda" or "cuda:N".
+        steps: that will probably be asked for: of few steps, on a CPU, each has a denoiser of its own (`fixed_step`).
     Raises LLDiffusionError when a graph cannot be loaded, or CUDA was asked for and ONNX Runtime falls back to the CPU.
     """
 
     memory_need = MemoryNeed(stored=2.8, images=36, attention=2.5, plain=0.55)
 
-    def __init__(self, graphs: dict[str, Path], precision: str, device: str = "cpu") -> None:
+    def __init__(
+        self, graphs: dict[str, Path], precision: str, device: str = "cpu", steps: tuple[Step, ...] = ()
+    ) -> None:
         self._ort = import_onnxruntime("the onnxruntime backend")
         self._gpu = device_index(device)
         self._precision = precision
         self._where = ("cpu", 0) if self._gpu is None else ("cuda", self._gpu)
-        self._sessions = {name: self._open(name, path) for name, path in graphs.items()}
-        self._types = {
-            name: {port.name: TYPES[port.type] for port in _inputs(session)} for name, session in self._sessions.items()
-        }
+        self._graphs = graphs
+        self._sessions: dict[str, Any] = {}
+        self._types: dict[str, dict[str, Any]] = {}
+        self._run_options = self._ort.RunOptions()
+        self._denoisers = Denoisers(self._add_denoiser, alone=self._gpu is None)
+        for name in graphs:
+            if name != "denoiser":
+                self._add(name, name)
+            elif steps:
+                self._denoisers.name(steps[0])
+            else:
+                self._denoisers.name(ANY_STEP)
         # Conditions are put on the device once per image; the engine does not keep them alive.
         self._placed: weakref.WeakKeyDictionary[Conditions, dict[str, Array]] = weakref.WeakKeyDictionary()
 
@@ -91,10 +103,12 @@ class OnnxRuntimeEngine(Engine):
         return self._run("color_map", {"low": self._value("color_map", "low", low)})[0]
 
     def step(self, x: Array, conditions: Conditions, step: Step, previous: Array) -> tuple[Array, Array]:
+        name = self._denoisers.name(step)
         moving = {"x_t": x, "x0_previous": previous, **step_inputs(step)}
-        feeds = {name: self._value("denoiser", name, value) for name, value in moving.items()}
-        x_next, x0 = self._run("denoiser", feeds | self._place(conditions))
-        return x_next, x0
+        moving = {port: value for port, value in moving.items() if port in self._types[name]}
+        feeds = {port: self._value(name, port, value) for port, value in moving.items()}
+        made = self._run(name, feeds | self._place(conditions, name))
+        return made[0], made[-1]
 
     def numpy(self, values: Array) -> Floats:
         if not isinstance(values, np.ndarray):
@@ -111,7 +125,17 @@ class OnnxRuntimeEngine(Engine):
     def free_memory(self) -> int:
         return host_memory() if self._gpu is None else free_memory(self._gpu)
 
-    def _open(self, name: str, path: Path) -> Any:
+    def _add_denoiser(self, name: str, step: Step | None) -> None:
+        self._add(name, "denoiser", step)
+        if len(self._denoisers) == 1:  # from now on each would keep what it allocated, side by side
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    def _add(self, name: str, graph: str, step: Step | None = None) -> None:
+        session = self._open(graph, self._graphs[graph], step)
+        self._types[name] = {port.name: TYPES[port.type] for port in _inputs(session)}
+        self._sessions[name] = session
+
+    def _open(self, name: str, path: Path, step: Step | None = None) -> Any:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = threads()
         # Its plan of a run's memory is one more block beside those that the arena kept from the first run: 3.2 GiB
@@ -122,9 +146,13 @@ class OnnxRuntimeEngine(Engine):
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if name != "denoiser":  # runs once an image: its threads shall not spin while the denoiser works
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        source = self._source(path)
+        if step is not None:
+            source = fixed(path, step)
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
         try:
             session = self._ort.InferenceSession(
-                self._source(path), options, providers=self._providers(), enable_fallback=self._gpu is not None
+                source, options, providers=self._providers(), enable_fallback=self._gpu is not None
             )
         except Exception as error:  # its exceptions have no common base class of their own
             kind = DamagedGraphError if type(error).__name__ in DAMAGE else LLDiffusionError
@@ -152,10 +180,10 @@ class OnnxRuntimeEngine(Engine):
         settings = {"device_id": self._gpu, "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
         return [(CUDA, settings), "CPUExecutionProvider"]
 
-    def _place(self, conditions: Conditions) -> dict[str, Array]:
+    def _place(self, conditions: Conditions, denoiser: str) -> dict[str, Array]:
         if conditions not in self._placed:
             named = condition_inputs(conditions)
-            self._placed[conditions] = {name: self._value("denoiser", name, value) for name, value in named.items()}
+            self._placed[conditions] = {name: self._value(denoiser, name, value) for name, value in named.items()}
         return self._placed[conditions]
 
     def _value(self, graph: str, name: str, values: Array) -> Array:
@@ -181,7 +209,7 @@ class OnnxRuntimeEngine(Engine):
         for output in session.get_outputs():
             binding.bind_output(output.name, *self._where)  # from the arena, which keeps freed memory for the next run
         try:
-            session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding, self._run_options)
         except Exception as error:  # as above
             shape = "x".join(map(str, next(iter(feeds.values())).shape()))
             raise LLDiffusionError(

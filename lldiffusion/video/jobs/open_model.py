@@ -39,7 +39,7 @@ def enhancer_factory(model: str, engine_options: dict[str, Any], video_options: 
         if float32 and used.get("precision") == "fp32":
             raise LLDiffusionError("the model runs in float32 already")
         precision = {"precision": "fp32"} if float32 else {}
-        enhancer = Enhancer.open(model, **{**engine_options, "tile": tile, **precision})
+        enhancer = Enhancer.open(model, **{**engine_options, "tile": tile, **precision}, many=True)
         if not float32:
             used.update(enhancer.info())
         return OwningVideoEnhancer(enhancer, **video_options)
