@@ -20,7 +20,7 @@ from lldiffusion.engines.backends.base import Floats
 from lldiffusion.engines.backends.fixed_step import FEW
 from lldiffusion.engines.backends.onnx_runtime import OnnxRuntimeEngine
 from lldiffusion.engines.level import thumbnail_of
-from lldiffusion.engines.sampler import trial
+from lldiffusion.engines.sampler import plan_steps, trial
 from lldiffusion.errors import LLDiffusionError
 
 from .calibrate import SIDE, calibration_planes, feeds_of, ranges_of
@@ -74,7 +74,7 @@ class _Search:
         self._models = {graph: onnx.load(exact[graph]) for graph in ROUNDED}
         for model in self._models.values():
             pack(model)
-        known = len(self._steps) <= FEW  # runtimes know the timestep of each graph then
+        known = len(plan_steps(config)) <= FEW  # runtimes know the timestep of each graph then
         self._layers = {graph: layers(model.graph, shifts=known) for graph, model in self._models.items()}
         multiple = config.model.size_multiple
         planes = calibration_planes(calibrate)
