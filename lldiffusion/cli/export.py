@@ -69,7 +69,11 @@ def export(
     if calibrate is not None and not int8:
         raise LLDiffusionError("--calibrate is for eight bits: add --int8")
     require("torch", "export", "exporting")
+    from lldiffusion.export.calibrate import check_calibration
     from lldiffusion.export.exporter import Settings, check_export, read_thresholds
+
+    if calibrate is not None:
+        check_calibration(calibrate)
 
     thresholds = read_thresholds(model, config, set_)
     if web and runtime is None:

@@ -41,11 +41,17 @@ def calibration_planes(folder: Path | None = None) -> list[Floats]:
     """
     if folder is None:
         return [to_planes(pixels) for pixels in _shipped()]
-    files = list_images(folder) if folder.is_dir() else []
-    if not files:
-        raise LLDiffusionError(f"'{folder}' holds no pictures: --calibrate needs a folder of dark pictures")
+    files = check_calibration(folder)
     every = max(1, len(files) // MOST)
     return [to_planes(_part(read_image(file).pixels)) for file in files[::every][:MOST]]
+
+
+def check_calibration(folder: Path) -> list[Path]:
+    """The pictures of a folder to calibrate with, before hours of work need them; raises LLDiffusionError for none."""
+    if files := list_images(folder) if folder.is_dir() else []:
+        return files
+    what = "holds no pictures" if folder.is_dir() else "is no folder"
+    raise LLDiffusionError(f"'{folder}' {what}: --calibrate needs a folder of dark pictures")
 
 
 def _shipped() -> Iterator[Floats]:

@@ -242,19 +242,20 @@ class _Export:
             yield from judge.rows(OnnxRuntimeEngine(typed, precision), precision)
             self._tick("fp16 judged")
         if precision != "fp32":
-            yield from judge.rows(self._rounded(exact), precision, "rounded")
+            yield from self._rounded_rows(judge, exact)
             self._tick(f"{precision} judged as a GPU rounds it")
 
-    def _rounded(self, exact: dict[str, Path]) -> OnnxRuntimeEngine:
-        """An engine that rounds every value stored in half precision and computes in float32."""
+    def _rounded_rows(self, judge: Judge, exact: dict[str, Path]) -> Iterator[Row]:
+        """Of an engine that rounds every value stored in half precision and computes in float32."""
         import onnx
 
+        precision = self._settings.precision
         with scratch() as folder:
             paths = dict(exact)
             for graph in TYPED:
                 paths[graph] = folder / f"{graph}.onnx"
-                save(to_half(onnx.load(exact[graph]), self._settings.precision, emulate=True)[0], paths[graph])
-            return OnnxRuntimeEngine(paths, "fp32")
+                save(to_half(onnx.load(exact[graph]), precision, emulate=True)[0], paths[graph])
+            yield from judge.rows(OnnxRuntimeEngine(paths, "fp32"), precision, "rounded")  # which reads them as it runs
 
     def _failure(self, report: Report, judge: Judge, exact: dict[str, Path], typed: dict[str, Path]) -> str:
         failures = report.failures()

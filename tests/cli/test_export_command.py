@@ -139,6 +139,7 @@ def test_a_single_graph_is_judged_written_and_used(
         (("--single", "--opset", "21"), "17 to 20"),
         (("--single",), "ends in .onnx"),
         (("--calibrate", "here"), "add --int8"),
+        (("--int8", "--calibrate", "nowhere"), "'nowhere' is no folder"),
     ],
 )
 def test_bad_mixtures_answer_in_one_line(
