@@ -139,6 +139,8 @@ def test_live_drops_frames_and_ends_with_a_file(bundle: list[str], tmp_path: Pat
             until = time.monotonic() + 60
             while not (tmp_path / "out.mp4.parts" / "segment-00001.nut").exists() and time.monotonic() < until:
                 time.sleep(0.05)
+            camera.send_signal(signal.SIGSTOP)  # nothing more comes, and a thread waits for it
+            time.sleep(0.3)
             job.send_signal(signal.SIGINT)
             out, error = job.communicate(timeout=60)
         camera.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,25 @@ VIDEO_SUFFIXES = (
 _TIMEOUT = 15.0  # seconds without a packet after which a network source is given up
 
 
-def open_input(name: str, options: dict[str, str], hwaccel: str | None) -> Any:
-    """PyAV's container for `name`.  Raises LLDiffusionError that says what is wrong with it."""
+def open_input(name: str, options: dict[str, str], hwaccel: str | None, live: bool = False) -> Any:
+    """PyAV's container for `name`; `live`: a thread may be left behind that waits in it.
+
+    Raises LLDiffusionError that says what is wrong with it.
+    """
     av = require("av", "video", "reading video")
     device, _, address = name.partition(":")
     if device in DEVICES:
         _check_device(av, device, address)
     elif name != "-" and "://" not in name:
         _check_file(Path(name))
-    if name == "-" and _index_comes_last():
+    if name == "-" and not live and _index_comes_last():
         raise LLDiffusionError(
             "standard input is an MP4 or MOV with its index at the end, which a pipe cannot go back from: give the "
             "file's name, or pipe one made with  ffmpeg -i IN -c copy -movflags +faststart"
         )
     try:
-        return _open_container(av, name, dict(options), _hardware_decoder(hwaccel))
+        stdin = _Unbuffered() if live and name == "-" else sys.stdin.buffer
+        return _open_container(av, name, dict(options), _hardware_decoder(hwaccel), stdin)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if hwaccel is not None and is_rereadable(name):
             open_input(name, options, None).close()  # says so if the input is at fault
@@ -42,18 +47,33 @@ def open_input(name: str, options: dict[str, str], hwaccel: str | None) -> Any:
         raise LLDiffusionError(f"cannot read '{name}': {_reason(error)}") from error
 
 
-def _open_container(av: Any, name: str, options: dict[str, str], hardware: Any) -> Any:
+def _open_container(av: Any, name: str, options: dict[str, str], hardware: Any, stdin: Any) -> Any:
     device, _, address = name.partition(":")
     format_ = options.pop("format", device if device in DEVICES else None)
     url = name if "://" in name else file_url(Path(name))
     return av.open(
-        sys.stdin.buffer if name == "-" else address if device in DEVICES else url,
+        stdin if name == "-" else address if device in DEVICES else url,
         format=format_,
         container_options=options,
         metadata_errors="replace",
         timeout=_TIMEOUT if "://" in name else None,
         hwaccel=hardware,
     )
+
+
+class _Unbuffered:
+    """Standard input without Python's buffer, whose lock must be free when Python ends: a thread may still wait here.
+
+    The first bytes are waited for at once: here Ctrl-C is heard, inside of FFmpeg it is not.
+    """
+
+    def __init__(self) -> None:
+        self._head = os.read(sys.stdin.fileno(), 1 << 16)
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes, those that are there; none at the end."""
+        given, self._head = self._head[:size], self._head[size:]
+        return given or os.read(sys.stdin.fileno(), size)
 
 
 def first_video(container: Any, name: str) -> Any:

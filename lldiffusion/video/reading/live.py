@@ -54,6 +54,7 @@ class LiveSource:
         self.figures = LiveFigures()
         self._source = source
         self._newest: Newest[DecodedFrame] | None = None
+        self._closed = False
         self._arrivals: dict[int, float] = {}  # by timestamp, of the frames in work
 
     def frames(self, start: float = 0.0, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
@@ -84,6 +85,9 @@ class LiveSource:
 
     def close(self) -> None:
         """Let go of the input; where it is silent, that is left to the end of the process."""
+        if self._closed:
+            return
+        self._closed = True
         if self._newest is None or self._newest.close():
             self._source.close()
         elif self._source.spool is not None:

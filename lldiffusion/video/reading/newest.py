@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 _LOOK = 0.2  # seconds between two looks at whether to stop
-_PATIENCE = 2.0  # seconds that `close` waits for an item under way
+_PATIENCE = 1.0  # seconds that `close` waits for an item under way
 
 
 class Newest(Generic[Item]):

@@ -110,7 +110,7 @@ class VideoSource:
         self._container.close()
 
     def _open(self) -> None:
-        self._container = open_input(self._name, self._options, self._hwaccel)
+        self._container = open_input(self._name, self._options, self._hwaccel, self._live)
         self._stream = first_video(self._container, self._name)
         self._stream.thread_type = "SLICE" if self._live else "AUTO"
         if self._spool_path is not None and (self._live or not is_rereadable(self._name)):
