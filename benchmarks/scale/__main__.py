@@ -16,6 +16,7 @@ from benchmarks.result_file import read_result, write_result
 from lldiffusion.bench.record import percentile
 from lldiffusion.engines import DEFAULT_MODEL, Enhancer
 from lldiffusion.errors import require
+from lldiffusion.scale.ray_pictures import MOST
 
 from . import cluster, service, video
 from .page import to_markdown
@@ -77,8 +78,8 @@ def measured(model: str, folder: Path, rounds: int, requests: int, pictures: int
 
 def simulations(found: dict[str, Any], pictures: int) -> dict[str, Any]:
     """Many workers with the times of these."""
-    start = median(found["starts"]["wall"])
-    known = Measured(median(found["overheads"]["file"]), found["handing"], start)
+    start = median(found["starts"]["processor"])
+    known = Measured(found["overheads"]["processor"]["file"], found["handing"] / MOST, start)
     near = Assumed(fetch=1e-3, commit=2e-3, writes=1e9, slow=0, losses=0)
     ways = {
         "Ray, object store": (Assumed(), True),

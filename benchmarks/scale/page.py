@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.markdown import table_lines
 from lldiffusion.bench.record import percentile
+from lldiffusion.scale.ray_pictures import MOST
 
 from .cluster import efficiency
 
@@ -26,28 +27,26 @@ def to_markdown(found: dict[str, Any]) -> str:
     lines += [f"{found['what']}. Milliseconds: median (least to most) unless it says otherwise.", ""]
     lines += ["## The service", "", *_overheads(found["overheads"]), "", *_starts(found["starts"]), ""]
     lines += [*_loads(found["load"]), "", *_workers(found["workers"]), "", "## Ray", ""]
-    lines += [*_ray(found["ray"]), "", f"To hand out a picture takes Ray {1000 * found['handing']:.2f} ms.", ""]
+    lines += [*_ray(found["ray"]), "", _handing(found["handing"]), ""]
     lines += ["## A frame of 1280x720", "", *_video(found["video"]), "", "## Simulated", "", *_assumed(found), ""]
     lines += [*_pools(found["pools"]), "", *_services(found["services"]), ""]
     return "\n".join(lines) + "\n"
 
 
-def _overheads(found: dict[str, list[float]]) -> list[str]:
-    call = median(found["call"])
-    apart = {
-        "a bare call, pixels to pixels": ("call", 0.0),
-        "a file's bytes to a file's bytes, in this process": ("file", _more(found, "file", "call") / call),
-        "a request": ("request", _more(found, "request", "call") / call),
-        "of that the service's own": ("request", _more(found, "request", "file") / call),
+def _overheads(found: dict[str, Any]) -> list[str]:
+    processor, call = found["processor"], found["processor"]["call"]
+    names = {
+        "call": "a bare call, pixels to pixels",
+        "file": "a file's bytes to a file's bytes, in one process",
+        "request": "a request",
     }
-    rows = [[name, middle(found[key]), f"{100 * share:.1f} %"] for name, (key, share) in apart.items()]
-    rows[-1][1] = f"{1000 * _more(found, 'request', 'file'):.1f}"
-    return table_lines(["600x400 JPEG", "ms", "over the bare call"], rows)
-
-
-def _more(found: dict[str, list[float]], one: str, other: str) -> float:
-    """By how much one takes longer, round by round: the median."""
-    return median(a - b for a, b in zip(found[one], found[other]))
+    rows = [
+        [about, f"{1000 * processor[way]:.1f}", f"{100 * (processor[way] - call) / call:.1f} %", middle(found[way])]
+        for way, about in names.items()
+    ]
+    own = processor["request"] - processor["file"]
+    rows.append(["of that the service's own", f"{1000 * own:.1f}", f"{100 * own / call:.1f} %", ""])
+    return table_lines(["600x400 JPEG", "processor, mean", "over the bare call", "clock"], rows)
 
 
 def _starts(found: dict[str, list[float]]) -> list[str]:
@@ -77,6 +76,10 @@ def _ray(found: list[dict[str, Any]]) -> list[str]:
         spread = [f"{median(each[way]):.2f} ({min(each[way]):.2f} to {max(each[way]):.2f})" for way in ("bare", "ray")]
         rows.append([str(each["actors"]), *spread, f"{100 * efficiency(each):.0f} %", f"{median(each['start']):.1f}"])
     return table_lines(heads, rows)
+
+
+def _handing(seconds: float) -> str:
+    return f"To hand out a part takes Ray {1000 * seconds:.1f} ms; a part has up to {MOST} pictures."
 
 
 def _video(found: dict[str, list[float]]) -> list[str]:

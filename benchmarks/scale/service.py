@@ -31,8 +31,14 @@ class Served:
     """A service that is ready."""
 
     port: int
+    process: int
     wall: float  # seconds from its start until it was ready
-    processor: float  # seconds of processor time until then
+    processor: float = 0.0  # seconds of processor time until then
+
+    def spent(self) -> float:
+        """Seconds of processor time until now, in hundredths."""
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def ask(self, body: bytes) -> float:
         """Seconds of one request on a connection of its own."""
@@ -64,10 +70,10 @@ def serving(model: str, workers: int = 1) -> Iterator[Served]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/readyz")
         connection.getresponse().read()
-        wall = time.perf_counter() - start
-        fields = Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()
+        served = Served(port, one.pid, time.perf_counter() - start)
+        served.processor = served.spent()
         try:
-            yield Served(port, wall, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+            yield served
         finally:
             one.terminate()
 
@@ -82,8 +88,11 @@ def cold_starts(model: str, times: int) -> dict[str, list[float]]:
     return found
 
 
-def overheads(model: str, photo: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a bare call on pixels, of the same with decoding and encoding, and of a request; in turns."""
+def overheads(model: str, photo: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of a bare call on pixels, of the same with decoding and encoding, and of a request; in turns.
+
+    "processor": means of processor time, a request's being the service's and the client's.
+    """
     body, pixels = photo.read_bytes(), decoded(photo)
     with Enhancer.open(model, device="cpu") as enhancer, serving(model) as served:
         ways: dict[str, Callable[[], Any]] = {
@@ -91,12 +100,14 @@ def overheads(model: str, photo: Path, rounds: int) -> dict[str, list[float]]:
             "file": lambda: enhance_bytes(body, enhancer, Wishes("m"), photo.parent, 10**9),
             "request": lambda: served.ask(body),
         }
-        found: dict[str, list[float]] = {name: [] for name in ways}
+        found: dict[str, Any] = {name: [] for name in ways} | {"processor": dict.fromkeys(ways, 0.0)}
         for number in range(-2, rounds):
             for name, way in ways.items():
-                start = time.perf_counter()
+                start, spent = time.perf_counter(), time.process_time() + served.spent()
                 way()
-                found[name] += [time.perf_counter() - start] if number >= 0 else []
+                if number >= 0:
+                    found[name].append(time.perf_counter() - start)
+                    found["processor"][name] += (time.process_time() + served.spent() - spent) / rounds
     return found
 
 

@@ -32,9 +32,9 @@ class Assumed:
 class Measured:
     """What is."""
 
-    picture: float  # seconds of one from file to file
-    handing: float  # seconds to hand out one
-    start: float  # seconds until a worker is ready
+    picture: float  # seconds of processor time of one from file to file
+    handing: float  # seconds to hand out one, as a share of the part that it is in
+    start: float  # seconds of processor time until a worker is ready
     deviation: float = 0.05  # of a picture's time, relative
 
 

@@ -28,6 +28,8 @@ from .service.query import Wishes
 Row = dict[str, str]  # source and target; source and error
 log = logging.getLogger(__name__)
 
+MOST = 64  # pictures that are handed out together: Ray takes milliseconds to hand out anything
+SHARES = 8  # and at least so many of such parts for each actor, so that all end at about the same time
 ATTEMPTS = 3  # of the whole, each with what the one before left
 RETRIES = 3  # of a picture whose actor died, and starts of an actor: of memory, or with its machine
 
@@ -76,16 +78,22 @@ def _finish(ray: Any, rows: list[Row], arguments: tuple[Any, ...], device: str, 
 def _run(ray: Any, rows: list[Row], arguments: tuple[Any, ...], device: str, actors: int | None) -> dict[str, str]:
     gpu = device.startswith("cuda")
     found = places_for_work(ray, gpu)
+    size = max(1, min(actors or found, len(rows)))
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # bounds of retries have no other way
-        answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        answers = ray.data.from_items(rows, override_num_blocks=parts(len(rows), size)).map(
             PictureActor,
             fn_constructor_args=arguments,
-            compute=ray.data.ActorPoolStrategy(size=max(1, min(actors or found, len(rows)))),
+            compute=ray.data.ActorPoolStrategy(size=size),
             max_restarts=RETRIES,
             max_task_retries=RETRIES,
             **({"num_gpus": 1} if gpu else {"num_cpus": SHARE}),
         )
     return {row["source"]: row["error"] for row in answers.iter_rows() if row["error"]}
+
+
+def parts(pictures: int, actors: int) -> int:
+    """How many parts so many pictures are handed out in; a part that is lost costs the picture that was in work."""
+    return -(-pictures // max(1, min(MOST, pictures // (SHARES * actors))))
 
 
 class PictureActor:

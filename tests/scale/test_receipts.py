@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from lldiffusion.cli import run
 from lldiffusion.errors import LLDiffusionError
-from lldiffusion.scale.ray_pictures import PictureActor
+from lldiffusion.scale.ray_pictures import MOST, PictureActor, parts
 from lldiffusion.scale.receipts import once
 from lldiffusion.scale.service.query import Wishes
 from support.pictures import dark, photograph
@@ -61,6 +61,13 @@ def test_a_kill_between_the_result_and_its_receipt_changes_nothing(tmp_path: Pat
     with pytest.raises(LLDiffusionError, match="already there"):
         once(target, b"in", WISH, maker)
     assert target.read_bytes() == b"somebody's own"
+
+
+@pytest.mark.parametrize(
+    ("pictures", "actors", "wanted"), [(1, 1, 1), (10, 2, 10), (300, 2, 17), (10**6, 1000, 15625), (7, 64, 7)]
+)
+def test_pictures_are_handed_out_in_parts(pictures: int, actors: int, wanted: int) -> None:
+    assert parts(pictures, actors) == wanted and -(-pictures // wanted) <= MOST
 
 
 def test_an_actor_makes_what_enhance_makes(tmp_path: Path) -> None:
