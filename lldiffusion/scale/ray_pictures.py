@@ -78,7 +78,7 @@ def _finish(ray: Any, rows: list[Row], arguments: tuple[Any, ...], device: str, 
 def _run(ray: Any, rows: list[Row], arguments: tuple[Any, ...], device: str, actors: int | None) -> dict[str, str]:
     gpu = device.startswith("cuda")
     found = places_for_work(ray, gpu)
-    size = max(1, min(actors or found, len(rows)))
+    size = max(1, min(actors or found, found, len(rows)))  # Ray would wait for more than there is room for
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # bounds of retries have no other way
         answers = ray.data.from_items(rows, override_num_blocks=parts(len(rows), size)).map(
             PictureActor,
