@@ -70,6 +70,33 @@ def test_auto_takes_it_and_asking_overrides(
     assert (asked.engine.info()["precision"], asked.why) == ("int8", "asked for")
 
 
+@pytest.mark.parametrize(
+    ("here", "many", "precision", "wanted"),
+    [
+        (Processor("new", ("avx_vnni",)), True, "auto", "openvino"),
+        (Processor("new", ("avx_vnni",)), True, "fp32", "onnxruntime"),
+        (Processor("new", ("avx_vnni",)), False, "auto", "onnxruntime"),
+        (Processor("old"), True, "auto", "onnxruntime"),
+    ],
+)
+def test_eight_bits_for_many_pictures_are_openvinos(
+    both: Bundle, monkeypatch: pytest.MonkeyPatch, here: Processor, many: bool, precision: str, wanted: str
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(module, "processor", lambda: here)
+    opened = select_backend.open_bundle(both, "auto", "cpu", precision, many=many)
+    assert opened.engine.info()["backend"] == wanted
+    other = next(name for name in ("openvino", "onnxruntime") if name != wanted)
+    assert opened.passed_over[other] == f"{wanted} comes first"
+
+
+def test_without_openvino_nothing_else_is_lost(both: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "processor", lambda: Processor("new", ("avx_vnni",)))
+    monkeypatch.setattr(select_backend, "find_spec", lambda name: None)
+    opened = select_backend.open_bundle(both, "auto", "cpu", "auto", many=True)
+    assert opened.engine.info()["backend"] == "onnxruntime" and "openvino" in opened.passed_over
+
+
 def test_bfloat16_is_openvinos(tmp_path: Path) -> None:
     bundle = toy_bundle(tmp_path / "toy")
     openvino = pytest.importorskip("openvino")
