@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from lldiffusion.bundle import Bundle
 from lldiffusion.cli import run
+from lldiffusion.config import load_config
 from lldiffusion.engines import Enhancer, select_backend
 from lldiffusion.engines import processor as module
 from lldiffusion.engines.processor import Processor, cpu_precision, parse_cpuinfo, processor
@@ -88,6 +91,18 @@ def test_eight_bits_for_many_pictures_are_openvinos(
     assert opened.engine.info()["backend"] == wanted
     other = next(name for name in ("openvino", "onnxruntime") if name != wanted)
     assert opened.passed_over[other] == f"{wanted} comes first"
+
+
+@pytest.mark.parametrize(("recurrent", "first"), [(False, "openvino"), (True, "onnxruntime")])
+def test_recurrent_models_stay_with_what_starts_sooner(
+    monkeypatch: pytest.MonkeyPatch, recurrent: bool, first: str
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(module, "processor", lambda: Processor("new", ("avx_vnni",)))
+    config = load_config("live" if recurrent else "tiny")
+    bundle = cast(Bundle, SimpleNamespace(config=config, precisions=("fp32", "int8")))
+    on_cpu = [each for each in select_backend.CANDIDATES if each.device == "cpu"]
+    assert select_backend._for_many(on_cpu, bundle)[0].backend == first
 
 
 def test_without_openvino_nothing_else_is_lost(both: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
