@@ -65,17 +65,17 @@ def _entry(data: View, start: int, end: int) -> tuple[bytes, bytes]:
 def fields_of(data: View, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(field number, first byte, last byte + 1) of every length-delimited field, (number, -1, value) of an integer."""
     while start < end:
-        tag, start = varint(data, start)
+        tag, start = (tag, start + 1) if (tag := data[start]) < 0x80 else varint(data, start)  # most are one byte
         number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            value, start = varint(data, start)
-            yield number, -1, value
-        elif kind == 2:
-            length, start = varint(data, start)
+        if kind == 2:
+            length, start = (length, start + 1) if (length := data[start]) < 0x80 else varint(data, start)
             if start + length > end:
                 raise ValueError("a field is longer than the file")
             yield number, start, start + length
             start += length
+        elif kind == 0:
+            value, start = varint(data, start)
+            yield number, -1, value
         elif kind in LENGTHS:
             start += LENGTHS[kind]
         else:

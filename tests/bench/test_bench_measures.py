@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from lldiffusion.bench import operators
 from lldiffusion.bench.ceilings import _jobs, measure_ceilings
 from lldiffusion.bench.cost import Cost, Operator, count
 from lldiffusion.bench.engine_clock import Stopwatch, time_onnx_runtime, time_torch
+from lldiffusion.bench.group import Context, _with_quality
 from lldiffusion.bench.pictures import parse_sizes
-from lldiffusion.bench.quality import CLASSICAL, fidelity
-from lldiffusion.bench.record import Ceilings
+from lldiffusion.bench.quality import CLASSICAL, Quality, fidelity
+from lldiffusion.bench.record import Ceilings, Measurement
 from lldiffusion.bench.timed_engine import TimedEngine
 from lldiffusion.bundle import Bundle
 from lldiffusion.config import load_config
@@ -169,3 +171,18 @@ def test_results_folder_holds_only_readable_results(root: Path) -> None:
 
     for path in (root / "benchmarks" / "results").rglob("bench.json"):
         assert load_result(path).measurements
+
+
+def test_a_row_has_the_quality_of_its_own_precision(tmp_path: Path) -> None:
+    """What answers as float32 does has float32's; what does not has its own, or none."""
+    quality = {("tiny", 1, "fp32"): Quality(20.0, 0.8, None), ("tiny", 1, "int8"): Quality(19.0, 0.7, None)}
+    context = Context(tmp_path, "cpu", [0], {}, lambda text: None, quality)
+    row = Measurement("tiny", "onnxruntime", "int8", 64, 64, 1, 1, (1.0,))
+    for precision, near, wanted in (
+        ("int8", 53.0, 19.0),
+        ("int8", 61.0, 20.0),
+        ("fp32", 90.0, 20.0),
+        ("bf16", 50.0, None),
+    ):
+        found = _with_quality(context, replace(row, precision=precision), (near, 0.1))
+        assert (found.psnr, found.psnr_reference) == (wanted, near)

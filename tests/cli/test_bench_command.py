@@ -154,12 +154,17 @@ def test_a_faster_backend_than_autos_is_pointed_out(tmp_path: Path) -> None:
     assert not bench.context.notes  # level, and compiled PyTorch is no backend of ours
     bench.measurements.append(row("eager", 0.8, 0.8, 0.81))
     bench.remark_on_auto()
-    assert bench.context.notes == ["tiny at 600x400, 4 steps: auto takes onnxruntime, eager is 1.25 times as fast"]
+    assert bench.context.notes == [
+        "tiny at 600x400, 4 steps: auto takes onnxruntime in fp32, eager in fp32 is 1.25 times as fast"
+    ]
 
 
 def test_peers_of_a_device() -> None:
     cpu = [peer.name for peer, _ in choose_peers("all", "cpu")]
     assert cpu[0] == "eager" and "tensorrt" not in cpu and "openvino" in cpu
+    pairs = [(peer.name, precision) for peer, precision in choose_peers("all", "cpu")]
+    assert {("onnxruntime", "int8"), ("openvino", "bf16"), ("openvino", "int8")} < set(pairs)
+    assert len(pairs) == len(set(pairs)) and not {"int8", "bf16"} & {p for _, p in choose_peers("all", "cuda:0")}
     assert ("tensorrt", "fp16") in [(peer.name, precision) for peer, precision in choose_peers("all", "cuda:1")]
     assert [p for _, p in choose_peers("onnxruntime:fp16,onnxruntime:fp32", "cpu")] == ["fp16", "fp32"]
     assert all(peer.about for peer in PEERS.values())

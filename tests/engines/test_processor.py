@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from lldiffusion.bundle import Bundle
 from lldiffusion.cli import run
+from lldiffusion.config import load_config
 from lldiffusion.engines import Enhancer, select_backend
 from lldiffusion.engines import processor as module
 from lldiffusion.engines.processor import Processor, cpu_precision, parse_cpuinfo, processor
@@ -68,6 +71,45 @@ def test_auto_takes_it_and_asking_overrides(
     assert opened.engine.info()["precision"] == wanted and opened.why
     asked = select_backend.open_bundle(both, "openvino", "cpu", "int8")
     assert (asked.engine.info()["precision"], asked.why) == ("int8", "asked for")
+
+
+@pytest.mark.parametrize(
+    ("here", "many", "precision", "wanted"),
+    [
+        (Processor("new", ("avx_vnni",)), True, "auto", "openvino"),
+        (Processor("new", ("avx_vnni",)), True, "fp32", "onnxruntime"),
+        (Processor("new", ("avx_vnni",)), False, "auto", "onnxruntime"),
+        (Processor("old"), True, "auto", "onnxruntime"),
+    ],
+)
+def test_eight_bits_for_many_pictures_are_openvinos(
+    both: Bundle, monkeypatch: pytest.MonkeyPatch, here: Processor, many: bool, precision: str, wanted: str
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(module, "processor", lambda: here)
+    opened = select_backend.open_bundle(both, "auto", "cpu", precision, many=many)
+    assert opened.engine.info()["backend"] == wanted
+    other = next(name for name in ("openvino", "onnxruntime") if name != wanted)
+    assert opened.passed_over[other] == f"{wanted} comes first"
+
+
+@pytest.mark.parametrize(("recurrent", "first"), [(False, "openvino"), (True, "onnxruntime")])
+def test_recurrent_models_stay_with_what_starts_sooner(
+    monkeypatch: pytest.MonkeyPatch, recurrent: bool, first: str
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(module, "processor", lambda: Processor("new", ("avx_vnni",)))
+    config = load_config("live" if recurrent else "tiny")
+    bundle = cast(Bundle, SimpleNamespace(config=config, precisions=("fp32", "int8")))
+    on_cpu = [each for each in select_backend.CANDIDATES if each.device == "cpu"]
+    assert select_backend._for_many(on_cpu, bundle)[0].backend == first
+
+
+def test_without_openvino_nothing_else_is_lost(both: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "processor", lambda: Processor("new", ("avx_vnni",)))
+    monkeypatch.setattr(select_backend, "find_spec", lambda name: None)
+    opened = select_backend.open_bundle(both, "auto", "cpu", "auto", many=True)
+    assert opened.engine.info()["backend"] == "onnxruntime" and "openvino" in opened.passed_over
 
 
 def test_bfloat16_is_openvinos(tmp_path: Path) -> None:
