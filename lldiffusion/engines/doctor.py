@@ -131,8 +131,9 @@ def check_openvino() -> Finding:
     found = _working("openvino", "openvino", "another way to run bundles on CPUs", "openvino")
     if isinstance(found, Finding):
         return found
-    here, module = found
-    return Finding("openvino", "ok", f"{here}: {', '.join(module.Core().available_devices)}")
+    from .backends.openvino_cpu import core
+
+    return Finding("openvino", "ok", f"{found[0]}: {', '.join(core().available_devices)}")
 
 
 def check_tensorrt() -> Finding:

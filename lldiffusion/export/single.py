@@ -195,9 +195,9 @@ def _runners(model: bytes, more: dict[str, Floats]) -> dict[str, Callable[[Any],
         "onnxruntime": lambda image: session.run(None, {"image": image} | more)[0]
     }
     if importlib.util.find_spec("openvino") is not None:
-        import openvino
+        from lldiffusion.engines.backends.openvino_cpu import core
 
-        compiled = openvino.compile_model(openvino.Core().read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = core().compile_model(core().read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found["openvino"] = lambda image: compiled({"image": image} | more)[0]
     return found
 

@@ -125,7 +125,6 @@ def test_engines_of_a_bundle_are_kept_keyed_and_found_again(bundle: Bundle) -> N
 
 
 @needs_rtx
-@pytest.mark.slow  # in a process where OpenVINO has run before, cancelling TensorRT for RTX ends it with a crash
 def test_cancelling_stops_the_build_and_leaves_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def press(graph: str, share: float) -> None:
         os.kill(os.getpid(), signal.SIGINT)

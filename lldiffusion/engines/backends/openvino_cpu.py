@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class OpenVinoEngine(Engine):
         self._precision = precision
         for path in graphs.values():
             check_loads(path)
-        self._core = self._openvino.Core()
+        self._core = core()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise LLDiffusionError("this processor has no bfloat16 (avx512_bf16 or AMX): use --precision fp32")
         self._graphs = graphs
@@ -110,6 +111,18 @@ class OpenVinoEngine(Engine):
         except RuntimeError as error:
             raise LLDiffusionError(f"OpenVINO failed in {graph}: {_line(error)}; try --tile 512") from error
         return [np.array(value) for value in results.to_tuple()]  # its own buffers are overwritten by the next run
+
+
+@cache
+def core() -> Any:
+    """OpenVINO's one core of the process, which stays until its end.
+
+    Its CPU plugin gives the thread that loads it a stack for signals, and takes that back when it is unloaded, at a
+    time and in a thread of its own choosing: with a core for each engine, Ctrl-C crashed once some were closed.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def fix_step(model: Any, step: Step) -> None:
