@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .nodes import copied, ints_of, set_ints
+
 if TYPE_CHECKING:
     import onnx
 
@@ -31,7 +33,7 @@ def pack(model: onnx.ModelProto) -> None:
     """Change a float32 graph in place; what does not gain stays as it is."""
     graph = _Graph(model.graph)
     for node in list(model.graph.node):
-        if node.op_type == "DepthToSpace" and _ints(node).get("blocksize") and _mode(node) == b"CRD":
+        if node.op_type == "DepthToSpace" and ints_of(node).get("blocksize") and _mode(node) == b"CRD":
             _pack_behind(graph, node)
         elif node.op_type == "Conv":
             _pack_wide(graph, node)
@@ -81,7 +83,7 @@ def _pack_wide(graph: _Graph, first: Any) -> None:
     second = graph.only_reader(middle.output[0]) if middle is not None and middle.op_type in ACTIVATIONS else None
     if second is None or second.op_type != "Conv" or not (graph.constant(first, 1) and graph.constant(second, 1)):
         return
-    one, two = _ints(first), _ints(second)
+    one, two = ints_of(first), ints_of(second)
     weight, after = graph.array(first.input[1]), graph.array(second.input[1])
     plain = one["strides"] == [1, 1] and two["strides"] == [2, 2] and two["pads"] == [1] * 4 and not any(one["pads"])
     if not (plain and weight.shape[0] <= FEW and weight.shape[2] >= WIDE and after.shape[2] == 3):
@@ -97,7 +99,7 @@ def _pack_wide(graph: _Graph, first: Any) -> None:
 
 def _pack_behind(graph: _Graph, shuffle: Any) -> None:
     """Move a pixel shuffle behind the convolutions that work on its result."""
-    patch = int(_ints(shuffle)["blocksize"][0])
+    patch = int(ints_of(shuffle)["blocksize"][0])
     region = _region(graph, shuffle)
     if not any(node.op_type == "Conv" for node in region):
         return
@@ -143,13 +145,13 @@ def _region(graph: _Graph, shuffle: Any) -> list[Any]:
 
 def _packable(graph: _Graph, node: Any, inside: set[str]) -> bool:
     if node.op_type == "Conv":
-        about = _ints(node)
+        about = ints_of(node)
         if not graph.constant(node, 1) or about["strides"] != [1, 1] or about.get("group", [1]) != [1]:
             return False
         side = graph.array(node.input[1]).shape[2]
         return side % 2 == 1 and about["pads"] == [side // 2] * 4
     if node.op_type in ("Split", "Concat"):
-        return _ints(node).get("axis") == [1]
+        return ints_of(node).get("axis") == [1]
     constants = [graph.array(name) for name in node.input if name in graph.constants]
     return node.op_type in POINTWISE and all(value.size == 1 for value in constants)
 
@@ -217,7 +219,7 @@ class _Graph:
     def write(self) -> None:
         """Put nodes and constants back; what is known of values inside is forgotten, readers infer it."""
         read = Counter(name for node in self.nodes for name in node.input) + Counter(self.shown)
-        nodes, constants = [_copy(node) for node in self.nodes], [t for t in self.constants.values() if read[t.name]]
+        nodes, constants = [copied(node) for node in self.nodes], [t for t in self.constants.values() if read[t.name]]
         for field, values in ((self.graph.node, nodes), (self.graph.initializer, constants)):
             del field[:]
             field.extend(values)
@@ -232,24 +234,5 @@ def _channels(graph: Any, value: str) -> int:
     raise ValueError(f"nothing is known of '{value}'")
 
 
-def set_ints(node: Any, **ints: list[int]) -> None:
-    """Replace attributes of whole numbers."""
-    from onnx import helper
-
-    kept = [attribute for attribute in node.attribute if attribute.name not in ints]
-    del node.attribute[:]
-    node.attribute.extend([*kept, *(helper.make_attribute(name, values) for name, values in ints.items())])
-
-
-def _ints(node: Any) -> dict[str, list[int]]:
-    return {a.name: list(a.ints) or [a.i] for a in node.attribute}
-
-
 def _mode(node: Any) -> bytes:
     return next((bytes(a.s) for a in node.attribute if a.name == "mode"), b"DCR")
-
-
-def _copy(node: Any) -> Any:
-    copy = type(node)()
-    copy.CopyFrom(node)
-    return copy

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .int8_layers import MOVES, Layer
+from .nodes import copied
 
 if TYPE_CHECKING:
     import onnx
@@ -207,7 +208,7 @@ class _Quantiser:
                 nodes += self._after.get(name, [])
         nodes, read = _live(_ordered(nodes), {output.name for output in self._graph.output})
         kept = [tensor for tensor in self._constants.values() if tensor.name in read]
-        copies = [_copy(node) for node in nodes]
+        copies = [copied(node) for node in nodes]
         del self._graph.node[:]
         self._graph.node.extend(copies)
         del self._graph.initializer[:]
@@ -262,9 +263,3 @@ def _node(operator: str, inputs: list[str], output: str, **attributes: Any) -> A
     from onnx import helper
 
     return helper.make_node(operator, inputs, [output], name=output, **attributes)
-
-
-def _copy(node: Any) -> Any:
-    copy = type(node)()
-    copy.CopyFrom(node)
-    return copy

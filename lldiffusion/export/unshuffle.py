@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .nodes import set_ints
+
 if TYPE_CHECKING:
     import onnx
 
@@ -37,7 +39,7 @@ def fold_unshuffle(model: onnx.ModelProto, patch: int) -> None:
         constants[node.input[1]].CopyFrom(numpy_helper.from_array(spread(weight, patch), node.input[1]))
         node.input[0] = source
         kernel = [patch * side for side in weight.shape[2:]]
-        _set(node, kernel_shape=kernel, strides=[patch, patch], pads=[patch * pad for pad in about["pads"].ints])
+        set_ints(node, kernel_shape=kernel, strides=[patch, patch], pads=[patch * pad for pad in about["pads"].ints])
 
 
 def spread(weight: NDArray[np.float32], patch: int) -> NDArray[np.float32]:
@@ -67,11 +69,3 @@ def _unshuffled(makers: dict[str, Any], value: str) -> str | None:
         return None
     perm = next((list(a.ints) for a in moves[0].attribute if a.name == "perm"), [])
     return value if perm == GATHERED else None
-
-
-def _set(node: Any, **ints: list[int]) -> None:
-    from onnx import helper
-
-    kept = [attribute for attribute in node.attribute if attribute.name not in ints]
-    del node.attribute[:]
-    node.attribute.extend([*kept, *(helper.make_attribute(name, values) for name, values in ints.items())])
