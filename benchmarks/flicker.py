@@ -70,12 +70,19 @@ def camera(rng: Generator) -> LowLight:
 def darken(frames: list[Pixels], seed: int, wobble: float) -> list[Pixels]:
     """What a camera would have taken of the same scene with little light; `wobble` in stops."""
     rng = np.random.default_rng(seed)
-    settings, drift, low = camera(rng), 0.0, []
-    for pixels in frames:
+    settings, low = camera(rng), []
+    for pixels, drift in zip(frames, drifts(wobble, rng)):
         stops = settings.stops[0] + drift
         low.append(simulate(pixels, rng, replace(settings, stops=(stops, stops))))
-        drift = MEMORY * drift + wobble * (1 - MEMORY**2) ** 0.5 * rng.standard_normal()
     return low
+
+
+def drifts(wobble: float, rng: Generator) -> Iterator[float]:
+    """The exposure of one frame after the other, in stops from the first: an AR(1) process; it never ends."""
+    drift = 0.0
+    while True:
+        yield drift
+        drift = MEMORY * drift + wobble * (1 - MEMORY**2) ** 0.5 * rng.standard_normal()
 
 
 def enhance(enhancer: Enhancer, frames: list[Frame], low: list[Pixels], options: dict[str, Any]) -> Iterator[Pixels]:

@@ -36,7 +36,7 @@ from lldiffusion.images import to_uint8
 from lldiffusion.progress import progress_bar
 from lldiffusion.video import Frame, VideoEnhancer
 
-from .flicker import MEMORY, WOBBLES, read
+from .flicker import WOBBLES, drifts, read
 from .markdown import table_lines
 from .program import run_program
 from .result_file import write_result
@@ -73,12 +73,11 @@ def darken(frames: list[Frame], noise: float, wobble: float, seed: int) -> list[
     shot, read_noise = (a * (b / a) ** noise for a, b in (ranges.shot, ranges.read))
     drawn = {"shot": (shot, shot), "read": (read_noise, read_noise)}
     drawn |= {name: (fmean(getattr(ranges, name)),) * 2 for name in MIDDLE}
-    drift, dark = 0.0, []
-    for frame in frames:
+    dark = []
+    for frame, drift in zip(frames, drifts(wobble, rng)):
         stops = fmean(ranges.stops) + drift
         settings = replace(ranges, **(drawn | {"stops": (stops, stops)}))  # type: ignore[arg-type]
         dark.append(replace(frame, pixels=simulate(_unit(frame.pixels), rng, settings)))
-        drift = MEMORY * drift + wobble * (1 - MEMORY**2) ** 0.5 * rng.standard_normal()
     return dark
 
 

@@ -20,7 +20,7 @@ from lldiffusion.config import DataConfig
 from lldiffusion.engines.level import reduce_picture
 
 from .augment import Changes, draw_changes
-from .dataset import PairCrops, Pixels, load_bytes, part_of, to_tensor, turned
+from .dataset import PairCrops, Pixels, load_bytes, to_tensor, turned
 from .illumination import draw_light
 from .simulate import LowLight, at_exposure, simulate
 
@@ -79,11 +79,7 @@ class ClipCrops(PairCrops):
         return found | _thumbnails(stage, rng) | {"window": torch.tensor(windows, dtype=torch.float32)}
 
     def _stage(self, rng: Generator) -> Stage:
-        source = self.sources[rng.choice(len(self.sources), p=self.share)]
-        pair = source.pairs[rng.integers(len(source.pairs))]
-        simulated = source.simulated or rng.random() < self.config.simulated_share
-        as_is = simulated and rng.random() < self.config.as_is
-        part = part_of(load_bytes(pair.normal).shape, self.config.part_min, rng)
+        pair, simulated, as_is, part = self._pick(rng)
         turn, flip = int(rng.integers(4)), bool(rng.integers(2))
         normal = _at_least(turned(load_bytes(pair.normal)[part], turn, flip), self.config.crop)
         if simulated and rng.random() < self.config.recolor:

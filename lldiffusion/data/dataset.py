@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from lldiffusion.images import read_image, to_uint8
 
 from .augment import Changes, draw_changes
 from .illumination import draw_light
+from .layouts import Pair
 from .simulate import at_exposure, simulate
 from .sources import Source, find_sources
 
@@ -51,6 +52,15 @@ class Scene:
     changes: Changes
     thumbnail: Pixels  # (64, 96, 3) in [0, 1], of low, changed
     normal_thumbnail: Pixels
+
+
+class Picked(NamedTuple):
+    """What a sample is made of."""
+
+    pair: Pair
+    simulated: bool  # its low side comes from the normal one
+    as_is: bool  # and needs nothing
+    part: tuple[slice, slice]  # of the picture, that stands for the whole
 
 
 class PairCrops(Dataset[dict[str, Tensor]]):
@@ -89,12 +99,16 @@ class PairCrops(Dataset[dict[str, Tensor]]):
             self._last = number, self._draw(np.random.default_rng([self.seed, 0, number]))
         return self._last[1]
 
-    def _draw(self, rng: Generator) -> Scene:
+    def _pick(self, rng: Generator) -> Picked:
+        """The first draws of a sample."""
         source = self.sources[rng.choice(len(self.sources), p=self.share)]
         pair = source.pairs[rng.integers(len(source.pairs))]
         simulated = source.simulated or rng.random() < self.config.simulated_share
         as_is = simulated and rng.random() < self.config.as_is
-        part = part_of(load_bytes(pair.normal).shape, self.config.part_min, rng)
+        return Picked(pair, simulated, as_is, _part(load_bytes(pair.normal).shape, self.config.part_min, rng))
+
+    def _draw(self, rng: Generator) -> Scene:
+        pair, simulated, as_is, part = self._pick(rng)
         normal = load_bytes(pair.normal)[part]
         if simulated and rng.random() < self.config.recolor:
             normal = normal[..., rng.permutation(3)]
@@ -117,7 +131,7 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         return np.round(simulate(pixels, rng, at_exposure(stops), light) * 255).astype(np.uint8)
 
 
-def part_of(shape: tuple[int, ...], smallest: float, rng: Generator) -> tuple[slice, slice]:
+def _part(shape: tuple[int, ...], smallest: float, rng: Generator) -> tuple[slice, slice]:
     """A random part of a picture, at least `smallest` of each side."""
     slices = []
     for size in shape[:2]:
