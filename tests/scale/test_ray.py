@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,12 @@ import pytest
 from PIL import Image as Pillow
 
 from lldiffusion.cli import run
-from support.clusters import nodes
+from support.clusters import nodes, struck, wait_until
 from support.pictures import dark, photograph
 from support.toy import toy_bundle
 
 pytestmark = pytest.mark.slow
 COUNT = 20
-SECONDS = 400  # until a cluster that does not come fails the test
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +51,9 @@ def results(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.jpg")}
 
 
-def wait_for(out: Path, count: int, over: threading.Event | None = None) -> bool:
-    """Until so many are done; False when that does not come, or the work is over before."""
-    over = over or threading.Event()
-    for _ in range(SECONDS * 10):
-        if len(list(out.rglob("*.jpg"))) >= count:
-            return True
-        if over.wait(0.1):
-            break
-    return False
+def made(folder: Path) -> int:
+    """How many are done."""
+    return len(list(folder.rglob("*.jpg")))
 
 
 def test_a_node_is_lost_in_the_middle(
@@ -75,22 +68,9 @@ def test_a_node_is_lost_in_the_middle(
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     out = tmp_path / "out"
     cluster, lost = nodes(2)
-
-    over, was_lost = threading.Event(), threading.Event()
-
-    def lose() -> None:
-        if wait_for(out, 3, over):
-            cluster.remove_node(lost, allow_graceful=False)
-            was_lost.set()
-
-    killer = threading.Thread(target=lose)
-    killer.start()
-    try:
+    lose = partial(cluster.remove_node, lost, allow_graceful=False)
+    with struck(cluster, lambda: made(out) >= 3, lose) as was_lost:
         code = run(["enhance", str(photos), "-o", str(out), *model, "--ray", cluster.address])
-    finally:
-        over.set()
-        killer.join()
-        cluster.shutdown()
     said = capfd.readouterr()
     assert was_lost.is_set(), said.err
     assert code == 1 and f"cannot read '{photos / 'broken.png'}'" in said.err, said.err[-3000:]
@@ -104,7 +84,7 @@ def test_a_killed_driver_goes_on_where_it_ended(
     out = tmp_path / "out"
     command = [sys.executable, "-m", "lldiffusion", "enhance", str(photos), "-o", str(out), *model, "--ray", "local"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ) as first:
-        assert wait_for(out, 3)
+        assert wait_until(lambda: made(out) >= 3)
         first.send_signal(signal.SIGKILL)
     done = {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")}
     again = subprocess.run(command, capture_output=True, text=True)
@@ -124,23 +104,11 @@ def test_an_actor_that_dies_of_memory_costs_nothing_of_300(
         pixels = (dark(photograph(height=64, width=64 + number % 7)) * 255).astype(np.uint8)
         Pillow.fromarray(pixels).save(tmp_path / "in" / f"{number}.jpg")
     assert run(["enhance", str(tmp_path / "in"), "-o", str(tmp_path / "one"), "-q", *model]) == 0
-    out, over, killed = tmp_path / "out", threading.Event(), list[int]()
+    out = tmp_path / "out"
     cluster, _ = nodes(2)
-
-    def kill() -> None:
-        if wait_for(out, 30, over):
-            killed.append(actors()[0])
-            os.kill(killed[0], signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
+    with struck(cluster, lambda: made(out) >= 30, lambda: os.kill(actors()[0], signal.SIGKILL)) as killed:
         code = run(["enhance", str(tmp_path / "in"), "-o", str(out), *model, "--ray", cluster.address])
-    finally:
-        over.set()
-        killer.join()
-        cluster.shutdown()
-    assert code == 0 and killed, capfd.readouterr().err[-3000:]
+    assert code == 0 and killed.is_set(), capfd.readouterr().err[-3000:]
     assert results(out) == results(tmp_path / "one")
 
 

@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,10 @@ from lldiffusion.cli import run
 from lldiffusion.video.jobs.journal import JobJournal
 from lldiffusion.video.writing.outputs import parts_folder
 from support import clips
-from support.clusters import nodes
+from support.clusters import nodes, struck, wait_until
 from support.toy import toy_bundle
 
 pytestmark = pytest.mark.slow
-SECONDS = 400  # until a cluster that does not come fails the test
 PIECES = 40
 
 
@@ -50,35 +49,15 @@ def came_back(target: Path) -> set[str]:
     return {path.name for path in parts_folder(str(target)).glob("segment-*.nut")}
 
 
-def wait_for(target: Path, count: int, over: threading.Event) -> bool:
-    for _ in range(SECONDS * 20):
-        if len(came_back(target)) >= count:
-            return True
-        if over.wait(0.05):
-            break
-    return False
-
-
 def test_a_node_is_lost_in_the_middle(
     command: list[str], wanted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    out, over, was_lost = tmp_path / "out.mp4", threading.Event(), threading.Event()
+    out = tmp_path / "out.mp4"
     cluster, lost = nodes(3)
-
-    def lose() -> None:
-        if wait_for(out, 3, over):
-            cluster.remove_node(lost, allow_graceful=False)
-            was_lost.set()
-
-    killer = threading.Thread(target=lose)
-    killer.start()
-    try:
+    lose = partial(cluster.remove_node, lost, allow_graceful=False)
+    with struck(cluster, lambda: len(came_back(out)) >= 3, lose) as was_lost:
         code = run(["video", command[0], str(out), *command[1:], "--ray", cluster.address])
-    finally:
-        over.set()
-        killer.join()
-        cluster.shutdown()
     assert code == 0 and was_lost.is_set(), capfd.readouterr().err[-3000:]
     assert clips.same(out, wanted)
 
@@ -87,7 +66,7 @@ def test_a_killed_driver_goes_on_where_it_ended(command: list[str], wanted: Path
     out = tmp_path / "out.mp4"
     asked = [sys.executable, "-m", "lldiffusion", "video", command[0], str(out), *command[1:], "--ray", "local"]
     with subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ) as first:
-        assert wait_for(out, 4, threading.Event())
+        assert wait_until(lambda: len(came_back(out)) >= 4)
         first.send_signal(signal.SIGKILL)
     folder = parts_folder(str(out))
     kept = JobJournal.open(folder).kept
