@@ -33,6 +33,7 @@ from .plain import RESIDUAL_START, PlainUNet
 
 SAID = 7  # planes of the grid's answer: offset (3), factor (3), keep
 MISSING = 1e-6  # a previous result whose averages are all below this is none
+BLACK = 0.05  # sRGB value that black may become
 DOUBT = -1.0  # of the previous result, at the start: keep = sigmoid(-1) = 0.27
 
 
@@ -69,7 +70,7 @@ class LiveDenoiser(nn.Module):
         known = (before.abs().amax(dim=(1, 2, 3), keepdim=True) > MISSING).to(y.dtype)
         base = brighten(small, level, window, exposure)
         seen = torch.cat([2 * log_tone(unit(small)) - 1, c, base, base + known * (before - base)], dim=1)
-        said = self.net(seen, features).float()
+        said = _grounded(self.net(seen, features).float(), unit(base))
         keep, lifted = known * torch.sigmoid(said[:, 6:]), self._gain(small, level, window, exposure)
         planes = enlarge(torch.cat([said[:, :6], keep, *lifted], dim=1), self.patch // 2, "bilinear")
         return self._lay_over(y, x_t, known, half, planes)
@@ -151,6 +152,19 @@ def _doubled(rows: Tensor, half: Tensor) -> Tensor:
 def _grey(y: Tensor) -> Tensor:
     """(N, 3, ...) -> (N, 1, ...): log-toned brightness."""
     return log_tone(unit(y).mean(dim=1, keepdim=True))
+
+
+def _grounded(said: Tensor, base: Tensor) -> Tensor:
+    """The grid's answer with offsets lowered where it would make a picture of nothing.
+
+    The averaged picture may come out twice as bright as its brightened self `base` (in [0, 1]), and BLACK more: squares
+    of zeros tell the network nothing, and it made grey fog of them.
+    """
+    with float32():
+        offset, factor, rest = said.split([3, 3, 1], dim=1)
+        most = 2 * base.amax(dim=1, keepdim=True) + BLACK
+        above = ((offset + factor * base + 1) / 2 - most).clamp_min(0)
+        return torch.cat([offset - 2 * above, factor, rest], dim=1)
 
 
 def _straight(half: Tensor, offset: Tensor, factor: Tensor, gain: Tensor, lifted: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from lldiffusion.config import load_config
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.model import LLDiffusion
 from lldiffusion.model.level import brighten, whole
-from lldiffusion.model.live import LiveDenoiser
+from lldiffusion.model.live import BLACK, LiveDenoiser
 
 HEIGHT, WIDTH = 96, 128
 
@@ -92,3 +92,17 @@ def test_it_costs_at_most_12_thousand_operations_a_pixel(model: LLDiffusion) -> 
 def test_what_it_needs_is_said(setting: str) -> None:
     with pytest.raises(LLDiffusionError, match=r"recurrent needs|encoder\.shrink"):
         load_config("live", [setting])
+
+
+def test_nothing_is_made_of_nothing(y: Tensor) -> None:
+    """A network that answers grey for squares of zeros, as the shipped one did, is not believed."""
+    model = LLDiffusion(load_config("live"), with_degrader=False).eval().requires_grad_(False)
+    model.denoiser.net.conv_out.weight.zero_()
+    bias = model.denoiser.net.conv_out.bias
+    assert bias is not None
+    bias[:3] = -0.2  # grey
+    black = y.clone()
+    black[..., :48] = -1
+    made = (run(model, torch.zeros_like(y), black) + 1) / 2
+    assert made[..., :40].max() <= BLACK + 1e-5
+    assert made[..., 56:].mean() > 0.3  # where there is something, it is
