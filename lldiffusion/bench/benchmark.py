@@ -14,12 +14,11 @@ from typing import Any
 
 from lldiffusion.atomic import scratch
 from lldiffusion.engines.driver import driver
-from lldiffusion.engines.processor import cpu_precision
-from lldiffusion.engines.select_backend import CANDIDATES
 from lldiffusion.errors import LLDiffusionError, require
 from lldiffusion.evaluation.lpips import lpips_at_hand
 from lldiffusion.evaluation.metrics import Metric
 
+from .auto import remarks_on_auto
 from .ceilings import TYPES, measure_ceilings
 from .group import Context, Group, run_group
 from .machine import commit, conditions, describe_machine, versions
@@ -31,7 +30,6 @@ from .quality import EXACT, measure_classical, measure_quality
 from .record import BenchResult, Measurement, Scaling
 from .scaling import PIXELS, SMALL_PIXELS, measure_scaling, steepest
 from .settings import Settings, policy
-from .statistics import differ
 from .worker_process import PeerError, WorkerProcess
 
 # Shares of the budget; what a phase leaves over goes to the later ones.
@@ -40,8 +38,6 @@ LEAST = 0.3  # of the first group, whatever the others took
 MOST = 0.5  # that a group may need for single steps
 DEFAULT = Settings()
 LINEAR = 1.1  # exponent above which the responsible operator is looked for
-# Peers as `auto` takes them, first to last; its PyTorch is the peer `eager`.
-AUTO = [{"torch": "eager"}.get(each.backend, each.backend) for each in CANDIDATES]
 OnProgress = Callable[[str, float], None]  # what is being done, and the share of the budget that is used
 
 
@@ -102,7 +98,8 @@ class _Benchmark:
         self.groups(sources)
         if self.settings.scaling:
             self.scale(sources[0])
-        self.remark_on_auto()
+        for remark in remarks_on_auto(self.measurements):
+            self.context.note(remark)
 
     def find_sources(self) -> list[BenchModel]:
         found = [find_bench_model(given) for given in self.settings.models]
@@ -235,22 +232,6 @@ class _Benchmark:
             found = f"the operator could not be found: {error}"
         return replace(curve, note="; ".join(filter(None, (curve.note, found))))
 
-    def remark_on_auto(self) -> None:
-        """Say where `auto` would not take the fastest backend."""
-        groups: dict[tuple[str, str, int, int], list[Measurement]] = {}
-        for row in self.measurements:
-            if row.seconds and row.backend in AUTO:
-                groups.setdefault((row.model, row.size, row.batch, row.steps), []).append(row)
-        for (model, size, _, steps), rows in groups.items():
-            taken = _taken_by_auto(rows)
-            fastest = min(rows, key=lambda row: row.p50)
-            if fastest is not taken and differ(taken.seconds, fastest.seconds):
-                ours, best = (f"{row.backend} in {row.precision}" for row in (taken, fastest))
-                self.context.note(
-                    f"{model} at {size}, {steps} steps: auto takes {ours}, "
-                    f"{best} is {taken.p50 / fastest.p50:.2f} times as fast"
-                )
-
     # -- helpers
 
     def result(self) -> BenchResult:
@@ -314,14 +295,6 @@ class _Benchmark:
             except PeerError as error:
                 self.context.note(f"{source.name}: {label(peer, precision)} cannot be opened: {error}")
         return nullcontext()
-
-
-def _taken_by_auto(rows: list[Measurement]) -> Measurement:
-    """The row of the backend and the precision that `auto` opens one picture with."""
-    first = min((row.backend for row in rows), key=AUTO.index)
-    ours = [row for row in rows if row.backend == first]
-    wanted, _ = cpu_precision(tuple(row.precision for row in ours))
-    return next((row for row in ours if row.precision == wanted), ours[0])
 
 
 def _weight(group: Group) -> float:

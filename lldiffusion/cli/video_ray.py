@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from lldiffusion.errors import LLDiffusionError
 
-from .video_job import ProgressBar, VideoOptions, choose_output, open_journal, opened_source
+from .video_job import VideoOptions, choose_output, open_journal, opened_source
+from .video_progress import ProgressBar
 
 if TYPE_CHECKING:
     from lldiffusion.video.jobs.progress import JobSummary

@@ -10,6 +10,7 @@ import pytest
 
 from lldiffusion.bench import benchmark as benchmark_module
 from lldiffusion.bench import group
+from lldiffusion.bench.auto import remarks_on_auto
 from lldiffusion.bench.benchmark import benchmark
 from lldiffusion.bench.peers import PEERS, choose_peers
 from lldiffusion.bench.record import Ceilings, Measurement, load_result
@@ -143,18 +144,13 @@ def test_a_result_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads((tmp_path / "bench.json").read_text()) == {}
 
 
-def test_a_faster_backend_than_autos_is_pointed_out(tmp_path: Path) -> None:
-    bench = benchmark_module._Benchmark(small(), tmp_path, lambda text, share: None)
-
+def test_a_faster_backend_than_autos_is_pointed_out() -> None:
     def row(backend: str, *seconds: float) -> Measurement:
         return Measurement("tiny", backend, "fp32", 600, 400, 1, 4, seconds)
 
-    bench.measurements = [row("onnxruntime", 1.0, 1.01, 1.0), row("openvino", 1.0, 1.0, 0.99), row("compile", 0.1)]
-    bench.remark_on_auto()
-    assert not bench.context.notes  # level, and compiled PyTorch is no backend of ours
-    bench.measurements.append(row("eager", 0.8, 0.8, 0.81))
-    bench.remark_on_auto()
-    assert bench.context.notes == [
+    rows = [row("onnxruntime", 1.0, 1.01, 1.0), row("openvino", 1.0, 1.0, 0.99), row("compile", 0.1)]
+    assert not list(remarks_on_auto(rows))  # level, and compiled PyTorch is no backend of ours
+    assert list(remarks_on_auto([*rows, row("eager", 0.8, 0.8, 0.81)])) == [
         "tiny at 600x400, 4 steps: auto takes onnxruntime in fp32, eager in fp32 is 1.25 times as fast"
     ]
 
