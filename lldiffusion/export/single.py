@@ -42,6 +42,7 @@ OPSETS = (OLDEST, 20)  # lowest and highest accepted
 TYPED = ("encoder", "denoiser")  # colour map and level are float32 in every precision
 SIZES = ((5, 9), (64, 64), (197, 133), (240, 426))  # (height, width): smaller than any padding, exact, odd, usual
 PRECISIONS = ("fp32", "fp16", "int8")
+HALF_BYTE = np.float32(1 / 255)  # half a step of 8 bits in [-1, 1]
 Progress = Callable[[str, int, int], None]  # what has just been done, how many stages are done, how many there are
 
 
@@ -157,8 +158,8 @@ def judge_single(
     for height, width in sizes or SIZES:
         low, wanted = _expected(network, height, width)
         for how, run in runners.items():
-            given = _planes(run(_pixels(low, settings.layout)))
-            shown = _planes(_pixels(np.clip(wanted, -1, 1), settings.layout))  # rounded where the output is
+            shown = np.clip(wanted, -1, 1)
+            given = _planes(run(_pixels(low, settings.layout)), shown)
             rows.append(compare(settings.precision, how, LOOP, f"{width}x{height}", given, shown, limit))
     notes = () if "openvino" in runners else ("OpenVINO is not installed: not judged with it",)
     return Report(tuple(rows), {settings.precision: limit}, notes)
@@ -179,10 +180,15 @@ def _pixels(planes: Floats, layout: str) -> Any:
     return np.round((planes.transpose(0, 2, 3, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def _planes(pixels: Any) -> Floats:
-    if pixels.dtype == np.uint8:
-        pixels = pixels.transpose(0, 3, 1, 2) / np.float32(255)
-    return pixels * np.float32(2) - 1
+def _planes(pixels: Any, wanted: Floats) -> Floats:
+    """The graph's picture; of bytes, the values nearest to `wanted` that they are rounded from.
+
+    A value between two bytes may become either, whatever the arithmetic.
+    """
+    if pixels.dtype != np.uint8:
+        return np.asarray(pixels * np.float32(2) - 1)
+    middle = pixels.transpose(0, 3, 1, 2) / np.float32(127.5) - 1
+    return np.clip(wanted, middle - HALF_BYTE, middle + HALF_BYTE)
 
 
 def _runners(model: bytes, more: dict[str, Floats]) -> dict[str, Callable[[Any], Any]]:

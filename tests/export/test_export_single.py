@@ -17,7 +17,14 @@ from lldiffusion.engines.pixels import pad_to_multiple
 from lldiffusion.engines.sampler import plan_steps
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.export.graphs import annotate, save
-from lldiffusion.export.single import SingleSettings, check_single_export, describe_single, judge_single, make_single
+from lldiffusion.export.single import (
+    SingleSettings,
+    _planes,
+    check_single_export,
+    describe_single,
+    judge_single,
+    make_single,
+)
 from lldiffusion.export.single_graph import compose
 from lldiffusion.export.single_noise import noise_field
 from support.exported import micro_graphs, micro_model
@@ -67,12 +74,20 @@ def test_the_papers_parts_too() -> None:
     assert [port.name for port in model.graph.input] == ["image"]  # it has no level: nothing else is asked
 
 
-def test_a_broken_graph_is_refused() -> None:
-    model = onnx.load_from_string(single())
+def test_bytes_are_judged_by_what_they_may_be_rounded_from() -> None:
+    wanted = np.array([127.499, 127.501, 3.0, 9.0], np.float32).reshape(1, 1, 1, 4) / 127.5 - 1
+    given = np.array([128, 127, 3, 11], np.uint8).reshape(1, 1, 4, 1)  # two between bytes, one right, one wrong
+    error = np.abs(_planes(given, wanted) - wanted).ravel() * 127.5
+    np.testing.assert_allclose(error, [0.001, 0.001, 0, 1.5], atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["nchw-float", "nhwc-uint8"])
+def test_a_broken_graph_is_refused(layout: str) -> None:
+    model = onnx.load_from_string(single(layout=layout))
     tensor = next(t for t in model.graph.initializer if t.name.startswith("denoiser/") and len(t.dims) == 4)
     values = onnx.numpy_helper.to_array(tensor) * 1.05
     tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
-    assert not judge_single(micro_model(), model, SingleSettings(), sizes=((40, 40),)).passed
+    assert not judge_single(micro_model(), model, SingleSettings(layout=layout), sizes=((40, 40),)).passed
 
 
 def test_opset_17_answers_the_same() -> None:
