@@ -21,6 +21,7 @@ from lldiffusion.engines.backends.single_graph import MARK, VERSION
 from lldiffusion.engines.backends.torch_eager import TorchEngine
 from lldiffusion.engines.pipeline import Pipeline
 from lldiffusion.engines.sampler import plan_steps
+from lldiffusion.engines.tiles import MARGIN, OVERLAP
 from lldiffusion.errors import LLDiffusionError, choose, require
 from lldiffusion.hashing import sha256_of
 from lldiffusion.model import LLDiffusion, fold_spectral_norm, load_model
@@ -253,7 +254,8 @@ def _tiling(network: LLDiffusion) -> str:
     return (
         "give the whole picture where memory allows. Tiles need the optional inputs: window (1, 4) = top, left, "
         "bottom, right of the tile as fractions of the whole picture, and level (1, 6, 8, 12) of the whole picture, "
-        "which lldiffusion.Enhancer.open(file) reads and hands over by itself; overlap them by 128 pixels, ignore the "
-        "outer 32 and blend over the rest. Without level every tile chooses a brightness of its own. Optional input "
+        "which lldiffusion.Enhancer.open(file) reads and hands over by itself; "
+        f"overlap them by {OVERLAP} pixels, ignore the outer {MARGIN} and blend over the rest. "
+        "Without level every tile chooses a brightness of its own. Optional input "
         "exposure (1,): stops brighter (+) or darker (-)"
     )

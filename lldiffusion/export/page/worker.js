@@ -2,7 +2,7 @@
 import * as ort from "./runtime/ort.wasm.min.mjs";
 
 const [ROWS, COLUMNS] = [64, 96]; // of a thumbnail, as lldiffusion/engines/level.py
-const [SIDE, BLEND, MARGIN] = [512, 64, 32]; // of tiles, in pixels, as lldiffusion/engines/tiles.py
+const [SIDE, BLEND, MARGIN] = [512, 64, 32]; // of tiles, in pixels; less margin than in engines/tiles.py: `tiny` needs no more
 const OVERLAP = BLEND + 2 * MARGIN;
 const GRID = [1, 6, 8, 12];
 const OWN = -1000; // a level that says: make your own
