@@ -20,16 +20,24 @@ pytest.importorskip("onnxruntime")
 
 
 def test_tiles_of_a_shipped_model_are_the_whole(tmp_path: Path) -> None:
-    write_image(tmp_path / "coffee.png", Image(photograph("coffee", 150, 210)))
+    for name in ("astronaut", "coffee"):
+        write_image(tmp_path / f"{name}.png", Image(photograph(name, 150, 210)))
     write_image(tmp_path / "dark.png", Image(dark(photograph("chelsea", 150, 210))))
-    coffee = [tmp_path / "coffee.png"]
-    tiles.main([tmp_path / "dark.png"], coffee, None, [], [512], 800, "tiny-lol", tmp_path / "out")
+    normal = [tmp_path / "astronaut.png", tmp_path / "coffee.png"]
+    tiles.main([tmp_path / "dark.png"], normal, None, [], [128, 160], 256, "tiny", tmp_path / "out")
     results = json.loads((tmp_path / "out" / "tiles.json").read_text())["results"]
-    assert [(r["tile"], r["width"], r["height"]) for r in results] == [(512, 800, 571)] * 2
+    assert [(r["tile"], r["width"], r["height"]) for r in results] == [(side, 256, 183) for side in (128, 160)] * 3
     assert all(r["mean"] <= 1 and r["most"] <= 4 for r in results)
     assert all(r["after"] > 1.5 * r["light"] for r in results if r["light"] < 0.1)  # there is something to compare
     page = (tmp_path / "out" / "tiles.md").read_text()
-    assert "Kept by all 2." in page and str(tmp_path) not in page
+    assert "Kept by all 6." in page and str(tmp_path) not in page
+
+
+def test_large_tiles_hold_what_the_model_that_looks_furthest_sees(tmp_path: Path) -> None:
+    write_image(tmp_path / "dark.png", Image(dark(photograph("chelsea", 150, 210))))
+    tiles.main([tmp_path / "dark.png"], [], None, [], [512], 800, "tiny-lol", tmp_path / "out")
+    (result,) = json.loads((tmp_path / "out" / "tiles.json").read_text())["results"]
+    assert result["mean"] <= 1 and result["most"] <= 4
 
 
 def test_frames_go_the_way_of_videos(monkeypatch: pytest.MonkeyPatch) -> None:
