@@ -10,7 +10,7 @@ import pytest
 
 # Printed: processor time of OpenBLAS' threads, in ticks, before and after; these exist as soon as NumPy is loaded.
 PROGRAM = """
-import os
+import os, time
 from pathlib import Path
 os.environ["OPENBLAS_NUM_THREADS"] = "4"
 import numpy as np
@@ -22,6 +22,7 @@ def ticks():
 
 pixels = np.random.default_rng(0).random((720, 1280, 3), np.float32)
 {work}
+time.sleep(0.5)  # they spin once after they were made, too
 before = ticks()
 for _ in range(5):
     again()
