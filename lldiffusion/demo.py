@@ -27,7 +27,7 @@ def make_demo(out: Path) -> Path:
     """Write every photograph in four versions, print what was measured, and return the page that shows them all."""
     out.mkdir(parents=True, exist_ok=True)
     cells = []
-    with Enhancer.open(DEFAULT_MODEL) as enhancer:
+    with Enhancer.open(DEFAULT_MODEL, many=False) as enhancer:
         print(f"model '{DEFAULT_MODEL}', {enhancer.info()['steps']} steps")
         print("PSNR in dB    dark   gamma   model   seconds")
         for name, original, dark in dark_photographs():

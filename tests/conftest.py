@@ -43,6 +43,12 @@ def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(text).removeprefix("Skipped: ")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the tests' models leave behind is not the user's."""
+    os.environ["LLDIFF_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with DATA.md, `data/` and `golden/`: $LLDIFF_SHARED or ../shared; the test is skipped without it."""

@@ -32,6 +32,7 @@ class Batch:
     jobs: list[tuple[Place, Place]] = field(default_factory=list)  # (input, output)
     existing: list[Place] = field(default_factory=list)  # inputs whose output is there already, with --skip-existing
     passed_over: list[Place] = field(default_factory=list)  # files in a folder, or of a glob, that are no pictures
+    found: int = 0  # pictures of the whole job: of all its parts, and those whose output is there already
 
 
 def plan_batch(
@@ -59,6 +60,7 @@ def plan_batch(
             batch.jobs.append((path, target if single else _renamed(target / name, format_)))
     if single and len(batch.jobs) > 1:
         raise LLDiffusionError(f"{len(batch.jobs)} inputs and one output file '{out}': name a folder with -o")
+    batch.found = len(batch.jobs)
     batch.jobs, batch.existing = share_of(batch.jobs, shard, skip_existing)
     refuse_existing([output for _, output in batch.jobs], overwrite)
     return batch

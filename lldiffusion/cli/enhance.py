@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+SEVERAL = 8  # pictures for which the backend is taken that starts more slowly and runs faster
 SPREAD = ".spread.png"  # instead of an output's suffix: where the samples of a picture differ
 SPREAD_WHITE = 0.1  # standard deviation, as a share of the range, that is white in NAME.spread.png
 
@@ -142,6 +143,7 @@ def _enhance_all(
         return {}
     keep_freed_memory()
     model = here(engine["source"], lasting=True)
+    engine = engine | {"many": batch.found >= SEVERAL}
     with named(engine["source"]), Enhancer.open(**engine | {"source": model}) as enhancer:
         _check_samples(enhancer, options.samples)
         return _run(enhancer, batch.jobs, options, quiet, verbose)

@@ -79,7 +79,7 @@ class Enhancer:
         tile: str | int = "auto",
         channels: str = "rgb",
         exposure: float = 0.0,
-        many: bool = False,
+        many: bool = True,
     ) -> Enhancer:
         """Open a checkpoint folder, a bundle (folder or `.lldiff` file), a single `.onnx` or a shipped model ("tiny").
 
@@ -89,8 +89,8 @@ class Enhancer:
         `backend` ("tensorrt", "tensorrt-rtx", "onnxruntime", "openvino"); `device` is "cpu", "cuda" or "cuda:N",
         `precision` one that the bundle holds, or "bf16" with OpenVINO ("auto": on a CPU "int8" where the bundle has it
         and the processor VNNI, else float32; on a GPU the bundle's default).
-        `many`: dozens of pictures will follow, or a video: "auto" may take a backend that starts more slowly and runs
-        faster (OpenVINO's eight bits on CPUs).  `info` says what was taken and why.
+        `many`: several pictures will follow, or a video: "auto" may take a backend that starts more slowly and runs
+        faster (OpenVINO's eight bits on CPUs); False: one will, as soon as can be.  `info` says what was taken and why.
         `steps` and `sampler` ("ddim", "dpm++", "euler") default to the model's own.
         `channels="bgr"` takes and returns pictures as OpenCV has them; `exposure` brightens (+) or darkens, in stops.
         Raises LLDiffusionError for an unknown or damaged source, an unusable device or a bad option.

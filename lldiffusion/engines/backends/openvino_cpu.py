@@ -14,6 +14,7 @@ from lldiffusion.errors import LLDiffusionError, require
 from ..memory import MemoryNeed, host_memory
 from ..sampler import Step
 from .base import Array, Conditions, Engine, Floats
+from .compiled import compiled
 from .feeds import condition_inputs, step_inputs, threads
 from .fixed_step import ANY_STEP, NUMBERS, Denoisers, is_last
 from .onnx_runtime import check_loads
@@ -89,13 +90,16 @@ class OpenVinoEngine(Engine):
         if threads():
             settings["INFERENCE_NUM_THREADS"] = threads()
         try:
-            model = self._core.read_model(path)
-            if step is not None:
-                fix_step(model, step)
-            activate_unrounded(model)
-            return self._core.compile_model(model, "CPU", settings)
+            return compiled(self._core, path, settings, repr(step), lambda: self._make(path, settings, step))
         except RuntimeError as error:
             raise LLDiffusionError(f"OpenVINO cannot load '{path}': {_line(error)}") from error
+
+    def _make(self, path: Path, settings: dict[str, Any], step: Step | None) -> Any:
+        model = self._core.read_model(path)
+        if step is not None:
+            fix_step(model, step)
+        activate_unrounded(model)
+        return self._core.compile_model(model, "CPU", settings)
 
     def _request(self, graph: str) -> Any:
         requests: dict[str, Any] = self._local.__dict__
