@@ -89,7 +89,8 @@ class ModelConfig:
 
     tone: str = "none"  # curve applied to y inside the networks: "none", or "log", which spreads the darks
     level: str = "none"  # how y is brightened for the denoiser: "none", or "grid": log-gain by place and brightness,
-    # made once from the whole picture (`model.level`)
+    # made once from the whole picture (`model.level`); "tinted": and every block of the denoiser is told the picture's
+    # mean colour, which says how its light and its black are tinted (`model.tint`); of norm "none" alone
     white: float = 0.0  # with a level: brightened value (1: white) that 1 % of a picture may newly reach; the guessed
     # level is lowered to keep to it, so that lamps do not burn; 0: no limit
     rest: float = 0.0  # with a level and gain: pixels whose log2 gain is below this fade into y, and so does a picture
@@ -103,8 +104,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         choose(self.tone, ("none", "log"), "tone curve")
-        choose(self.level, ("none", "grid"), "level")
+        choose(self.level, ("none", "grid", "tinted"), "level")
         self._check_recurrent()
+        if self.level == "tinted" and self.denoiser.norm != "none":
+            raise LLDiffusionError("model.level = 'tinted' needs model.denoiser.norm = 'none': take 'grid'")
         self.check_grids("denoiser")
         check_size(self)
 

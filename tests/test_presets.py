@@ -29,7 +29,7 @@ def test_a_preset_is_no_larger_than_it_says(preset: str) -> None:
     with torch.no_grad():
         features, c = model.encoder(y), model.color_map(y)
         with FlopCounterMode(display=False) as counter:
-            model.denoiser(x_t, y, c, 500, features, torch.zeros(1, 6, 8, 12))
+            model.denoiser(x_t, y, c, 500, features, torch.zeros(1, 9, 8, 12))
     operations, parameters = PROMISES[preset]
     assert 0.5 * operations < counter.get_total_flops() / 128**2 <= operations
     assert 0.5 * parameters < sum(p.numel() for p in model.parameters()) <= parameters

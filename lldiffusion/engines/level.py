@@ -1,8 +1,8 @@
 """The level on the host: the whole picture reduced to what the level graph sees, and the exposure that matches a mean.
 
-The level (N, 6, 8, 12) is a grid of log2 gain by brightness, row and column (see `lldiffusion.model.level`, whose
-arithmetic this repeats in NumPy).  The graph makes it from the thumbnail, which is the only thing that looks at the
-whole picture.
+The level (N, P, 8, 12) is a grid of log2 gain by brightness, row and column in its first 6 planes, and what else a
+model says of the whole picture behind them (see `lldiffusion.model.level`, whose arithmetic this repeats in NumPy).
+The graph makes it from the thumbnail, which is the only thing that looks at the whole picture.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lldiffusion.photometry import DISPLAY_GAMMA
 from .backends.base import Floats
 
 ROWS, COLUMNS = 64, 96  # of a thumbnail, whatever the picture's shape
+BINS = 6  # planes of the level that are log2 gain; others say something else of the picture
 LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
 SHOULDER = 0.6  # brightened values above bend towards twice this
 FURTHEST = 30.0  # stops: the exposure that is searched lies within this, either way
@@ -77,6 +78,13 @@ def area_shares(size: int, parts: int) -> Floats:
     return (np.clip(inside, 0, None) * (parts / size)).astype(np.float32)
 
 
+def lifted(level: Floats, by: float) -> Floats:
+    """The level with this much more log2 gain everywhere."""
+    moved = level.copy()
+    moved[:, :BINS] += np.float32(by)
+    return moved
+
+
 def exposure_for(mean: float, thumbnail: Floats, level: Floats) -> float:
     """The exposure in stops at which the brightened thumbnail (1, 3, 64, 96) has this mean sRGB value, by bisection.
 
@@ -106,8 +114,8 @@ def _shoulder(x: Floats) -> Floats:
 
 def _log_gain(grey: Floats, level: Floats) -> Floats:
     """(N, 1, H, W): the level at each pixel's place in the whole picture, by its brightness `grey` (N, H, W)."""
-    bins, rows, columns = level.shape[1:]
-    maps = _hats(grey.shape[1], rows) @ level @ _hats(grey.shape[2], columns).T  # (N, 6, H, W)
+    bins, rows, columns = BINS, *level.shape[2:]
+    maps = _hats(grey.shape[1], rows) @ level[:, :BINS] @ _hats(grey.shape[2], columns).T  # (N, 6, H, W)
     distance = np.abs(grey[:, None] * (bins - 1) - np.arange(bins)[:, None, None])
     return (np.clip(1 - distance, 0, None) * maps).sum(axis=1, keepdims=True)
 

@@ -27,7 +27,7 @@ from .tiles import Features, Window, count, features_at, grid, sample_tiled, til
 class Guidance:
     """What is known of pictures before they are sampled; video changes it so that neighbouring frames agree."""
 
-    level: Array | None = None  # (N, 6, 8, 12); None: the model has none
+    level: Array | None = None  # (N, P, 8, 12); None: the model has none
     features: Features = ()  # E(y) on the host, (feature, stride) coarse to fine; empty: made where it is needed
 
 

@@ -6,8 +6,8 @@
     denoiser:   x_t, low, color_map, feature_i, t, k_x, k_p, a, b, c, x0_previous -> x_next, x0
                 with a level also level, window, exposure
 
-The thumbnail (N, 3, 64, 96) is the whole image reduced, the level (N, 6, 8, 12) log2 gain; the window (N, 4) says which
-part of the whole image `low` is, the exposure (1,) is in stops (see `lldiffusion.model.level`).
+The thumbnail (N, 3, 64, 96) is the whole image reduced, the level (N, 6 or 9, 8, 12) log2 gain and a tint; the window
+(N, 4) says which part of the whole image `low` is, the exposure (1,) is in stops (see `lldiffusion.model.level`).
 
 Batch, height and width are dynamic, height and width as multiples of `size_multiple`.  Nothing in a graph depends on
 the step: the timestep and the five coefficients (see `engines.sampler`) come in as inputs.
@@ -69,7 +69,7 @@ class Step(nn.Module):
         b: Tensor,
         c: Tensor,
         x0_previous: Tensor,
-        level: Tensor | None = None,  # (N, 6, 8, 12), as what follows of a model with a level
+        level: Tensor | None = None,  # (N, P, 8, 12), as what follows of a model with a level
         window: Tensor | None = None,  # (N, 4)
         exposure: Tensor | float = 0.0,  # (1,), in stops
     ) -> tuple[Tensor, Tensor]:

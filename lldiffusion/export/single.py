@@ -253,7 +253,7 @@ def _tiling(network: LLDiffusion) -> str:
         return "give the whole picture: what the network says of a part depends on all of it"
     return (
         "give the whole picture where memory allows. Tiles need the optional inputs: window (1, 4) = top, left, "
-        "bottom, right of the tile as fractions of the whole picture, and level (1, 6, 8, 12) of the whole picture, "
+        "bottom, right of the tile as fractions of the whole picture, and level (1, P, 8, 12) of the whole picture, "
         "which lldiffusion.Enhancer.open(file) reads and hands over by itself; "
         f"overlap them by {OVERLAP} pixels, ignore the outer {MARGIN} and blend over the rest. "
         "Without level every tile chooses a brightness of its own. Optional input "

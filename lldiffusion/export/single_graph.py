@@ -8,7 +8,7 @@ them: initializers that are also inputs, so that a host that does not know of th
 
     exposure (1,)            stops added to the model's choice; 0
     window   (1, 4)          top, left, bottom, right of `image` as fractions of a whole picture; all of it
-    level    (1, 6, 8, 12)   log2 gain of the whole picture, for tiles; LOWEST: made from `image`
+    level    (1, P, 8, 12)   the level of the whole picture, for tiles; LOWEST: made from `image`
 
 The thumbnail repeats `engines.level.thumbnail_of` with two matrix products: shares of areas, counted in whole numbers,
     share[k, p] = relu(min((k + 1) size, (p + 1) parts) - max(k size, p parts)) / size        of pixel p in part k
@@ -171,7 +171,7 @@ def _steady(
 
 
 def _shape_of(level: onnx.ModelProto) -> list[int]:
-    """(N, 6, 8, 12), N being 0, of the level graph's output."""
+    """(N, P, 8, 12), N being 0, of the level graph's output."""
     return [dim.dim_value for dim in level.graph.output[0].type.tensor_type.shape.dim]
 
 
@@ -235,7 +235,11 @@ def _make_explicit(model: onnx.ModelProto) -> None:
 
 def defaults(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
     """What an explicit graph is given for what its host does not say: no exposure, the whole picture, its own level."""
-    known = {"exposure": np.zeros(1), "window": np.array([[0, 0, 1, 1]]), "level": np.full((1, 6, 8, 12), LOWEST)}
+    known = {"exposure": np.zeros(1), "window": np.array([[0, 0, 1, 1]])}
+    for port in model.graph.input:
+        if port.name == "level":
+            planes = [dim.dim_value for dim in port.type.tensor_type.shape.dim[1:]]
+            known["level"] = np.full((1, *planes), LOWEST)
     stored = {tensor.name for tensor in model.graph.initializer}
     names = [port.name for port in model.graph.input if port.name in known and port.name not in stored]
     return {name: known[name].astype(np.float32) for name in names}

@@ -13,6 +13,8 @@ a lamp beside it is not.  Hat functions and two matrix products stand for the sl
 
     level = shape(thumbnail) + offset        the offset brings the mean of the brightened thumbnail to 2^target
     target = guess(thumbnail)                log2 of the mean sRGB value of the result; in training the truth
+
+A model with a `tint` has three planes more, the same in every cell: the picture's mean colour (`tint`).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from lldiffusion.photometry import DISPLAY_GAMMA
 
 from .color_map import ColorMap
 from .level_rules import backlit, bearable, most_at_night, needed_of, plane_mean
+from .tint import mean_color
 
 THUMBNAIL = (64, 96)  # rows and columns of the reduced whole picture, whatever its shape
 GRID = (6, 8, 12)  # of the level: bins of brightness, rows, columns
@@ -124,6 +127,7 @@ def _slice(grey: Tensor, level: Tensor, window: Tensor) -> Tensor:
     sum_b hat_b(v) level_b = level_0 + sum_b clip(v - b, 0, 1) (level_(b+1) - level_b): fewer planes to make than hats.
     """
     bins, height, width = GRID
+    level = level[:, :bins]
     rows = _hats(window[:, 0], window[:, 2], grey.shape[1], height)  # (N, H, 8)
     columns = _hats(window[:, 1], window[:, 3], grey.shape[2], width)  # (N, W, 12)
     one = torch.eye(bins, device=level.device, dtype=level.dtype)
@@ -132,6 +136,11 @@ def _slice(grey: Tensor, level: Tensor, window: Tensor) -> Tensor:
     knots = torch.arange(-1, bins - 1, device=grey.device, dtype=grey.dtype)[None, :, None, None]
     weights = (grey[:, None] * (bins - 1) - knots).clamp(0, 1)  # (N, 6, H, W); the first is 1
     return (weights * maps).sum(dim=1, keepdim=True)
+
+
+def tint_of(level: Tensor) -> Tensor:
+    """(N, 3): the tint that the level carries behind its gain, the same in every cell."""
+    return level[:, GRID[0] :, 0, 0]
 
 
 def _hats(start: Tensor, end: Tensor, size: int, cells: int) -> Tensor:
@@ -154,10 +163,10 @@ def look(thumbnail: Tensor) -> Tensor:
 class LevelHead(nn.Module):
     """thumbnail (N, 3, 64, 96) in [-1, 1] -> level (N, 6, 8, 12), log2 gain of the sRGB value."""
 
-    def __init__(self, white: float = 0.0, rest: float = 0.0) -> None:
-        """`white`, `rest`: see `config.ModelConfig`."""
+    def __init__(self, white: float = 0.0, rest: float = 0.0, tinted: bool = False) -> None:
+        """`white`, `rest`, `tinted`: see `config.ModelConfig`."""
         super().__init__()
-        self.white, self.rest = white, rest
+        self.white, self.rest, self.tinted = white, rest, tinted
         self.grid = _Shape()
         self.mean = nn.ModuleList([_Guess() for _ in range(GUESSES)])
 
@@ -172,7 +181,8 @@ class LevelHead(nn.Module):
             if self.rest:
                 offset = torch.minimum(offset, still + most_at_night(u))
             level = shape + torch.maximum(offset, still)[:, :, None, None]
-            return self._rested(level, offset - still, u) if self.rest else level
+            level = self._rested(level, offset - still, u) if self.rest else level
+            return self._with_tint(level, thumbnail)
 
     def _rested(self, level: Tensor, change: Tensor, u: Tensor) -> Tensor:
         """0 where a picture needs nothing; of one with much shade beside much light, the shade's lift alone."""
@@ -203,7 +213,14 @@ class LevelHead(nn.Module):
         """The shape, moved so that the mean of the brightened thumbnail is 2^target, target (N, 1)."""
         with float32():
             shape, lit = self._lit(thumbnail)
-            return shape + _offset(lit, target)[:, :, None, None]
+            return self._with_tint(shape + _offset(lit, target)[:, :, None, None], thumbnail)
+
+    def _with_tint(self, level: Tensor, thumbnail: Tensor) -> Tensor:
+        """(N, 6 or 9, 8, 12): the gain, and behind it the picture's mean colour in every cell."""
+        if not self.tinted:
+            return level
+        color = mean_color(unit(thumbnail))[:, :, None, None]
+        return torch.cat([level, color.expand(-1, -1, *level.shape[2:])], dim=1)
 
     def _lit(self, thumbnail: Tensor) -> tuple[Tensor, Tensor]:
         """The shape, and the thumbnail in [0, 1] times its gain: (N, 6, 8, 12), (N, 3, 64, 96)."""

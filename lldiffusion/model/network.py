@@ -12,7 +12,7 @@ from lldiffusion.config import Config, UNetConfig
 
 from .color_map import ColorMap
 from .encoder import LatentMapEncoder
-from .level import LevelHead, lit_by, log_gain, log_tone, unit, whole
+from .level import LevelHead, lit_by, log_gain, log_tone, tint_of, unit, whole
 from .live import LiveDenoiser, SmallColorMap
 from .plain import RESIDUAL_START, PlainUNet
 from .refine import Refine
@@ -42,9 +42,13 @@ class Encoder(nn.Module):
         return self.net(tone(y, self.tone))
 
 
-def make_unet(config: UNetConfig, c_in: int, c_out: int, features: tuple[int, ...], timed: bool) -> UNet | PlainUNet:
-    """The U-Net that `config.norm` asks for: "none" is convolutions alone."""
-    return (PlainUNet if config.norm == "none" else UNet)(config, c_in, c_out, features, timed)
+def make_unet(
+    config: UNetConfig, c_in: int, c_out: int, features: tuple[int, ...], timed: bool, tinted: bool = False
+) -> UNet | PlainUNet:
+    """The U-Net that `config.norm` asks for: "none" is convolutions alone, the only one that may be told a tint."""
+    if config.norm == "none":
+        return PlainUNet(config, c_in, c_out, features, timed, tinted)
+    return UNet(config, c_in, c_out, features, timed)
 
 
 class Denoiser(nn.Module):
@@ -59,9 +63,9 @@ class Denoiser(nn.Module):
         super().__init__()
         unet = config.model.denoiser
         self.tone, self.gain, self.level = config.model.tone, unet.gain, config.model.level
-        self.rest = config.model.rest
+        self.rest, self.tinted = config.model.rest, config.model.level == "tinted"
         seen, said = 9 if self.level == "none" else 12, 6 if self.gain else 3
-        self.net = make_unet(unet, seen, said, config.model.encoder.ladder, timed=True)
+        self.net = make_unet(unet, seen, said, config.model.encoder.ladder, timed=True, tinted=self.tinted)
         self.refine = Refine(unet.refine, unet.activation) if unet.refine else None
         if self.gain and isinstance(self.net, PlainUNet):
             _start_as_base(self.net)
@@ -84,7 +88,8 @@ class Denoiser(nn.Module):
             lift = log_gain(y, level, whole(y.shape[0], y) if window is None else window, exposure)
             base = lit_by(y, lift)
             seen.append(base)
-        prediction = self.net(torch.cat(seen, dim=1), features, t)
+        tint = [tint_of(level)] if self.tinted and level is not None else []
+        prediction = self.net(torch.cat(seen, dim=1), features, t, *tint)
         if not self.gain:
             return prediction
         offset, gain = prediction.chunk(2, dim=1)
@@ -121,7 +126,8 @@ class LLDiffusion(nn.Module):
         self.encoder = Encoder(config)
         recurrent = config.model.recurrent
         self.color_map = SmallColorMap(config.model.denoiser.patch) if recurrent else ColorMap()
-        self.level = None if config.model.level == "none" else LevelHead(config.model.white, config.model.rest)
+        head = (config.model.white, config.model.rest, config.model.level == "tinted")
+        self.level = None if config.model.level == "none" else LevelHead(*head)
         self.denoiser = LiveDenoiser(config) if recurrent else Denoiser(config)
         features = config.model.encoder.ladder
         if with_degrader:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from lldiffusion.config import load_config
 from lldiffusion.engines import Enhancer
 from lldiffusion.engines.backends.torch_eager import TorchEngine
-from lldiffusion.engines.level import exposure_for, reduce_picture, thumbnail_of
+from lldiffusion.engines.level import exposure_for, lifted, reduce_picture, thumbnail_of
 from lldiffusion.engines.samples import mean_and_deviation
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.model import LLDiffusion
@@ -53,6 +53,16 @@ def test_a_thumbnail_is_the_exact_area_average(size: tuple[int, int]) -> None:
     np.testing.assert_allclose(thumbnail_of(planes)[1].transpose(1, 2, 0), wanted, atol=1e-6)
     eight_bits = np.round(picture * 255).astype(np.uint8)
     np.testing.assert_allclose(reduce_picture(eight_bits), wanted * 255, atol=0.51)
+
+
+def test_only_the_gain_of_a_level_is_lifted_and_matched() -> None:
+    rng = np.random.default_rng(0)
+    gain, tint = rng.normal(1, 0.3, (1, 6, 8, 12)).astype(np.float32), np.full((1, 3, 8, 12), 5, np.float32)
+    both, thumbnail = np.concatenate([gain, tint], axis=1), rng.uniform(-1, -0.8, (1, 3, 64, 96)).astype(np.float32)
+    assert exposure_for(0.4, thumbnail, both) == exposure_for(0.4, thumbnail, gain)
+    moved = lifted(both, 0.5)
+    np.testing.assert_array_equal(moved[:, :6], gain + np.float32(0.5))
+    np.testing.assert_array_equal(moved[:, 6:], tint)
 
 
 def test_exposure_reaches_the_denoiser_through_the_loop() -> None:

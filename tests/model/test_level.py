@@ -16,7 +16,7 @@ from lldiffusion.data.layouts import Pair
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import Image, write_image
 from lldiffusion.model import LLDiffusion
-from lldiffusion.model.level import GRID, LevelHead, brighten, log_mean, log_tone, shoulder, unit, whole
+from lldiffusion.model.level import GRID, LevelHead, brighten, log_mean, log_tone, shoulder, tint_of, unit, whole
 from lldiffusion.training.level import collect, fit_guess, guess_error
 from lldiffusion.training.losses import Objective
 
@@ -135,6 +135,27 @@ def test_shadows_beside_much_light_are_lifted_though_the_mean_is_right() -> None
         lit = unit(brighten(backlit, head(backlit), whole(1, backlit)))
         assert lit[:, :, 40:].mean() > 0.15  # 0.1 before
         assert head(backlit)[:, 4:].min() == 0  # and nothing bright gets darker
+
+
+def test_the_tint_is_the_mean_color_of_the_whole_picture() -> None:
+    low = torch.tensor([0.02, 0.04, 0.06])[None, :, None, None].expand(1, 3, 64, 96)
+    plain, tinted = LevelHead(), LevelHead(tinted=True)
+    tinted.load_state_dict(plain.state_dict())
+    grid, level = plain(2 * low - 1), tinted(2 * low - 1)
+    assert torch.equal(level[:, : GRID[0]], grid)
+    assert level.shape == (1, GRID[0] + 3, *GRID[1:])
+    wanted = [np.log2(0.5), np.log2(1.5), (np.log2(0.04) + 4) / 2]
+    torch.testing.assert_close(tint_of(level), torch.tensor([wanted], dtype=torch.float32))
+    assert torch.equal(brighten(2 * low - 1, level, whole(1, low)), brighten(2 * low - 1, grid, whole(1, low)))
+
+
+def test_the_blocks_are_told_the_tint(tiny: LLDiffusion) -> None:
+    y, level = _smooth(1, 64, 96), torch.ones(1, 9, *GRID[1:])
+    redder = level.clone()
+    redder[:, GRID[0]] = 0.5
+    with torch.no_grad():
+        seen = [tiny.denoiser(y, y, tiny.color_map(y), 999, tiny.encoder(y), each) for each in (level, redder)]
+    assert not torch.equal(*seen)
 
 
 def test_an_old_model_is_named() -> None:

@@ -28,7 +28,7 @@ def _images(height: int = 64, width: int = 96) -> tuple[Any, ...]:
 
 
 def _level(y: Any) -> Any:
-    return torch.randn(len(y), 6, 8, 12, generator=torch.Generator().manual_seed(3))
+    return torch.randn(len(y), 9, 8, 12, generator=torch.Generator().manual_seed(3))
 
 
 def test_tiny_keeps_its_promises(tiny: LLDiffusion) -> None:

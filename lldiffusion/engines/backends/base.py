@@ -29,7 +29,7 @@ class Conditions:
     low: Array  # y, (N, 3, H, W) in [-1, 1]
     color_map: Array  # C(y), (N, 3, H, W) in [-1, 1]
     features: tuple[Array, ...]  # E(y), coarse to fine
-    level: Array | None = None  # (N, 6, 8, 12), log2 gain of the whole picture; None: the model has none
+    level: Array | None = None  # (N, P, 8, 12), of the whole picture, see `engines.level`; None: the model has none
     window: Array | None = None  # (N, 4): top, left, bottom, right of `low` as fractions of the whole picture
 
 
@@ -43,7 +43,7 @@ class Engine(ABC):
     memory_need: ClassVar[MemoryNeed] = MemoryNeed(stored=3.5, images=40)  # eager PyTorch's, until one is measured
 
     def level(self, thumbnail: Array) -> Array:
-        """The level (N, 6, 8, 12) of whole pictures reduced to (N, 3, 64, 96) in [-1, 1]; models with a level only."""
+        """The level (N, P, 8, 12) of whole pictures reduced to (N, 3, 64, 96) in [-1, 1]; models with a level only."""
         raise NotImplementedError(f"{type(self).__name__} runs no model with a level")
 
     @abstractmethod

@@ -4,7 +4,6 @@ import * as ort from "./runtime/ort.wasm.min.mjs";
 const [ROWS, COLUMNS] = [64, 96]; // of a thumbnail, as lldiffusion/engines/level.py
 const [SIDE, BLEND, MARGIN] = [512, 64, 32]; // of tiles, in pixels; less margin than in engines/tiles.py: `tiny` needs no more
 const OVERLAP = BLEND + 2 * MARGIN;
-const GRID = [1, 6, 8, 12];
 const OWN = -1000; // a level that says: make your own
 
 let session;
@@ -15,7 +14,12 @@ function tensor(values, ...shape) {
 
 function run(image, window, level, exposure) {
   const feeds = { image, window: tensor(Float32Array.from(window), 1, 4), exposure: tensor(Float32Array.of(exposure), 1) };
-  return session.run({ ...feeds, level: level ?? tensor(new Float32Array(6 * 8 * 12).fill(OWN), ...GRID) });
+  return session.run({ ...feeds, level: level ?? own() });
+}
+
+function own() {
+  const [, ...sizes] = session.inputMetadata.find(({ name }) => name === "level").shape;
+  return tensor(new Float32Array(sizes.reduce((a, b) => a * b)).fill(OWN), 1, ...sizes);
 }
 
 /** Exact area averages of the picture, (1, 3, 64, 96) in [0, 1]. */

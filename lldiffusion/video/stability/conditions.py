@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lldiffusion.engines.backends.base import Floats
+from lldiffusion.engines.level import lifted
 from lldiffusion.engines.pipeline import Guidance
 
 from .frame_state import FrameState
@@ -84,7 +85,7 @@ def _refreshed_state(
     measured = feature_means(guidance.features)
     if guidance.level is not None:
         check_finite(guidance.level)
-    now_values = measured if guidance.level is None else (*measured, guidance.level + np.float32(now.brightness))
+    now_values = measured if guidance.level is None else (*measured, lifted(guidance.level, now.brightness))
     smooth = now_values
     if before is not None:
         old_values = before.means if before.target is None else (*before.means, before.target)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lldiffusion.engines.backends.base import Floats
+from lldiffusion.engines.level import lifted
 from lldiffusion.engines.pipeline import Guidance
 from lldiffusion.engines.tiles import Features
 from lldiffusion.errors import LLDiffusionError
@@ -30,7 +31,7 @@ class FrameState:
     age: int  # frames since then
     means: Means  # of the features, smoothed
     features: Features = ()  # as last used, while they are kept for several frames
-    target: Floats | None = None  # level plus brightness, smoothed, (1, 6, 8, 12); None: the model has no level
+    target: Floats | None = None  # level lifted by brightness, smoothed, (1, P, 8, 12); None: the model has no level
     luma: Luma | None = None  # the last frame as `flow` compares it, and
     result: Floats | None = None  # what became of it, (H, W, 3) in [-1, 1]: for a warm start
     last: Floats | None = None  # the same, (1, 3, H, W) and padded: what a recurrent model starts from; float32, since
@@ -39,7 +40,7 @@ class FrameState:
     @property
     def guidance(self) -> Guidance:
         """The level and features to use for this frame."""
-        level = None if self.target is None else self.target - np.float32(self.brightness)
+        level = None if self.target is None else lifted(self.target, -self.brightness)
         return Guidance(level, self.features)
 
     def to_arrays(self) -> StateArrays:
