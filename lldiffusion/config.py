@@ -105,7 +105,8 @@ class ParityConfig:
         check_bounds(self)
 
     def of(self, precision: str) -> Thresholds:
-        """The thresholds of "fp32", "fp16", "bf16" or "int8"."""
+        """The thresholds of a precision; all of eight bits share theirs."""
+        precision = "int8" if precision in ("int8-gpu", "fp8") else precision
         return Thresholds(getattr(self, f"{precision}_psnr"), getattr(self, f"{precision}_brightness"))
 
 

@@ -6,9 +6,10 @@ of TensorRT engines.  A bundle is a download: every file is checked against the 
 
 from .core import Bundle, Draft, finish
 from .engine_key import EngineKey
-from .manifest import GRAPHS, LEVEL, MANIFEST, PRECISIONS, SCHEMA, Manifest, graphs_of
+from .manifest import EIGHT, GRAPHS, LEVEL, MANIFEST, PRECISIONS, SCHEMA, Manifest, graphs_of
 
 __all__ = [
+    "EIGHT",
     "GRAPHS",
     "LEVEL",
     "MANIFEST",

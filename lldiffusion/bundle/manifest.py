@@ -20,7 +20,8 @@ SCHEMA = 3  # raised when an older reader would misread a newer bundle; 3: the l
 MANIFEST = "manifest.json"
 GRAPHS = ("encoder", "color_map", "denoiser")  # of every model
 LEVEL = "level"  # one more graph, of models with a level
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+EIGHT = ("int8", "int8-gpu", "fp8")  # of convolutions in eight bits: for CPUs, and two for GPUs
+PRECISIONS = ("fp32", "fp16", "bf16", *EIGHT)
 WRITTEN = ("files", "tools")  # have defaults for the writer only
 
 

@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False)
 def build(
     bundle: Path = typer.Argument(..., help="Bundle folder or .lldiff file."),
     engine: str = typer.Option("auto", help="tensorrt, tensorrt-rtx, or auto: the one that is installed."),
-    precision: str | None = typer.Option(None, help="fp32, fp16 or bf16 [the bundle's own]."),
+    precision: str | None = typer.Option(None, help="fp32, fp16, bf16, int8-gpu or fp8 [the bundle's own]."),
     profile: Profiles = None,
     effort: int = typer.Option(3, min=0, max=5, help="Of the builder: 0 builds fastest, 5 runs fastest."),
     workspace: int = typer.Option(0, min=0, help="Scratch memory in MiB, 0 for no limit."),

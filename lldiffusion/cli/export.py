@@ -45,8 +45,10 @@ def export(
     fp16: bool = typer.Option(False, "--fp16", "--half", help="Add float16 graphs, for GPUs."),
     bf16: bool = typer.Option(False, "--bf16", help="Add bfloat16 graphs, for GPUs."),
     int8: bool = typer.Option(False, "--int8", help="Add graphs with convolutions in eight bits, for CPUs with VNNI."),
+    int8_gpu: bool = typer.Option(False, "--int8-gpu", help="Add such graphs for TensorRT; never run on a GPU yet."),
+    fp8: bool = typer.Option(False, "--fp8", help="Add graphs of 8-bit floating point, for TensorRT; never run yet."),
     calibrate: Path | None = typer.Option(
-        None, help="With --int8: folder of dark pictures like those it is for [a shipped set]."
+        None, help="With eight bits: folder of dark pictures like those it is for [a shipped set]."
     ),
     fp32: bool = typer.Option(False, "--fp32", help="Float32 graphs only [the default]."),
     no_fp32: bool = typer.Option(False, "--no-fp32", help="Leave the float32 graphs out of a bundle that has others."),
@@ -64,9 +66,10 @@ def export(
     """Export a model to ONNX graphs that run without PyTorch, and prove that they answer like it."""
     choose(engine, ENGINES, "engine")
     precision = _precision(fp16, bf16, fp32)
-    if no_fp32 and precision == "fp32" and not int8:
+    eight = int8 or int8_gpu or fp8
+    if no_fp32 and precision == "fp32" and not eight:
         raise LLDiffusionError("--no-fp32 leaves nothing to write: add --fp16, --bf16 or --int8")
-    if calibrate is not None and not int8:
+    if calibrate is not None and not eight:
         raise LLDiffusionError("--calibrate is for eight bits: add --int8")
     require("torch", "export", "exporting")
     from lldiffusion.export.calibrate import check_calibration
@@ -79,7 +82,9 @@ def export(
     if web and runtime is None:
         raise LLDiffusionError("--web needs --runtime node_modules/onnxruntime-web/dist  (npm install onnxruntime-web)")
     if single or web:
-        _refuse_of_bundles(engine, profile, no_fp32, bisect, triton if web else None)
+        given = {"--engine": engine != "none", "--profile": bool(profile), "--no-fp32": no_fp32, "--bisect": bisect}
+        given |= {"--triton": web and triton is not None, "--int8-gpu": int8_gpu, "--fp8": fp8}
+        _refuse_of_bundles(given)
         how = _single_settings(precision, int8, layout, opset, verify, overwrite, calibrate)
         _single(model, out, thresholds, how, runtime if web else None)
         if triton is not None:
@@ -88,6 +93,8 @@ def export(
     settings = Settings(
         precision=precision,
         int8=int8,
+        int8_gpu=int8_gpu,
+        fp8=fp8,
         calibrate=calibrate,
         keep_fp32=not no_fp32,
         opset=21 if opset is None else opset,
@@ -118,12 +125,8 @@ def _precision(fp16: bool, bf16: bool, fp32: bool) -> str:
     return asked[0] if asked else "fp32"
 
 
-def _refuse_of_bundles(
-    engine: str, profile: list[str] | None, no_fp32: bool, bisect: bool, triton: Path | None
-) -> None:
+def _refuse_of_bundles(given: dict[str, bool]) -> None:
     """Options that mean nothing for a single graph, or for a page."""
-    given = {"--engine": engine != "none", "--profile": bool(profile), "--no-fp32": no_fp32, "--bisect": bisect}
-    given |= {"--triton": triton is not None}
     if wrong := [name for name, is_given in given.items() if is_given]:
         raise LLDiffusionError(f"{wrong[0]} is for bundles: leave it out, or leave --single out")
 

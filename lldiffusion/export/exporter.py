@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from lldiffusion.atomic import scratch
-from lldiffusion.bundle import PRECISIONS, Bundle, Draft, Manifest, graphs_of
+from lldiffusion.bundle import EIGHT, PRECISIONS, Bundle, Draft, Manifest, graphs_of
 from lldiffusion.bundle.core import check_target
 from lldiffusion.bundle.find import find_model
 from lldiffusion.config import ParityConfig, change_config
@@ -30,6 +30,7 @@ from .sizes import sizes_to_judge
 Progress = Callable[[str, int, int], None]  # what has just been done, how many stages are done, how many there are
 TYPED = ("encoder", "denoiser")  # colour map and level are float32 in every precision
 HALVES = ("fp32", "fp16", "bf16")  # what "precision" may be; eight bits come beside it
+FP8_FROM = 19  # opset whose Q/DQ know 8-bit floating point
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
@@ -52,6 +53,8 @@ class Settings:
 
     precision: str = "fp32"  # "fp16" and "bf16" are written beside the float32 graphs
     int8: bool = False  # write graphs with convolutions in eight bits too, for CPUs
+    int8_gpu: bool = False  # and such for TensorRT
+    fp8: bool = False  # and such of 8-bit floating point, for TensorRT
     calibrate: Path | None = None  # folder of dark pictures that their ranges come from; None: the shipped set
     keep_fp32: bool = True  # False: leave the float32 graphs out of a bundle that has others
     opset: int = 21  # of the ONNX files
@@ -63,12 +66,20 @@ class Settings:
 
     def __post_init__(self) -> None:
         choose(self.precision, HALVES, "precision")
+        if self.fp8 and self.opset < FP8_FROM:
+            raise LLDiffusionError(f"fp8 needs opset {FP8_FROM} or later, given was {self.opset}")
+
+    @property
+    def eight(self) -> tuple[str, ...]:
+        """Those of eight bits, of `bundle.EIGHT`."""
+        asked = zip(EIGHT, (self.int8, self.int8_gpu, self.fp8), strict=True)
+        return tuple(name for name, given in asked if given)
 
     @property
     def precisions(self) -> tuple[str, ...]:
         """Precisions in the bundle."""
         half = (self.precision,) if self.precision != "fp32" else ()
-        others = (*half, "int8") if self.int8 else half
+        others = (*half, *self.eight)
         return ("fp32", *others) if self.keep_fp32 or not others else others
 
 
@@ -141,7 +152,8 @@ class _Export:
         self._float_layers: dict[str, list[Island]] = {}  # eight-bit graph -> its layers in float32
         judged = 1 + ("fp32" in settings.precisions) + {"fp32": 0, "bf16": 1, "fp16": 2}[settings.precision]
         self._graphs = graphs_of(network.config)
-        self._total = len(self._graphs) + 1 + settings.int8 + settings.verify * (judged + settings.int8)
+        eight = len(settings.eight)
+        self._total = len(self._graphs) + 1 + eight + settings.verify * (judged + eight)
 
     def run(self) -> Report | None:
         about = {"weights_sha256": self._weights}
@@ -150,7 +162,7 @@ class _Export:
         )
         typed, kept = self._typed(exact)
         self._tick("types written")
-        eight = self._eight_bits(exact) if self._settings.int8 else {}
+        eight = {numbers: self._eight_bits(exact, numbers) for numbers in self._settings.eight}
         report = self._judge(exact, typed, kept, eight) if self._settings.verify else None
         if report is not None:
             text = json.dumps(report.to_dict(), indent=1) + "\n"
@@ -178,15 +190,16 @@ class _Export:
             save(model, paths[graph])
         return paths, kept
 
-    def _eight_bits(self, exact: dict[str, Path]) -> dict[str, Path]:
-        """Write the eight-bit graphs; what stays float32 in them is noted for the report."""
-        made = to_int8(exact, self._network.config, self._thresholds.of("int8"), self._settings.calibrate)
+    def _eight_bits(self, exact: dict[str, Path], numbers: str) -> dict[str, Path]:
+        """Write the graphs of one kind of eight bits; what stays float32 in them is noted for the report."""
+        limit = self._thresholds.of(numbers)
+        made = to_int8(exact, self._network.config, limit, self._settings.calibrate, numbers)
         paths = dict(exact)
         for graph, model in made.models.items():
-            paths[graph] = self._folder / self._file(graph, "int8")
+            paths[graph] = self._folder / self._file(graph, numbers)
             save(model, paths[graph])
             self._float_layers[paths[graph].name] = made.kept[graph]
-        self._tick("eight bits calibrated")
+        self._tick(f"{numbers} calibrated")
         return paths
 
     def _file(self, graph: str, precision: str) -> str:
@@ -197,7 +210,7 @@ class _Export:
         exact: dict[str, Path],
         typed: dict[str, Path],
         kept: dict[str, list[Island]],
-        eight: dict[str, Path],
+        eight: dict[str, dict[str, Path]],
     ) -> Report:
         """Compare everything with the eager model; raises LLDiffusionError when something fails."""
         import onnx
@@ -207,9 +220,9 @@ class _Export:
         judge.sizes, notes = self._sizes(judge)
         self._tick("eager model timed")
         rows = list(self._rows(judge, exact, typed))
-        if eight:
-            rows += judge.rows(OnnxRuntimeEngine(eight, "int8"), "int8")
-            self._tick("int8 judged")
+        for numbers, paths in eight.items():
+            rows += judge.rows(OnnxRuntimeEngine(paths, numbers), numbers)
+            self._tick(f"{numbers} judged")
         wrong = {file: check_islands(onnx.load(self._folder / file), islands) for file, islands in kept.items()}
         if precision == "bf16":
             notes.append("bf16 is judged rounded only: ONNX Runtime has no bfloat16 convolution on a CPU")
@@ -285,7 +298,9 @@ class _Export:
             weights_sha256=self._weights,
             config=config.to_dict(),
             size_multiple=config.model.size_multiple,
-            default_precision=self._settings.precision if self._settings.precision in graphs else "int8",  # of a GPU
+            default_precision=self._settings.precision
+            if self._settings.precision in graphs
+            else precisions[0],  # of a GPU
             graphs=graphs,
             inputs={file: inputs for file, (inputs, _) in described.items()},
             outputs={file: outputs for file, (_, outputs) in described.items()},

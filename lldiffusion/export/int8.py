@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ROUNDED = ("encoder", "denoiser")  # graphs with layers of eight bits
 MARGIN = 1.0  # dB above the threshold that the probes must reach: the export is judged on other pictures
 SHARE = 0.75  # of the accepted drift of brightness that the probes may have
+SHARE_GPU = 0.4  # the same without zero points, where pictures differ more
 PROBES = (11, 12)  # seeds of the dark pictures that layers are tried on
 THIN, COSTLY = "too few channels to gain from eight bits", "costs too much in eight bits"
 Chosen = dict[str, set[str]]  # graph -> names of its layers in eight bits
@@ -49,32 +50,38 @@ class Quantised:
     kept: dict[str, list[Island]]  # graph -> convolutions in float32, and why
 
 
-def to_int8(exact: dict[str, Path], config: Config, limit: Thresholds, calibrate: Path | None = None) -> Quantised:
+def to_int8(
+    exact: dict[str, Path], config: Config, limit: Thresholds, calibrate: Path | None = None, numbers: str = "int8"
+) -> Quantised:
     """Quantise the float32 graphs of a model.
 
     Args:
         exact: graph name -> float32 file, weights inside.
         limit: what the loop must reach against the float32 graphs.
         calibrate: a folder of dark pictures; default: the shipped set.
+        numbers: as of `quantise`.
     Raises LLDiffusionError when the folder holds no pictures, or nothing at all can be rounded.
     """
-    return _Search(exact, config, limit, calibrate).run()
+    return _Search(exact, config, limit, calibrate, numbers).run()
 
 
 class _Search:
     """Float32 answers, and the choice of layers."""
 
-    def __init__(self, exact: dict[str, Path], config: Config, limit: Thresholds, calibrate: Path | None) -> None:
+    def __init__(
+        self, exact: dict[str, Path], config: Config, limit: Thresholds, calibrate: Path | None, numbers: str
+    ) -> None:
         import onnx
 
         self._exact, self._limit = exact, limit
-        self._config = config
+        self._config, self._numbers = config, numbers
         self._leveled = LEVEL in exact
         self._engine = OnnxRuntimeEngine(exact, "fp32")
         self._models = {graph: onnx.load(exact[graph]) for graph in ROUNDED}
         for model in self._models.values():
             pack(model)
-        known = len(plan_steps(config)) <= FEW  # runtimes know the timestep of each graph then
+        # Runtimes know the timestep of each graph then; TensorRT does not, and fuses what is added itself.
+        known = numbers == "int8" and len(plan_steps(config)) <= FEW
         self._layers = {graph: layers(model.graph, shifts=known) for graph, model in self._models.items()}
         multiple = config.model.size_multiple
         planes = calibration_planes(calibrate)
@@ -86,7 +93,7 @@ class _Search:
     def run(self) -> Quantised:
         every = {graph: {layer.name for layer in found if not layer.thin} for graph, found in self._layers.items()}
         if not any(every.values()):
-            raise LLDiffusionError("no layer of this model gains from eight bits: export it without --int8")
+            raise LLDiffusionError(f"no layer of this model gains from eight bits: export it without --{self._numbers}")
         chosen = every if self._good(every) else self._fewest_dropped(every)
         if not any(chosen.values()):
             raise LLDiffusionError(
@@ -116,7 +123,8 @@ class _Search:
     def _good(self, chosen: Chosen) -> bool:
         error, drift = self._errors(chosen)
         psnr = np.inf if error == 0 else 10 * np.log10(4 / error)
-        return bool(psnr >= self._limit.psnr + MARGIN and drift <= SHARE * self._limit.brightness)
+        share = SHARE if self._numbers == "int8" else SHARE_GPU
+        return bool(psnr >= self._limit.psnr + MARGIN and drift <= share * self._limit.brightness)
 
     def _errors(self, chosen: Chosen) -> tuple[float, float]:
         """(the larger mean squared error of the probes in [-1, 1], the larger drift of their brightness in 1/255)."""
@@ -127,13 +135,13 @@ class _Search:
             for graph, names in chosen.items():
                 paths[graph] = folder / f"{graph}.onnx"
                 paths[graph].write_bytes(self._quantised(graph, names).SerializeToString())
-            engine = OnnxRuntimeEngine(paths, "int8")
+            engine = OnnxRuntimeEngine(paths, self._numbers)
             errors = [self._loop(engine, low) - want for low, want in zip(self._lows, self._wanted, strict=True)]
         return max(float(np.mean(e**2)) for e in errors), max(abs(float(e.mean())) * 127.5 for e in errors)
 
     def _quantised(self, graph: str, names: set[str]) -> onnx.ModelProto:
         chosen = [layer for layer in self._layers[graph] if layer.name in names]
-        return quantise(self._models[graph], self._ranges[graph], chosen)
+        return quantise(self._models[graph], self._ranges[graph], chosen, self._numbers)
 
     def _loop(self, engine: OnnxRuntimeEngine, low: Floats) -> Floats:
         level = window = None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lldiffusion.bundle import LEVEL
+from lldiffusion.bundle import EIGHT, LEVEL
 from lldiffusion.config import ParityConfig, Thresholds
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs
@@ -105,7 +105,7 @@ def compare(precision: str, how: str, graph: str, size: str, given: Floats, want
         brightness=drift,
         nonfinite=nonfinite,
         passed=nonfinite == 0
-        and (psnr >= limit.psnr or (precision == "int8" and graph != LOOP))  # eight bits are for the whole to bear
+        and (psnr >= limit.psnr or (precision in EIGHT and graph != LOOP))  # eight bits are for the whole to bear
         and (graph != LOOP or abs(drift) <= limit.brightness),
     )
 

@@ -36,15 +36,23 @@ FULL = 16  # output channels that integer kernels make at once: fewer take a way
 CARRIES = (*MOVES, "Add", "Concat", "Conv", "LeakyRelu")  # read values rounded where these are rounded
 
 
-def quantise(model: onnx.ModelProto, ranges: Ranges, chosen: Collection[Layer]) -> onnx.ModelProto:
-    """A copy of a float32 graph with Q/DQ around the convolutions of `chosen`, all of `int8_layers.layers`."""
+def quantise(
+    model: onnx.ModelProto, ranges: Ranges, chosen: Collection[Layer], numbers: str = "int8"
+) -> onnx.ModelProto:
+    """A copy of a float32 graph with Q/DQ around the convolutions of `chosen`, all of `int8_layers.layers`.
+
+    numbers: "int8", as above, for CPUs; "int8-gpu" or "fp8", as in `quantise_gpu`.
+    """
+    from .quantise_gpu import GpuQuantiser  # builds on this module
+
     copy = type(model)()
     copy.CopyFrom(model)
-    _Quantiser(copy.graph, ranges).run(list(chosen))
+    quantiser = Quantiser(copy.graph, ranges) if numbers == "int8" else GpuQuantiser(copy.graph, ranges, numbers)
+    quantiser.run(list(chosen))
     return copy
 
 
-class _Quantiser:
+class Quantiser:
     """Rewrites one graph."""
 
     def __init__(self, graph: onnx.GraphProto, ranges: Ranges) -> None:
@@ -97,8 +105,8 @@ class _Quantiser:
         names = [self._add(f"{value}_scale", np.float32(scale)), self._add(f"{value}_zero", UINT8(zero))]
         self._rounded[value] = f"{value}_rounded"
         self._after[value] = [
-            _node("QuantizeLinear", [value, *names], f"{value}_uint8"),
-            _node("DequantizeLinear", [f"{value}_uint8", *names], self._rounded[value]),
+            node_of("QuantizeLinear", [value, *names], f"{value}_uint8"),
+            node_of("DequantizeLinear", [f"{value}_uint8", *names], self._rounded[value]),
         ]
 
     def _weights(self, node: Any, layer: Layer) -> None:
@@ -163,11 +171,11 @@ class _Quantiser:
             self._add(f"{wide}_{name}", np.array([v]))
             for name, v in (("from", 0), ("to", layer.channels[1]), ("axis", 1))
         ]
-        self._after[wide] = [*pair, _node("Slice", [f"{wide}_rounded", *ends], self._rounded[value])]
+        self._after[wide] = [*pair, node_of("Slice", [f"{wide}_rounded", *ends], self._rounded[value])]
 
     def _then(self, operator: str, inputs: list[str], output: str, after: str, **attributes: Any) -> str:
         """A node behind the one that makes `after`."""
-        self._after.setdefault(after, []).append(_node(operator, inputs, output, **attributes))
+        self._after.setdefault(after, []).append(node_of(operator, inputs, output, **attributes))
         return output
 
     def _array(self, name: str) -> Floats:
@@ -183,7 +191,7 @@ class _Quantiser:
             self._add(f"{name}_scales", scales),
             self._add(f"{name}_zeros", np.zeros(len(scales), whole.dtype)),
         ]
-        self._before.append(_node("DequantizeLinear", names, made, axis=0))
+        self._before.append(node_of("DequantizeLinear", names, made, axis=0))
         return made
 
     def _redirect(self, outputs: set[str]) -> None:
@@ -259,7 +267,7 @@ def channel_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(largest / 127, SMALLEST).astype(np.float32)
 
 
-def _node(operator: str, inputs: list[str], output: str, **attributes: Any) -> Any:
+def node_of(operator: str, inputs: list[str], output: str, **attributes: Any) -> Any:
     from onnx import helper
 
     return helper.make_node(operator, inputs, [output], name=output, **attributes)

@@ -16,7 +16,10 @@ from lldiffusion.config import SamplingConfig, Thresholds
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.export import int8
 from lldiffusion.export.calibrate import calibration_planes, ranges_of
+from lldiffusion.export.engine_builder import BuildOptions, build_engine, installed, open_toolchain
+from lldiffusion.export.graphs import ports, save
 from lldiffusion.export.int8_layers import layers, values_to_watch
+from lldiffusion.export.profiles import parse_profiles
 from lldiffusion.export.quantise import channel_scales, quantise, scale_of
 from support.exported import micro_graphs, micro_model
 
@@ -159,3 +162,36 @@ def test_the_shipped_pictures_are_dark_mixed_and_bright() -> None:
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(LLDiffusionError, match="holds no pictures"):
         calibration_planes(tmp_path)
+
+
+@pytest.mark.parametrize(("numbers", "largest", "psnr"), [("int8-gpu", 127, 35), ("fp8", 448, 20)])
+def test_gpus_get_no_zero_points_and_float_biases(
+    net: onnx.ModelProto, numbers: str, largest: float, psnr: float
+) -> None:
+    x = RNG.standard_normal((1, 16, 8, 8)).astype(np.float32)
+    ranges = ranges_of(net, [{"x": x}])
+    model = quantise(net, ranges, layers(net.graph, shifts=False), numbers)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            low, high = ranges[node.input[0]]
+            assert numpy_helper.to_array(stored[node.input[1]]) == pytest.approx(max(-low, high) / largest, rel=1e-5)
+            assert not any(stored[node.input[2]].raw_data)
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    assert first.input[2] == "b1" and stored["b1"].data_type == onnx.TensorProto.FLOAT
+    exact, made = run(net, x), run(model, x)
+    assert 10 * np.log10(1 / np.mean((exact - made) ** 2)) > psnr
+
+
+@pytest.mark.parametrize("numbers", ["int8-gpu", "fp8"])
+def test_tensorrt_for_rtx_builds_them(tmp_path: Path, numbers: str) -> None:
+    if not installed("tensorrt-rtx"):
+        pytest.skip('no tensorrt_rtx: pip install "lldiffusion[rtx]"')
+    graphs = {path.stem: path for path in micro_graphs().glob("*.onnx")}
+    made = int8.to_int8(graphs, micro_model().config, Thresholds(20, 5), numbers=numbers)
+    save(made.models["denoiser"], tmp_path / "denoiser.onnx")
+    inputs = ports(tmp_path / "denoiser.onnx")[0]
+    profiles = parse_profiles(["64x64:96x64:128x96"], 32)
+    tools = open_toolchain("tensorrt-rtx")
+    engine, _ = build_engine(tools, tmp_path / "denoiser.onnx", inputs, profiles, 32, BuildOptions(effort=0))
+    assert len(engine) > 100_000

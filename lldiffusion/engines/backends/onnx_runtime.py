@@ -63,7 +63,7 @@ class OnnxRuntimeEngine(Engine):
 
     Args:
         graphs: graph name -> ONNX file.
-        precision: of the graphs, "fp32" or "fp16".
+        precision: of the graphs, as the bundle names it.
         device: "cpu", "cuda" or "cuda:N".
         steps: that will probably be asked for: of few steps, on a CPU, each has a denoiser of its own (`fixed_step`).
     Raises LLDiffusionError when a graph cannot be loaded, or CUDA was asked for and ONNX Runtime falls back to the CPU.
@@ -144,6 +144,8 @@ class OnnxRuntimeEngine(Engine):
         options.log_severity_level = 3  # errors; its warnings are about its own placement of small operators
         # Nor after a run: the waiting thread of two burnt 8 to 10 ms of a core, which a codec beside it needs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self._precision in ("int8-gpu", "fp8"):  # made for TensorRT: rounded as it says, not as our kernels would
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         if name != "denoiser":  # runs once an image: its threads shall not spin while the denoiser works
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = self._source(path)
