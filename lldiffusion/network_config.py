@@ -113,10 +113,10 @@ class ModelConfig:
 
     def _check_recurrent(self) -> None:
         d = self.denoiser
-        if self.recurrent and not (self.level == "grid" and d.gain and d.refine and d.norm == "none" and d.patch > 1):
+        if self.recurrent and not (self.level != "none" and d.gain and d.refine and d.norm == "none" and d.patch > 1):
             raise LLDiffusionError(
-                "model.recurrent needs model.level = 'grid', and of model.denoiser norm = 'none', gain = true, "
-                "refine and patch above 1"
+                "model.recurrent needs model.level = 'grid' or 'tinted', and of model.denoiser norm = 'none', "
+                "gain = true, refine and patch above 1"
             )
 
     def check_grids(self, name: str) -> None:

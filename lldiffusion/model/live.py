@@ -28,7 +28,7 @@ from lldiffusion.config import Config
 
 from .blocks import activate
 from .color_map import ColorMap
-from .level import SHOULDER, brighten, exp2, float32, gain_line, log_tone, unit, whole
+from .level import SHOULDER, brighten, exp2, float32, gain_line, log_tone, tint_of, unit, whole
 from .plain import RESIDUAL_START, PlainUNet
 
 SAID = 7  # planes of the grid's answer: offset (3), factor (3), keep
@@ -40,7 +40,7 @@ DOUBT = -1.0  # of the previous result, at the start: keep = sigmoid(-1) = 0.27
 class LiveDenoiser(nn.Module):
     """The contract of `network.Denoiser` for one step of a recurrent model; its timestep is always the last one.
 
-    y, x_t: (N, 3, H, W) in [-1, 1]; c: (N, 3, H/patch, W/patch), of the averaged picture; level (N, 6, 8, 12);
+    y, x_t: (N, 3, H, W) in [-1, 1]; c: (N, 3, H/patch, W/patch), of the averaged picture; level (N, 6 or 9, 8, 12);
     returns x0 (N, 3, H, W).
     """
 
@@ -48,7 +48,9 @@ class LiveDenoiser(nn.Module):
         super().__init__()
         unet = config.model.denoiser
         self.patch, self.rest = unet.patch, config.model.rest
-        self.net = PlainUNet(replace(unet, patch=1), 12, SAID, config.model.encoder.ladder, timed=False)
+        self.tinted = config.model.level == "tinted"
+        ladder = config.model.encoder.ladder
+        self.net = PlainUNet(replace(unet, patch=1), 12, SAID, ladder, timed=False, tinted=self.tinted)
         self.refine = HalfSizeRefine(unet.refine, unet.activation)
         _start_as_base(self.net)
 
@@ -70,7 +72,8 @@ class LiveDenoiser(nn.Module):
         known = (before.abs().amax(dim=(1, 2, 3), keepdim=True) > MISSING).to(y.dtype)
         base = brighten(small, level, window, exposure)
         seen = torch.cat([2 * log_tone(unit(small)) - 1, c, base, base + known * (before - base)], dim=1)
-        said = _grounded(self.net(seen, features).float(), unit(base))
+        tint = tint_of(level) if self.tinted else None
+        said = _grounded(self.net(seen, features, tint=tint).float(), unit(base))
         keep, lifted = known * torch.sigmoid(said[:, 6:]), self._gain(small, level, window, exposure)
         planes = enlarge(torch.cat([said[:, :6], keep, *lifted], dim=1), self.patch // 2, "bilinear")
         return self._lay_over(y, x_t, known, half, planes)
