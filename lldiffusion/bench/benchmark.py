@@ -98,7 +98,8 @@ class _Benchmark:
         self.groups(sources)
         if self.settings.scaling:
             self.scale(sources[0])
-        for remark in remarks_on_auto(self.measurements):
+        recurrent = {source.name for source in sources if source.config.model.recurrent}
+        for remark in remarks_on_auto(self.measurements, recurrent):
             self.context.note(remark)
 
     def find_sources(self) -> list[BenchModel]:

@@ -290,6 +290,7 @@ class _Export:
 
     def _manifest(self) -> Manifest:
         config, precisions = self._network.config, self._settings.precisions
+        default = self._settings.precision if self._settings.precision in precisions else precisions[0]  # of a GPU
         graphs = {p: {graph: self._file(graph, p) for graph in self._graphs} for p in precisions}
         files = {file for named in graphs.values() for file in named.values()}
         described = {file: ports(self._folder / file) for file in sorted(files)}
@@ -298,9 +299,7 @@ class _Export:
             weights_sha256=self._weights,
             config=config.to_dict(),
             size_multiple=config.model.size_multiple,
-            default_precision=self._settings.precision
-            if self._settings.precision in graphs
-            else precisions[0],  # of a GPU
+            default_precision=default,
             graphs=graphs,
             inputs={file: inputs for file, (inputs, _) in described.items()},
             outputs={file: outputs for file, (_, outputs) in described.items()},

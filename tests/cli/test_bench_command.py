@@ -16,6 +16,7 @@ from lldiffusion.bench.peers import PEERS, choose_peers
 from lldiffusion.bench.record import Ceilings, Measurement, load_result
 from lldiffusion.bench.settings import Settings
 from lldiffusion.cli import run
+from lldiffusion.engines.processor import Processor
 from lldiffusion.errors import LLDiffusionError
 from support.bench_models import micro_source
 from support.pictures import write_pairs
@@ -153,6 +154,17 @@ def test_a_faster_backend_than_autos_is_pointed_out() -> None:
     assert list(remarks_on_auto([*rows, row("eager", 0.8, 0.8, 0.81)])) == [
         "tiny at 600x400, 4 steps: auto takes onnxruntime in fp32, eager in fp32 is 1.25 times as fast"
     ]
+
+
+def test_eight_bits_of_many_pictures_are_openvinos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lldiffusion.engines.processor.processor", lambda: Processor("new", ("avx_vnni",)))
+
+    def row(backend: str, precision: str, *seconds: float) -> Measurement:
+        return Measurement("tiny", backend, precision, 600, 400, 1, 1, seconds)
+
+    rows = [row("onnxruntime", "int8", 1.0, 1.01, 1.0), row("openvino", "int8", 0.7, 0.71, 0.7)]
+    assert not list(remarks_on_auto(rows))
+    assert "auto takes onnxruntime in int8" in next(remarks_on_auto(rows, {"tiny"}))
 
 
 def test_peers_of_a_device() -> None:

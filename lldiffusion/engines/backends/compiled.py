@@ -23,6 +23,7 @@ from lldiffusion.hashing import sha256_of
 from ..processor import processor
 
 ROOM = 512 << 20  # bytes that all files may take together
+FORM = 1  # goes up when `openvino_cpu` rewrites graphs in another way before it compiles them
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -32,19 +33,21 @@ def compiled(core: Any, graph: Path, settings: dict[str, Any], fixed: str, compi
     `fixed` says what was written into the graph after it was read.  A cache that cannot be read or written costs
     time, nothing else.
     """
-    path = _place(core, graph, settings, fixed)
+    path = None
     with suppress(OSError, RuntimeError):  # none there, or one that this OpenVINO does not take
+        path = _place(core, graph, settings, fixed)
         if (kept := _read(path)) is not None:
             return core.import_model(kept, "CPU", settings)
     model = compile_it()
-    with suppress(OSError, RuntimeError, LLDiffusionError):
-        _write(path, model.export_model().getvalue())
+    if path is not None:
+        with suppress(OSError, RuntimeError, LLDiffusionError):
+            _write(path, model.export_model().getvalue())
     return model
 
 
 def _place(core: Any, graph: Path, settings: dict[str, Any], fixed: str) -> Path:
     version = core.get_versions("CPU")["CPU"].build_number
-    said = [_hashes(graph), settings, fixed, version, str(processor()), os.cpu_count()]
+    said = [FORM, _hashes(graph), settings, fixed, version, str(processor()), os.cpu_count()]
     key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "openvino" / f"{key}.blob"
 
