@@ -69,7 +69,12 @@ class _Search:
     """Float32 answers, and the choice of layers."""
 
     def __init__(
-        self, exact: dict[str, Path], config: Config, limit: Thresholds, calibrate: Path | None, numbers: str
+        self,
+        exact: dict[str, Path],
+        config: Config,
+        limit: Thresholds,
+        calibrate: Path | None,
+        numbers: str = "int8",
     ) -> None:
         import onnx
 

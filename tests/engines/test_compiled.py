@@ -1,6 +1,7 @@
 """What OpenVINO compiled is kept, found again, and never trusted when it is damaged."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,9 +30,12 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     made: list[Path] = []
     before = OpenVinoEngine._make
-    monkeypatch.setattr(
-        OpenVinoEngine, "_make", lambda self, path, *more: made.append(path) or before(self, path, *more)
-    )
+
+    def make(self: OpenVinoEngine, path: Path, *more: Any) -> Any:
+        made.append(path)
+        return before(self, path, *more)
+
+    monkeypatch.setattr(OpenVinoEngine, "_make", make)
     return made
 
 
