@@ -77,6 +77,9 @@ class SamplingConfig:
         choose(self.spacing, ("leading", "trailing"), "timestep spacing")
 
 
+FOR_TENSORRT = ("int8-gpu", "fp8")  # precisions of eight bits as TensorRT reads them
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """How like the eager float32 model the graphs of one precision must answer."""
@@ -106,7 +109,7 @@ class ParityConfig:
 
     def of(self, precision: str) -> Thresholds:
         """The thresholds of a precision; all of eight bits share theirs."""
-        precision = "int8" if precision in ("int8-gpu", "fp8") else precision
+        precision = "int8" if precision in FOR_TENSORRT else precision
         return Thresholds(getattr(self, f"{precision}_psnr"), getattr(self, f"{precision}_brightness"))
 
 

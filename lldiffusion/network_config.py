@@ -106,10 +106,15 @@ class ModelConfig:
         choose(self.tone, ("none", "log"), "tone curve")
         choose(self.level, ("none", "grid", "tinted"), "level")
         self._check_recurrent()
-        if self.level == "tinted" and self.denoiser.norm != "none":
+        if self.tinted and self.denoiser.norm != "none":
             raise LLDiffusionError("model.level = 'tinted' needs model.denoiser.norm = 'none': take 'grid'")
         self.check_grids("denoiser")
         check_size(self)
+
+    @property
+    def tinted(self) -> bool:
+        """Whether the denoiser's blocks are told the picture's mean colour."""
+        return self.level == "tinted"
 
     def _check_recurrent(self) -> None:
         d = self.denoiser

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from lldiffusion.engines.processor import cpu_precision
-from lldiffusion.engines.select_backend import CANDIDATES
+from lldiffusion.engines.select_backend import CANDIDATES, openvino_first
 
 from .record import Measurement
 from .statistics import differ
@@ -36,9 +36,8 @@ def remarks_on_auto(measurements: Sequence[Measurement], recurrent: Collection[s
 def _taken(rows: list[Measurement], recurrent: bool) -> Measurement:
     """The row of the backend and the precision that `auto` opens many pictures with."""
     first = min((row.backend for row in rows), key=AUTO.index)
-    eight = [row for row in rows if (row.backend, row.precision) == ("openvino", "int8")]
-    if first == "onnxruntime" and eight and not recurrent and cpu_precision(("fp32", "int8"))[0] == "int8":
-        return eight[0]
+    if first == "onnxruntime" and openvino_first(tuple(row.precision for row in rows), recurrent):
+        first = next((row.backend for row in rows if row.backend == "openvino"), first)
     ours = [row for row in rows if row.backend == first]
     wanted, _ = cpu_precision(tuple(row.precision for row in ours))
     return next((row for row in ours if row.precision == wanted), ours[0])

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lldiffusion.config import Config, config_from_dict
+from lldiffusion.config import FOR_TENSORRT, Config, config_from_dict
 from lldiffusion.documents import LARGEST, parse_json
 from lldiffusion.errors import LLDiffusionError, choose, printable
 from lldiffusion.tables import build
@@ -20,7 +20,7 @@ SCHEMA = 3  # raised when an older reader would misread a newer bundle; 3: the l
 MANIFEST = "manifest.json"
 GRAPHS = ("encoder", "color_map", "denoiser")  # of every model
 LEVEL = "level"  # one more graph, of models with a level
-EIGHT = ("int8", "int8-gpu", "fp8")  # of convolutions in eight bits: for CPUs, and two for GPUs
+EIGHT = ("int8", *FOR_TENSORRT)  # of convolutions in eight bits: for CPUs, and two for GPUs
 PRECISIONS = ("fp32", "fp16", "bf16", *EIGHT)
 WRITTEN = ("files", "tools")  # have defaults for the writer only
 

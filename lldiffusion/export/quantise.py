@@ -261,10 +261,10 @@ def _at_least(values: Floats, count: int) -> Floats:
     return np.pad(values, [(0, max(0, count - len(values))), *[(0, 0)] * (values.ndim - 1)])
 
 
-def channel_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(K,): what one whole number of each output channel is worth."""
+def channel_scales(weight: NDArray[np.float32], most: float = 127.0) -> NDArray[np.float32]:
+    """(K,): what one number of each output channel is worth; `most` is the largest of them."""
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    return np.maximum(largest / 127, SMALLEST).astype(np.float32)
+    return np.maximum(largest / most, SMALLEST).astype(np.float32)
 
 
 def node_of(operator: str, inputs: list[str], output: str, **attributes: Any) -> Any:

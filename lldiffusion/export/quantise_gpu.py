@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .int8_layers import Layer
-from .quantise import SMALLEST, Quantiser, node_of
+from .quantise import SMALLEST, Quantiser, channel_scales, node_of
 
 if TYPE_CHECKING:
     import onnx
@@ -47,8 +47,7 @@ class GpuQuantiser(Quantiser):
     def _weights(self, node: Any, layer: Layer) -> None:
         name = node.input[1]
         weight = self._array(name)
-        largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-        scales = np.maximum(largest / LARGEST[self._numbers], SMALLEST).astype(np.float32)
+        scales = channel_scales(weight, LARGEST[self._numbers])
         numbers = self._whole(f"{name}_eight", weight / scales.reshape(-1, *[1] * (weight.ndim - 1)))
         zeros = self._whole(f"{name}_zeros", np.zeros(len(scales), np.float32))
         node.input[1] = f"{name}_dequantised"

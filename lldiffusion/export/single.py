@@ -25,6 +25,8 @@ from lldiffusion.engines.tiles import MARGIN, OVERLAP
 from lldiffusion.errors import LLDiffusionError, choose, require
 from lldiffusion.hashing import sha256_of
 from lldiffusion.model import LLDiffusion, fold_spectral_norm, load_model
+from lldiffusion.model.level import GRID
+from lldiffusion.model.tint import NUMBERS
 from lldiffusion.versions import __version__
 
 from .dark import dark_image
@@ -251,11 +253,12 @@ def _described(
 def _tiling(network: LLDiffusion) -> str:
     if network.level is None:
         return "give the whole picture: what the network says of a part depends on all of it"
+    planes = GRID[0] + NUMBERS * network.config.model.tinted
     return (
         "give the whole picture where memory allows. Tiles need the optional inputs: window (1, 4) = top, left, "
-        "bottom, right of the tile as fractions of the whole picture, and level (1, P, 8, 12) of the whole picture, "
-        "which lldiffusion.Enhancer.open(file) reads and hands over by itself; "
-        f"overlap them by {OVERLAP} pixels, ignore the outer {MARGIN} and blend over the rest. "
+        "bottom, right of the tile as fractions of the whole picture, and level "
+        f"(1, {planes}, 8, 12) of the whole picture, which lldiffusion.Enhancer.open(file) reads and hands over by "
+        f"itself; overlap them by {OVERLAP} pixels, ignore the outer {MARGIN} and blend over the rest. "
         "Without level every tile chooses a brightness of its own. Optional input "
         "exposure (1,): stops brighter (+) or darker (-)"
     )

@@ -48,7 +48,7 @@ class LiveDenoiser(nn.Module):
         super().__init__()
         unet = config.model.denoiser
         self.patch, self.rest = unet.patch, config.model.rest
-        self.tinted = config.model.level == "tinted"
+        self.tinted = config.model.tinted
         ladder = config.model.encoder.ladder
         self.net = PlainUNet(replace(unet, patch=1), 12, SAID, ladder, timed=False, tinted=self.tinted)
         self.refine = HalfSizeRefine(unet.refine, unet.activation)

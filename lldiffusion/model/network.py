@@ -63,7 +63,7 @@ class Denoiser(nn.Module):
         super().__init__()
         unet = config.model.denoiser
         self.tone, self.gain, self.level = config.model.tone, unet.gain, config.model.level
-        self.rest, self.tinted = config.model.rest, config.model.level == "tinted"
+        self.rest, self.tinted = config.model.rest, config.model.tinted
         seen, said = 9 if self.level == "none" else 12, 6 if self.gain else 3
         self.net = make_unet(unet, seen, said, config.model.encoder.ladder, timed=True, tinted=self.tinted)
         self.refine = Refine(unet.refine, unet.activation) if unet.refine else None
@@ -126,7 +126,7 @@ class LLDiffusion(nn.Module):
         self.encoder = Encoder(config)
         recurrent = config.model.recurrent
         self.color_map = SmallColorMap(config.model.denoiser.patch) if recurrent else ColorMap()
-        head = (config.model.white, config.model.rest, config.model.level == "tinted")
+        head = (config.model.white, config.model.rest, config.model.tinted)
         self.level = None if config.model.level == "none" else LevelHead(*head)
         self.denoiser = LiveDenoiser(config) if recurrent else Denoiser(config)
         features = config.model.encoder.ladder

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lldiffusion.config import FOR_TENSORRT
 from lldiffusion.errors import DamagedGraphError, LLDiffusionError, is_out_of_memory, require
 
 from ..driver import device_index, driver, free_memory
@@ -144,7 +145,7 @@ class OnnxRuntimeEngine(Engine):
         options.log_severity_level = 3  # errors; its warnings are about its own placement of small operators
         # Nor after a run: the waiting thread of two burnt 8 to 10 ms of a core, which a codec beside it needs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        if self._precision in ("int8-gpu", "fp8"):  # made for TensorRT: rounded as it says, not as our kernels would
+        if self._precision in FOR_TENSORRT:  # rounded as it says, not as our kernels would
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         if name != "denoiser":  # runs once an image: its threads shall not spin while the denoiser works
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -35,8 +35,6 @@ class OpenVinoEngine(Engine):
     def __init__(self, graphs: dict[str, Path], precision: str, steps: tuple[Step, ...] = ()) -> None:
         self._openvino = require("openvino", "openvino", "the openvino backend")
         self._precision = precision
-        for path in graphs.values():
-            check_loads(path)
         self._core = core()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise LLDiffusionError("this processor has no bfloat16 (avx512_bf16 or AMX): use --precision fp32")
@@ -95,6 +93,7 @@ class OpenVinoEngine(Engine):
             raise LLDiffusionError(f"OpenVINO cannot load '{path}': {_line(error)}") from error
 
     def _make(self, path: Path, settings: dict[str, Any], step: Step | None) -> Any:
+        check_loads(path)
         model = self._core.read_model(path)
         if step is not None:
             fix_step(model, step)
