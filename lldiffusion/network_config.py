@@ -95,6 +95,8 @@ class ModelConfig:
     # level is lowered to keep to it, so that lamps do not burn; 0: no limit
     rest: float = 0.0  # with a level and gain: pixels whose log2 gain is below this fade into y, and so does a picture
     # whose mean shall change by less than a third of it, but for its shadows beside much light; 0: never
+    tones: bool = False  # with a level: most of the guess of a dark picture's brightness comes from its channels'
+    # darkest to brightest values (`model.guess.Tones`), which tell the camera and the light; its places tell the rest
     recurrent: bool = False  # a model for video (`model.live`): x_t is its own previous result, zeros where there is
     # none; one step; its U-Net sees `denoiser.patch` pixels a side averaged; needs level, gain, refine, norm "none"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

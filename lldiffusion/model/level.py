@@ -29,41 +29,18 @@ from torch import Tensor, nn
 
 from lldiffusion.photometry import DISPLAY_GAMMA
 
-from .color_map import ColorMap
+from .guess import Places, Tones, guessed_change
 from .level_rules import backlit, bearable, most_at_night, needed_of, plane_mean
 from .tint import mean_color
+from .tone import DARKEST, exp2, log_mean, log_tone, look, unit
 
 THUMBNAIL = (64, 96)  # rows and columns of the reduced whole picture, whatever its shape
 GRID = (6, 8, 12)  # of the level: bins of brightness, rows, columns
 REACH = 0.1  # of a line of the gain, in log-toned brightness, either way: half a bin
 STEEPEST = 3.0  # largest log2 gain, either way, that the shape adds to the offset
 SHOULDER = 0.6  # brightened values above bend towards twice this
-LOG_TONE = 100.0  # strength a of the tone curve log(1 + a u) / log(1 + a)
-DARKEST = 2.0**-10  # mean brightness below which a picture counts as black
 ROUNDS = 8  # of the search for the offset; each leaves at most a third of the error
 GUESSES = 3  # networks whose guesses are averaged: one alone is off by a tenth more on scenes it has not seen
-REST = 0.12  # log2: a change of the mean by less is mostly not made
-KNOTS = 10  # of the guess's curve, at means of 2^-9 ... 1
-
-
-def exp2(x: Tensor) -> Tensor:
-    """2^x as e^(x ln 2): runtimes have a fast exponential, and of `torch.exp2` an ONNX graph makes a general power."""
-    return torch.exp(x * math.log(2))
-
-
-def log_tone(u: Tensor) -> Tensor:
-    """log(1 + a u) / log(1 + a) for u in [0, 1]: with a = 100, a mean of 0.04 becomes 0.35."""
-    return torch.log1p(LOG_TONE * u) / math.log1p(LOG_TONE)
-
-
-def unit(y: Tensor) -> Tensor:
-    """[-1, 1] -> [0, 1], float32."""
-    return ((y.float() + 1) / 2).clamp(0, 1)
-
-
-def log_mean(y: Tensor) -> Tensor:
-    """(N, 1): log2 of the mean sRGB value of y (N, 3, H, W) in [-1, 1]."""
-    return torch.log2(plane_mean(unit(y)).mean(dim=1).clamp_min(DARKEST))[:, None]
 
 
 def shoulder(x: Tensor) -> Tensor:
@@ -155,20 +132,16 @@ def _hats(start: Tensor, end: Tensor, size: int, cells: int) -> Tensor:
     return (1 - (at - knots).abs()).clamp_min(0)
 
 
-def look(thumbnail: Tensor) -> Tensor:
-    """(N, 6, H, W): log-toned y and its colour map, both in [-1, 1]."""
-    return torch.cat([2 * log_tone(unit(thumbnail)) - 1, ColorMap()(thumbnail)], dim=1)
-
-
 class LevelHead(nn.Module):
     """thumbnail (N, 3, 64, 96) in [-1, 1] -> level (N, 6, 8, 12), log2 gain of the sRGB value."""
 
-    def __init__(self, white: float = 0.0, rest: float = 0.0, tinted: bool = False) -> None:
-        """`white`, `rest`, `tinted`: see `config.ModelConfig`."""
+    def __init__(self, white: float = 0.0, rest: float = 0.0, tinted: bool = False, tones: bool = False) -> None:
+        """`white`, `rest`, `tinted`, `tones`: see `config.ModelConfig`."""
         super().__init__()
         self.white, self.rest, self.tinted = white, rest, tinted
         self.grid = _Shape()
-        self.mean = nn.ModuleList([_Guess() for _ in range(GUESSES)])
+        self.mean = nn.ModuleList([Places() for _ in range(GUESSES)])
+        self.tones = nn.ModuleList([Tones() for _ in range(GUESSES * tones)])
 
     def forward(self, thumbnail: Tensor) -> Tensor:
         """The level of the guess, as much of it as lamps and lit surfaces bear; never darker than the picture is."""
@@ -191,19 +164,12 @@ class LevelHead(nn.Module):
         return kept * torch.maximum(needed, shaded)[:, :, None, None]
 
     def guess(self, thumbnail: Tensor) -> Tensor:
-        """(N, 1): log2 of the mean sRGB value that the result shall have; fitted by `training.level`.
-
-        The mean over the networks and over the picture's four mirror images.
-        """
+        """(N, 1): log2 of the mean sRGB value that the result shall have; fitted by `training.level`."""
         return self.guess_of(F.avg_pool2d(thumbnail, 2))
 
     def guess_of(self, small: Tensor) -> Tensor:
         """The same from a thumbnail of half the size, (N, 3, 32, 48)."""
-        mirrored = [small.flip(axes) if axes else small for axes in ([], [2], [3], [2, 3])]
-        changes = [guess(seen) for seen in mirrored for guess in self.mean]
-        change = torch.stack(changes).mean(dim=0)
-        change = change * change.square() / (change.square() + REST**2)  # small doubts leave the picture as it is
-        return (log_mean(small) + change).clamp(math.log2(DARKEST), 0.0)
+        return (log_mean(small) + guessed_change(small, self.mean, self.tones)).clamp(math.log2(DARKEST), 0.0)
 
     def shape(self, thumbnail: Tensor) -> Tensor:
         """(N, 6, 8, 12): log-gain up to an offset; trained with the denoiser."""
@@ -270,42 +236,3 @@ class _Shape(nn.Module):
             h = F.relu(conv(h))  # (N, 24, 32, 48), (N, 48, 16, 24), (N, 64, 8, 12) twice
         h = h + self.overall(plane_mean(h))[:, :, None, None]
         return STEEPEST * torch.tanh(self.out(h) / STEEPEST)
-
-
-def knots_of(mean: Tensor) -> Tensor:
-    """(N, 1) log2 of means -> (N, KNOTS): the share of each knot of the guess's curve."""
-    at = (mean + (KNOTS - 1)).clamp(0, KNOTS - 1)
-    knots = torch.arange(KNOTS, device=mean.device, dtype=torch.float32)
-    return (1 - (at - knots).abs()).clamp_min(0)
-
-
-class _Guess(nn.Module):
-    """log2 of the change of the mean, (N, 1): a curve of the picture's own mean, and what its places say besides.
-
-    The curve is linear between knots a factor of two apart; it says what is usual (dark pictures are lit, bright ones
-    stay).  Three convolutions, pooled to 2x3 cells, and one layer say how this picture differs.  Both start at zero,
-    change nothing.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.usual = nn.Parameter(torch.zeros(KNOTS))
-        self.convs = nn.ModuleList(
-            [
-                nn.Conv2d(6, 24, 3, stride=2, padding=1),
-                nn.Conv2d(24, 48, 3, stride=2, padding=1),
-                nn.Conv2d(48, 64, 3, stride=2, padding=1),
-            ]
-        )
-        self.out = nn.Linear(64 * 2 * 3, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, small: Tensor, forget: float = 0.0) -> Tensor:
-        """small (N, 3, 32, 48) in [-1, 1]; `forget`: share of what is seen that is dropped, in training."""
-        usual = (knots_of(log_mean(small)) * self.usual).sum(dim=1, keepdim=True)
-        h = look(small)  # (N, 6, 32, 48)
-        for conv in self.convs:
-            h = F.relu(conv(h))  # ... (N, 64, 4, 6)
-        cells = F.avg_pool2d(h, 2).flatten(1)  # (N, 384): what is seen in each of 2x3 cells
-        return usual + self.out(F.dropout(cells, forget, forget > 0))

@@ -28,8 +28,9 @@ from lldiffusion.config import Config
 
 from .blocks import activate
 from .color_map import ColorMap
-from .level import SHOULDER, brighten, exp2, float32, gain_line, log_tone, tint_of, unit, whole
+from .level import SHOULDER, brighten, float32, gain_line, tint_of, whole
 from .plain import RESIDUAL_START, PlainUNet
+from .tone import exp2, log_tone, unit
 
 SAID = 7  # planes of the grid's answer: offset (3), factor (3), keep
 MISSING = 1e-6  # a previous result whose averages are all below this is none

@@ -12,10 +12,11 @@ from lldiffusion.config import Config, UNetConfig
 
 from .color_map import ColorMap
 from .encoder import LatentMapEncoder
-from .level import LevelHead, lit_by, log_gain, log_tone, tint_of, unit, whole
+from .level import LevelHead, lit_by, log_gain, tint_of, whole
 from .live import LiveDenoiser, SmallColorMap
 from .plain import RESIDUAL_START, PlainUNet
 from .refine import Refine
+from .tone import log_tone, unit
 from .unet import UNet
 
 Features = tuple[Tensor, ...]
@@ -25,7 +26,7 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 def tone(y: Tensor, kind: str) -> Tensor:
     """The curve applied to y in [-1, 1] inside the networks: "none", or "log".
 
-    "log" is `level.log_tone` of u = (y + 1) / 2: the darks keep their level and get most of the range.
+    "log" is `tone.log_tone` of u = (y + 1) / 2: the darks keep their level and get most of the range.
     """
     return y if kind == "none" else 2 * log_tone(unit(y)) - 1
 
@@ -126,7 +127,7 @@ class LLDiffusion(nn.Module):
         self.encoder = Encoder(config)
         recurrent = config.model.recurrent
         self.color_map = SmallColorMap(config.model.denoiser.patch) if recurrent else ColorMap()
-        head = (config.model.white, config.model.rest, config.model.tinted)
+        head = (config.model.white, config.model.rest, config.model.tinted, config.model.tones)
         self.level = None if config.model.level == "none" else LevelHead(*head)
         self.denoiser = LiveDenoiser(config) if recurrent else Denoiser(config)
         features = config.model.encoder.ladder

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lldiffusion.config import Config
 from lldiffusion.model import LLDiffusion
-from lldiffusion.model.level import log_mean
+from lldiffusion.model.tone import log_mean
 
 from .losses import Objective, View
 

@@ -7,23 +7,28 @@ head tried is off by 15 to 20 of 255 on LOL, where a constant is off by 28; so `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lldiffusion.config import DataConfig
 from lldiffusion.data.dataset import Source, load_bytes
 from lldiffusion.data.layouts import Pair
 from lldiffusion.engines.level import reduce_picture
-from lldiffusion.model.level import LevelHead, knots_of, log_mean
+from lldiffusion.model.guess import Places, Tones, darkness, knots_of, tones_of
+from lldiffusion.model.level import LevelHead
+from lldiffusion.model.tone import log_mean
 
 BATCH = 24
 RATE = 3e-3
 DECAY = 0.04  # weight decay
 SHIFT = 0.05  # random exposure of the low picture, +- this many log2 of the sRGB value
+TONES_BATCH, TONES_RATE, TONES_DECAY = 64, 5e-3, 0.2  # of `Tones`: small networks on a few numbers
+NOISE = 0.3  # spreads of each number, added in training: pictures with nearby tones are to be lit alike
+SMALLEST = 1e-3  # log2: spread of a number
 PRIOR = 1e-3  # of the curve: weight of "no change" against all pictures together
 FORGET = 0.3  # share of what is seen that is dropped in each step
 HUBER = 0.25  # log2: a picture that is further off than this pulls no harder
@@ -66,17 +71,21 @@ def _of(pairs: tuple[Pair, ...] | list[Pair]) -> tuple[Tensor, Tensor]:
 
 def fit_guess(head: LevelHead, seen: Thumbnails, steps: int, seed: int = 0) -> None:
     """Fit `head.guess` in place, its networks one after the other, each in `steps` with draws of its own."""
-    for number, guess in enumerate(head.mean):
+    dark, numbers = _dark(seen), tones_of(seen.low)
+    for guess, number in [(guess, n) for several in (head.mean, head.tones) for n, guess in enumerate(several)]:
         guess.requires_grad_(True)
         with torch.random.fork_rng(devices=[]):  # what is forgotten is drawn from the global numbers
             generator = torch.manual_seed(seed * len(head.mean) + number)
-            _fit(guess, seen, generator, steps)
+            if isinstance(guess, Places):
+                _fit_places(guess, seen, generator, steps)
+            elif isinstance(guess, Tones):
+                _fit_tones(guess, numbers, dark, generator, steps // 2)
         guess.requires_grad_(False)
     head.zero_grad()  # or the trainer would clip by these too
 
 
-def _fit(guess: nn.Module, seen: Thumbnails, generator: torch.Generator, steps: int) -> None:
-    guess.get_parameter("usual").data.copy_(_usual(seen))
+def _fit_places(guess: Places, seen: Thumbnails, generator: torch.Generator, steps: int) -> None:
+    guess.usual.data.copy_(_usual(seen))
     learnt = [value for name, value in guess.named_parameters() if name != "usual"]
     optimizer = torch.optim.AdamW(learnt, RATE, weight_decay=DECAY, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -87,6 +96,31 @@ def _fit(guess: nn.Module, seen: Thumbnails, generator: torch.Generator, steps: 
         loss.backward()
         optimizer.step()
         rate.step()
+
+
+def _fit_tones(guess: Tones, numbers: Tensor, seen: Thumbnails, generator: torch.Generator, steps: int) -> None:
+    """numbers: `tones_of` the pictures of `seen`, whose weights say which are looked at."""
+    share = (seen.weight / seen.weight.sum())[:, None]
+    guess.usual.copy_((numbers * share).sum(dim=0))
+    guess.spread.copy_(((numbers - guess.usual).square() * share).sum(dim=0).sqrt() + SMALLEST)
+    change = log_mean(seen.normal) - log_mean(seen.low)
+    optimizer = torch.optim.AdamW(guess.parameters(), TONES_RATE, weight_decay=TONES_DECAY, fused=True)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+    for _ in range(steps):
+        which = torch.multinomial(seen.weight, TONES_BATCH, replacement=True, generator=generator)
+        noise = NOISE * torch.randn(TONES_BATCH, numbers.shape[1], generator=generator)
+        loss = F.huber_loss(guess(numbers[which], noise), change[which], delta=HUBER)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rate.step()
+
+
+def _dark(seen: Thumbnails) -> Thumbnails:
+    """The same, with the weights of pictures that are dark and become brighter; the others are hardly drawn."""
+    before, after = log_mean(seen.low)[:, 0], log_mean(seen.normal)[:, 0]
+    wanted = (darkness(before) > 0) & (after > before)
+    return replace(seen, weight=seen.weight * wanted.float().clamp_min(1e-6))
 
 
 def _usual(seen: Thumbnails) -> Tensor:

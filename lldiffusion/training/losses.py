@@ -10,8 +10,9 @@ from lldiffusion.config import Config
 from lldiffusion.diffusion import ForwardProcess
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.model import LLDiffusion
-from lldiffusion.model.level import brighten, log_mean, whole
+from lldiffusion.model.level import brighten, whole
 from lldiffusion.model.network import Features
+from lldiffusion.model.tone import log_mean
 
 from .alignment_loss import aligned_l1
 from .perceptual import PerceptualLoss
@@ -39,7 +40,8 @@ class Objective(nn.Module):
             model.degrader = None
             model.encoder.requires_grad_(False)
         if model.level is not None:
-            model.level.mean.requires_grad_(False)
+            for guess in (model.level.mean, model.level.tones):  # fitted apart (`training.level`)
+                guess.requires_grad_(False)
         perceptual = config.loss.perceptual and stage == "enhance"
         self.perceptual = PerceptualLoss(config.loss.perceptual_weights) if perceptual else None
 

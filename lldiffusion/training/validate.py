@@ -21,8 +21,8 @@ from lldiffusion.data.layouts import Pair
 from lldiffusion.diffusion import ForwardProcess
 from lldiffusion.engines.level import reduce_picture
 from lldiffusion.model import LLDiffusion
-from lldiffusion.model.level import log_mean
 from lldiffusion.model.plain import PlainBlock
+from lldiffusion.model.tone import log_mean
 
 GRID = 4  # pairs shown in TensorBoard
 

@@ -16,7 +16,8 @@ from lldiffusion.data.layouts import Pair
 from lldiffusion.errors import LLDiffusionError
 from lldiffusion.images import Image, write_image
 from lldiffusion.model import LLDiffusion
-from lldiffusion.model.level import GRID, LevelHead, brighten, log_mean, log_tone, shoulder, tint_of, unit, whole
+from lldiffusion.model.level import GRID, LevelHead, brighten, shoulder, tint_of, whole
+from lldiffusion.model.tone import log_mean, log_tone, unit
 from lldiffusion.training.level import collect, fit_guess, guess_error
 from lldiffusion.training.losses import Objective
 
