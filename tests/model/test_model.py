@@ -126,7 +126,9 @@ def test_every_parameter_of_tiny_gets_a_gradient(tiny: LLDiffusion) -> None:
     level = tiny.level.level(torch.nn.functional.interpolate(y, (64, 96)), torch.tensor([[-1.2], [-1.0]]))
     prediction = tiny.denoiser(x_t, y, tiny.color_map(y), 500, features, level)
     (prediction.square().mean() + tiny.degrade(x_t, features).square().mean()).backward()
-    learnt = [(n, p) for n, p in tiny.named_parameters() if not n.startswith(("level.mean.", "level.tones."))]  # fitted apart
+    learnt = [
+        (n, p) for n, p in tiny.named_parameters() if not n.startswith(("level.mean.", "level.tones."))
+    ]  # those are fitted apart
     assert [n for n, p in learnt if p.grad is None or not p.grad.abs().sum() > 0] == []
     tiny.zero_grad()
 
