@@ -22,8 +22,8 @@ NUMBERS = 3 * len(PARTS) + 1  # that `Tones` sees, the log mean the last
 FAINT = 2e-3  # added to brightness before its logarithm
 FARTHEST = 3.0  # spreads from the usual that a number counts at most
 WIDTH = 64  # of the layers of `Tones`
-SHARE = 0.6  # of the guess that the tones have in dark pictures
-DARK, LIGHT = -2.5, -1.5  # log2 of the mean from which on down they have it, and above which they have none
+SHARE = 0.65  # of the guess that the tones have in dark pictures
+DARK, LIGHT = -2.25, -1.75  # log2 of the mean from which on down they have it, and above which they have none
 
 
 def knots_of(mean: Tensor) -> Tensor:
