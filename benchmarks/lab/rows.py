@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "rows"
 BASE = "base"  # judged against nothing
 # The order in which they are trained: what matters most first, for there may be no time for all.
 ORDER = (
-    *(BASE, "no-level", "tinted", "no-gain", "v", "eps", "positive-snr", "instance-norm", "no-dgnet"),
+    *(BASE, "no-level", "tinted", "tones", "no-gain", "v", "eps", "positive-snr", "instance-norm", "no-dgnet"),
     *("simulated", "target-as-is", "no-jitter", "all-times", "no-refine", "patch-4", "naf"),
     *("no-aligned", "no-ssim", "no-recolor", "crop-192", "ema-0.99"),
 )

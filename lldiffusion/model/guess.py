@@ -70,8 +70,8 @@ def tones_of(small: Tensor) -> Tensor:
     planes = unit(small).flatten(2)  # (N, 3, 1536)
     count = planes.shape[2]
     falling = planes.topk(count, dim=2).values
-    at = [round((1 - part) * (count - 1)) for part in PARTS]
-    return torch.cat([torch.log2(falling[:, :, at].flatten(1) + FAINT), log_mean(small)], dim=1)
+    at = torch.tensor([round((1 - part) * (count - 1)) for part in PARTS], device=small.device)
+    return torch.cat([torch.log2(falling.index_select(2, at).flatten(1) + FAINT), log_mean(small)], dim=1)
 
 
 class Tones(nn.Module):
