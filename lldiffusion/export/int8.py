@@ -1,7 +1,7 @@
 """Eight-bit graphs of a model: calibrated, and with those layers left in float32 that cost too much.
 
 Every layer is rounded but the thin ones, which gain nothing.  Where the whole loop then falls short of the threshold,
-each layer is tried alone; those with most error for the operations they save stay in float32, as few as suffice.
+each layer is left out alone; those that bring it most, for the operations they save, stay in float32, few enough.
 """
 
 from __future__ import annotations
@@ -117,19 +117,24 @@ class _Search:
         return _without(every, worst[:many])
 
     def _worst_first(self, every: Chosen) -> list[tuple[str, str]]:
-        costs = {}
+        """Each layer by what the loop's excess falls by without it, for its operations."""
+        before, gains = self._excess(every), {}
         for graph, found in self._layers.items():
             for layer in found:
                 if layer.name in every[graph]:
-                    error, _ = self._errors({graph: {layer.name}})
-                    costs[graph, layer.name] = error / layer.operations
-        return sorted(costs, key=lambda key: -costs[key])
+                    key = (graph, layer.name)
+                    gains[key] = (before - self._excess(_without(every, [key]))) / layer.operations
+        return sorted(gains, key=lambda key: -gains[key])
 
     def _good(self, chosen: Chosen) -> bool:
+        return self._excess(chosen) <= 1
+
+    def _excess(self, chosen: Chosen) -> float:
+        """Error or drift of the loop, whichever is the larger share of what the probes may have."""
         error, drift = self._errors(chosen)
-        psnr = np.inf if error == 0 else 10 * np.log10(4 / error)
         share = SHARE if self._numbers == "int8" else SHARE_GPU
-        return bool(psnr >= self._limit.psnr + MARGIN and drift <= share * self._limit.brightness)
+        accepted = 4 / 10 ** ((self._limit.psnr + MARGIN) / 10)
+        return max(error / accepted, drift / (share * self._limit.brightness))
 
     def _errors(self, chosen: Chosen) -> tuple[float, float]:
         """(the larger mean squared error of the probes in [-1, 1], the larger drift of their brightness in 1/255)."""
