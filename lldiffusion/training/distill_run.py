@@ -249,15 +249,10 @@ def _first_student(plan: DistillPlan, teacher: LLDiffusion, begun: bool) -> LLDi
         return load_model(plan.student or plan.teacher).requires_grad_(True).train()
     student = LLDiffusion(plan.config)
     if student.level is not None and not begun:
-        if teacher.level is not None:
-            student.level.load_state_dict(teacher.level.state_dict())
-        else:
-            fit_guess(
-                student.level,
-                collect(plan.sources, plan.config.data),
-                plan.config.train.guess_steps,
-                plan.config.train.seed,
-            )
+        known = {} if teacher.level is None else teacher.level.state_dict()
+        if student.level.load_state_dict(known, strict=False).missing_keys:  # no level, or one without tones
+            train = plan.config.train
+            fit_guess(student.level, collect(plan.sources, plan.config.data), train.guess_steps, train.seed)
     return student
 
 

@@ -96,6 +96,18 @@ def test_another_network_learns_with_its_encoder_from_an_eps_teacher(pairs: Path
     assert all(guess.get_parameter("usual").abs().sum() > 0 for guess in student.level.mean)
 
 
+def test_a_student_with_tones_takes_the_grid_of_a_teacher_without(pairs: Path, tmp_path: Path) -> None:
+    teacher = save_teacher(tmp_path, "model.tones=false")
+    file = tmp_path / "student.toml"
+    file.write_text(_toml(load_config("tiny", [*MICRO, "model.tones=true"])))
+    fit = settings(pairs, "train.guess_steps=20")
+    student = load_model(distill(plan_distillation(teacher, tmp_path / "student", Recipe(), str(file), overrides=fit)))
+    level, taught = student.level, load_model(teacher).level
+    assert level is not None and taught is not None
+    torch.testing.assert_close(level.grid.overall.weight, taught.grid.overall.weight, atol=0.01, rtol=0)  # two steps on
+    assert all(tones.get_buffer("usual").abs().sum() > 0 for tones in level.tones)  # fitted
+
+
 def _toml(config: Config) -> str:
     model = config.to_dict()["model"]
     lines = ['preset = "tiny"', f"[data]\ncrop = {config.data.crop}\nvalidation = 1", "[train]\nbatch = 2"]
