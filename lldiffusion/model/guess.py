@@ -1,8 +1,9 @@
 """How bright a picture's result shall be on average, guessed from the picture: by its places, and by its tones.
 
 What is seen where tells a scene that is known, or one like it; how bright the darkest, the middle and the brightest
-of each channel are tells the camera, and how much light there was.  On cameras and scenes left out the mean of both
-is off by less than either.  Both say log2 of the change of the mean, (N, 1), and learn in `training.level`.
+of each channel are tells the camera, where it is known, and how much light there was.  On scenes left out both
+together are off by less than places alone.  Both say log2 of the change of the mean, (N, 1); `training.level` fits
+them.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ head tried is off by 15 to 20 of 255 on LOL, where a constant is off by 28; so `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,15 +88,12 @@ def fit_guess(head: LevelHead, seen: Thumbnails, steps: int, seed: int = 0) -> N
 def _fit_places(guess: Places, seen: Thumbnails, generator: torch.Generator, steps: int) -> None:
     guess.usual.data.copy_(_usual(seen))
     learnt = [value for name, value in guess.named_parameters() if name != "usual"]
-    optimizer = torch.optim.AdamW(learnt, RATE, weight_decay=DECAY, fused=True)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+
+    def loss() -> Tensor:
         low, wanted = _draw(seen, generator)
-        loss = F.huber_loss(guess(low, FORGET), wanted - log_mean(low), delta=HUBER)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        rate.step()
+        return F.huber_loss(guess(low, FORGET), wanted - log_mean(low), delta=HUBER)
+
+    _descend(torch.optim.AdamW(learnt, RATE, weight_decay=DECAY, fused=True), loss, steps)
 
 
 def _fit_tones(guess: Tones, numbers: Tensor, seen: Thumbnails, generator: torch.Generator, steps: int) -> None:
@@ -104,14 +102,22 @@ def _fit_tones(guess: Tones, numbers: Tensor, seen: Thumbnails, generator: torch
     guess.usual.copy_((numbers * share).sum(dim=0))
     guess.spread.copy_(((numbers - guess.usual).square() * share).sum(dim=0).sqrt() + SMALLEST)
     change = log_mean(seen.normal) - log_mean(seen.low)
-    optimizer = torch.optim.AdamW(guess.parameters(), TONES_RATE, weight_decay=TONES_DECAY, fused=True)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-    for _ in range(steps):
+
+    def loss() -> Tensor:
         which = torch.multinomial(seen.weight, TONES_BATCH, replacement=True, generator=generator)
         noise = NOISE * torch.randn(TONES_BATCH, numbers.shape[1], generator=generator)
-        loss = F.huber_loss(guess(numbers[which], noise), change[which], delta=HUBER)
+        return F.huber_loss(guess(numbers[which], noise), change[which], delta=HUBER)
+
+    optimizer = torch.optim.AdamW(guess.parameters(), TONES_RATE, weight_decay=TONES_DECAY, fused=True)
+    _descend(optimizer, loss, steps)
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], steps: int) -> None:
+    """`steps` of a rate that falls to zero along a cosine."""
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+    for _ in range(steps):
         optimizer.zero_grad()
-        loss.backward()
+        loss().backward()
         optimizer.step()
         rate.step()
 

@@ -146,6 +146,19 @@ def test_layers_that_cost_too_much_stay_float32(small: Path) -> None:
         search.run()
 
 
+def test_what_mends_the_drift_is_left_out_not_what_errs_most(monkeypatch: pytest.MonkeyPatch, small: Path) -> None:
+    graphs = {path.stem: path for path in micro_graphs().glob("*.onnx")}
+    search = int8._Search(graphs, micro_model().config, Thresholds(10.0, 1.0), small)
+    drifts, errs = [layer.name for layer in search._layers["denoiser"] if not layer.thin][:2]
+
+    def errors(chosen: int8.Chosen) -> tuple[float, float]:
+        return 1e-3 + 1e-2 * (errs in chosen["denoiser"]), 0.1 + 0.9 * (drifts in chosen["denoiser"])
+
+    monkeypatch.setattr(search, "_errors", errors)
+    kept = {island.node for islands in search.run().kept.values() for island in islands if island.reason == int8.COSTLY}
+    assert kept == {drifts}
+
+
 def psnr_of(search: int8._Search, made: int8.Quantised) -> float:
     """Of the worse probe, in dB."""
     kept = {graph: {island.node for island in islands} for graph, islands in made.kept.items()}

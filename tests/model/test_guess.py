@@ -7,10 +7,13 @@ pytest.importorskip("torch")
 import numpy as np
 import torch
 
-from lldiffusion.model.guess import DARK, LIGHT, PARTS, SHARE, Tones, darkness, guessed_change, tones_of
+from lldiffusion.config import load_config
+from lldiffusion.model import LLDiffusion
+from lldiffusion.model.guess import DARK, FARTHEST, LIGHT, PARTS, SHARE, Tones, darkness, guessed_change, tones_of
 from lldiffusion.model.level import LevelHead
 from lldiffusion.model.tone import log_mean
 from lldiffusion.training.level import Thumbnails, fit_guess
+from lldiffusion.training.losses import Objective
 
 
 def _pictures(count: int, brightness: float, seed: int) -> torch.Tensor:
@@ -61,6 +64,25 @@ def test_two_cameras_are_told_apart_by_their_black() -> None:
     for tones in head.tones:
         told = log_mean(low) + tones(tones_of(low))
         assert (2**told - wanted[:, :, 0, 0]).abs().max() < 0.06
+
+
+def test_numbers_beyond_what_was_seen_count_as_the_last_that_were() -> None:
+    tones = Tones()
+    torch.nn.init.ones_(tones.layers[-1].get_parameter("weight"))
+    usual, spread = tones.get_buffer("usual").fill_(-3), tones.get_buffer("spread").fill_(0.5)
+    far, farther = (tones((usual + times * spread)[None]) for times in (FARTHEST, 20))
+    assert torch.equal(far, farther)
+    assert not torch.equal(far, tones(usual[None]))
+
+
+def test_training_leaves_the_guess_alone() -> None:
+    """It is fitted apart: the denoiser learns with the true level."""
+    model = LLDiffusion(load_config("tiny"))
+    Objective(model, model.config, "joint")
+    assert model.level is not None and len(model.level.tones)
+    guesses = [*model.level.mean.parameters(), *model.level.tones.parameters()]
+    assert not any(value.requires_grad for value in guesses)
+    assert all(value.requires_grad for value in model.level.grid.parameters())
 
 
 def test_a_far_picture_is_not_lit_without_bound() -> None:
