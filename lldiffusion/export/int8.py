@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ROUNDED = ("encoder", "denoiser")  # graphs with layers of eight bits
 MARGIN = 1.0  # dB above the threshold that the probes must reach: the export is judged on other pictures
+MOST = 300.0  # powers of ten: what a float holds, and more than any rounding reaches
 SHARE = 0.75  # of the accepted drift of brightness that the probes may have
 SHARE_GPU = 0.4  # the same without zero points, where pictures differ more
 PROBES = (11, 12)  # seeds of the dark pictures that layers are tried on
@@ -133,8 +134,8 @@ class _Search:
         """Error or drift of the loop, whichever is the larger share of what the probes may have."""
         error, drift = self._errors(chosen)
         share = SHARE if self._numbers == "int8" else SHARE_GPU
-        accepted = 4 / 10 ** ((self._limit.psnr + MARGIN) / 10)
-        return max(error / accepted, drift / (share * self._limit.brightness))
+        wanted = 10 ** min((self._limit.psnr + MARGIN) / 10, MOST)  # squared peak over accepted error
+        return max(error * wanted / 4, drift / (share * self._limit.brightness))
 
     def _errors(self, chosen: Chosen) -> tuple[float, float]:
         """(the larger mean squared error of the probes in [-1, 1], the larger drift of their brightness in 1/255)."""

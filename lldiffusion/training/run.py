@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,8 +145,12 @@ def _started(config: Config, start: str, stage: str) -> LLDiffusion:
 
 
 def _check_network(config: Config, start: str) -> None:
-    if read_info(start).config.model != config.model:
-        raise LLDiffusionError(f"'{start}' holds another network than the configuration '{config.name}' describes")
+    given, wanted = asdict(read_info(start).config.model), asdict(config.model)
+    if other := [f"model.{name}" for name in wanted if given[name] != wanted[name]]:
+        raise LLDiffusionError(
+            f"'{start}' holds another network than the configuration '{config.name}' describes "
+            f"({', '.join(other)} differ): set them as in its config.json"
+        )
 
 
 def _last(folder: Path) -> Path:

@@ -157,6 +157,9 @@ def test_what_mends_the_drift_is_left_out_not_what_errs_most(monkeypatch: pytest
     monkeypatch.setattr(search, "_errors", errors)
     kept = {island.node for islands in search.run().kept.values() for island in islands if island.reason == int8.COSTLY}
     assert kept == {drifts}
+    search._limit = Thresholds(1e5, 1.0)  # beyond what a float holds
+    with pytest.raises(LLDiffusionError, match="no layer reaches 100000 dB"):
+        search.run()
 
 
 def psnr_of(search: int8._Search, made: int8.Quantised) -> float:
