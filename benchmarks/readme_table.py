@@ -22,6 +22,7 @@ from .program import run_program
 BEGIN = "<!-- numbers: begin, made by  python -m benchmarks.readme_table -->"
 END = "<!-- numbers: end -->"
 ROOT = Path(__file__).resolve().parent.parent
+TAIL = 5  # calls
 AUTHORS, EAGER = "eager-authors", "eager"
 HEADS = (
     *("model, picture, steps", "backend", "time (p90)", "authors' way", "tuned eager", "over limit"),
@@ -47,7 +48,7 @@ def _rows(result: BenchResult) -> Iterator[tuple[str, ...]]:
         yield (
             f"`{model}`, {size}, {steps}",
             best.backend + ("" if best.precision == "fp32" else f" {best.precision}"),
-            f"{_seconds(best.p50)} ({_seconds(best.percentile(90))})" + " †" * best.derived,
+            _time(best) + " †" * best.derived,
             _against(best, others.get(AUTHORS)),
             _against(best, others.get(EAGER)),
             "" if best.over_limit is None else f"{best.over_limit:.2f} ×",
@@ -85,6 +86,12 @@ def _cold(result: BenchResult, best: Measurement) -> float | None:
     return min(best.cold_start) if best.cold_start else None
 
 
+def _time(row: Measurement) -> str:
+    """The median, and the 90th percentile where there are calls enough to speak of one."""
+    tail = f" ({_seconds(row.percentile(90))})" if len(row.seconds) >= TAIL else ""
+    return _seconds(row.p50) + tail
+
+
 def _seconds(value: float) -> str:
     return f"{1e3 * value:.0f} ms" if value < 1 else f"{value:.2f} s"
 
@@ -116,11 +123,16 @@ def _quality(result: BenchResult) -> Iterator[str]:
     seen: dict[str, Measurement] = {}
     for row in result.measurements:
         if row.psnr is not None and row.ssim is not None:
-            name = row.backend if row.backend in CLASSICAL else f"`{row.model}` with {row.steps} steps"
+            name = row.backend if row.backend in CLASSICAL else _named(row)
             seen.setdefault(name, row)
     for name, row in seen.items():
         perceived = "" if row.lpips is None else f" / {row.lpips:.3f}"
         yield f"{name} {row.psnr:.2f} dB / {row.ssim:.3f}{perceived}"
+
+
+def _named(row: Measurement) -> str:
+    steps = "one step" if row.steps == 1 else f"{row.steps} steps"
+    return f"`{row.model}` with {steps}" + ("" if row.precision == "fp32" else f" in {row.precision}")
 
 
 def _grown(curve: Scaling) -> str:

@@ -80,12 +80,14 @@ def _count(config: Config, height: int, width: int, batch: int) -> Cost:
     window, zero = torch.empty(batch, 4, device="meta"), torch.zeros(1, device="meta")
     with torch.no_grad():  # inference mode would hide convolutions behind composite operators
         once, features = _heavy_operators(lambda: model.encoder(y))
+        mapping, color_map = _heavy_operators(lambda: model.color_map(y))
+        once += mapping
         level = None
         if model.level is not None:
             thumbnail = torch.empty(batch, 3, ROWS, COLUMNS, device="meta")
             head, level = _heavy_operators(lambda: model.level(thumbnail))
             once += head
-        step, _ = _heavy_operators(lambda: model.denoiser(y, y, y, zero, features, level, window))
+        step, _ = _heavy_operators(lambda: model.denoiser(y, y, color_map, zero, features, level, window))
     return Cost(once, step)
 
 

@@ -33,7 +33,9 @@ Backend = Annotated[
         "--backend", help="Of a bundle: auto (the fastest here), tensorrt, tensorrt-rtx, onnxruntime or openvino."
     ),
 ]
-Precision = Annotated[str, typer.Option("--precision", help="Of a bundle's graphs: auto, fp32, fp16, bf16 or int8.")]
+Precision = Annotated[
+    str, typer.Option("--precision", help="Of a bundle's graphs: auto, fp32, fp16, bf16, int8, int8-gpu or fp8.")
+]
 Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace what is there already.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print a line for each file.")]

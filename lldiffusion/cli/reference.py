@@ -90,7 +90,7 @@ def _meaning(parameter: Any) -> str:
         return f"{text} Required."
     if getattr(parameter, "secondary_opts", None):  # --scaling/--no-scaling
         default = "on" if default else "off"
-    says_it = text.rstrip(".").endswith("]") or default is None or isinstance(default, bool)
+    says_it = text.rstrip(".").endswith("]") or default in (None, []) or isinstance(default, bool)
     return text if says_it else f"{text} [{default}]"
 
 

@@ -57,7 +57,7 @@ def check_processor() -> Finding:
     here = processor()
     fast = "eight-bit graphs where a bundle has them" if here.vnni else "float32"
     if here.vnni and installed("openvino"):
-        fast += ", in videos through OpenVINO, which starts more slowly and runs faster"
+        fast += ", through OpenVINO in videos, services and for many pictures: it starts more slowly and runs faster"
     bf16 = "; --precision bf16 with OpenVINO" if here.bf16 else ""
     return Finding("processor", "ok", f"{here}: auto takes {fast}{bf16}")
 

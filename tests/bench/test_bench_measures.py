@@ -51,6 +51,12 @@ def test_operations_are_pytorchs_own_count() -> None:
     assert cost.operations(3) == pytest.approx(once.get_total_flops() + 3 * step.get_total_flops())
 
 
+def test_a_model_for_video_is_counted_at_its_own_grid() -> None:
+    """Its colour map is a fourth of the picture: handed the whole picture instead, the denoiser failed."""
+    pixels = 1280 * 704
+    assert count(config_json("live"), 704, 1280, 1).operations(1) / pixels == pytest.approx(11.6e3, rel=0.1)
+
+
 def test_a_convolution_reads_and_writes_what_it_must() -> None:
     widest = max(count(config_json("tiny"), 400, 600, 1).once, key=lambda operator: operator.numbers)
     first = 3 * 416 * 608 + 16 * 208 * 304 + 16 * 3 * 9 + 16  # image, feature, weights and bias of the first one

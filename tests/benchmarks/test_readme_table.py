@@ -27,6 +27,7 @@ ROWS = (
     replace(BASE, backend="eager-authors", seconds=(1.0, 1.01, 1.0, 0.99, 1.0)),
     replace(BASE, backend="eager", seconds=(0.5, 0.52, 0.5, 0.49, 0.5)),
     replace(BASE, steps=1, seconds=(0.1, 0.1, 0.1)),
+    replace(BASE, steps=1, precision="int8", seconds=(0.1, 0.1, 0.1), psnr=22.1, ssim=0.79),
     replace(BASE, model="paper", steps=25, seconds=(40.0, 41.0, 40.0), derived=True, psnr=None, cold_start=()),
 )
 RESULT = BenchResult(
@@ -47,10 +48,11 @@ def test_each_number_is_that_of_the_file() -> None:
         *("| `tiny`, 600x400, 4", "onnxruntime", "500 ms (506 ms)", "2.00 ×", "same", "1.25 ×", "1.2 %", "300 MiB"),
         "800 ms |",
     ]
-    assert lines[3].startswith("| `paper`, 600x400, 25 | onnxruntime | 40.00 s (40.80 s) † |")
+    assert lines[3].startswith("| `paper`, 600x400, 25 | onnxruntime | 40.00 s † |")  # three calls have no tail
     assert len({line.count("|") for line in lines[:4]}) == 1
     text = "\n".join(lines[4:])
     assert "gamma 12.00 dB / 0.500" in text and "`tiny` with 4 steps 22.50 dB / 0.800" in text
+    assert "`tiny` with one step 22.50 dB / 0.800; `tiny` with one step in int8 22.10 dB / 0.790" in text
     assert "time of `tiny` as pixels^1.04 (MatMul)" in text
     assert "a CPU, 2 cores; ceilings 300 GFLOP/s and 20 GB/s (fp32); torch 2.13, onnxruntime 1.32; 2026-11-24" in text
     assert "commit abcdef: `lldiff bench tiny paper`" in text
