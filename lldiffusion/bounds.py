@@ -71,6 +71,7 @@ BOUNDS: dict[str, tuple[str, dict[str, Range]]] = {
             "target_expose": (0, 20),
             "stops": (0, 20),
             "rough": (0, 255),
+            "jpeg": SHARE,
             "offset": (0, 255),
         },
     ),

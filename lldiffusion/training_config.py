@@ -34,6 +34,7 @@ class DataConfig:
     gamma: float = 0.0  # random gamma of the low image, exponent in [1 - gamma, 1 + gamma]
     stops: tuple[float, ...] = (5.6, 7.3)  # light that simulated low images lose, in stops: (least, most)
     rough: float = 0.0  # extra noise of half the low images: standard deviation up to this many 1/255, by photons too
+    jpeg: float = 0.0  # share of the low images that are compressed, as photos and frames are, by any quality
     offset: float = 0.0  # black level of each channel of the low image moved by up to this many 1/255, either way
     saturate: float = 0.0  # half the pictures: chroma of both images times a factor in [1 - saturate, 1 + 2 saturate]
     recolor: float = (

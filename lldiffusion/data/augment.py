@@ -1,17 +1,20 @@
-"""What happens to the pixels of a training picture: light, colour, black level and noise of the low side, and the
-exposure of the normal one.  Drawn once a picture; its crops and its thumbnail go through the same."""
+"""What happens to the pixels of a training picture: light, colour, black level, noise and JPEG of the low side, and
+the exposure of the normal one.  Drawn once a picture; its crops and its thumbnail go through the same."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lldiffusion.config import DataConfig
+from lldiffusion.images import through_jpeg
 
 Pixels = NDArray[np.float32]
+QUALITY = (50, 96)  # of JPEG: messengers' and cameras'
+BLOCK = 16  # pixels, of JPEG's halved chroma
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Changes:
     spread: float  # of noise to neighbours, as cameras do
     target: float  # gain of the normal side
     chroma: float  # factor of both sides' distance from grey
+    quality: int = 0  # of the low side's JPEG; 0: none
+    corner: tuple[int, int] = (0, 0)  # row and column of a JPEG block at which a crop begins
 
     def of_light(self, low: Pixels) -> Pixels:
         """Exposure (through a 2.2 gamma), cast, gamma and black level: what a thumbnail shows."""
@@ -34,8 +39,12 @@ class Changes:
         return np.clip(lit + self.offset, 0, 1)
 
     def of_low(self, low: Pixels, rng: Generator) -> Pixels:
-        """The light, then noise: the same everywhere plus a part that grows with the root of the light; 8 bits."""
-        lit = self.of_light(low)
+        """The light, then noise, then JPEG."""
+        noisy = self._noisy(self.of_light(low), rng)
+        return self._compressed(noisy) if self.quality else noisy
+
+    def _noisy(self, lit: Pixels, rng: Generator) -> Pixels:
+        """Noise that is the same everywhere, and a part that grows with the root of the light; 8 bits."""
         if not self.noise.any():
             return lit
         noise = rng.standard_normal(lit.shape, dtype=np.float32)
@@ -44,6 +53,11 @@ class Changes:
         noise /= np.float32(1 + self.spread * self.spread)
         photons = 1 + np.float32(self.photons) * np.sqrt(lit)
         return np.clip(np.round(lit * 255 + self.noise * noise * photons), 0, 255) * np.float32(1 / 255)
+
+    def _compressed(self, low: Pixels) -> Pixels:
+        top, left = self.corner
+        whole = np.pad(np.round(low * 255).astype(np.uint8), ((top, 0), (left, 0), (0, 0)), mode="edge")
+        return through_jpeg(whole, self.quality)[top:, left:] * np.float32(1 / 255)
 
     def of_normal(self, normal: Pixels) -> Pixels:
         """x g, or x g / (1 + (g - 1) x) for g above 1: white stays white, and nothing is clipped."""
@@ -62,7 +76,7 @@ def _saturated(pixels: Pixels, chroma: float) -> Pixels:
 def draw_changes(config: DataConfig, as_is: bool, rng: Generator) -> Changes:
     """Half of the pictures get noise, half another target, half another saturation.
 
-    A picture that needs nothing gets at most a little noise.
+    A picture that needs nothing gets at most a little noise, and JPEG.
     """
     stops = rng.uniform(-config.expose, config.expose)
     gain = 2 ** (stops / 2.2) * rng.uniform(1 - config.cast, 1 + config.cast, size=3)
@@ -77,4 +91,8 @@ def draw_changes(config: DataConfig, as_is: bool, rng: Generator) -> Changes:
     single = [np.asarray(values, np.float32) for values in (gain, offset, noise)]
     photons, spread = rng.uniform(0, 3), rng.uniform(0, 0.35)
     numbers = [float(value) for value in (photons, spread, target, chroma)]
-    return Changes(single[0], float(gamma), single[1], single[2], *numbers)
+    changes = Changes(single[0], float(gamma), single[1], single[2], *numbers)
+    if not config.jpeg or rng.random() >= config.jpeg:
+        return changes
+    corner = rng.integers(BLOCK, size=2)
+    return replace(changes, quality=int(rng.integers(*QUALITY)), corner=(int(corner[0]), int(corner[1])))
