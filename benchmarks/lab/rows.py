@@ -18,7 +18,7 @@ BASE = "base"  # judged against nothing
 ORDER = (
     *(BASE, "no-level", "tinted", "tones", "no-gain", "v", "eps", "positive-snr", "instance-norm", "no-dgnet"),
     *("simulated", "target-as-is", "no-jitter", "all-times", "no-refine", "patch-4", "naf"),
-    *("no-aligned", "no-ssim", "no-recolor", "crop-192", "ema-0.99"),
+    *("no-aligned", "no-ssim", "no-recolor", "jpeg", "crop-192", "ema-0.99"),
 )
 
 
