@@ -1,7 +1,8 @@
 """Eight-bit graphs of a model: calibrated, and with those layers left in float32 that cost too much.
 
-Every layer is rounded but the thin ones, which gain nothing.  Where the whole loop then falls short of the threshold,
-each layer is left out alone; those that bring it most, for the operations they save, stay in float32, few enough.
+Every layer is rounded but the thin ones, which gain nothing, and biases are moved so that means stay
+(`bias_correction`).  Where the whole loop then falls short of the threshold, each layer is left out alone; those that
+bring it most, for the operations they save, stay in float32, few enough.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.engines.sampler import plan_steps, trial
 from lldiffusion.errors import LLDiffusionError
 
+from .bias_correction import corrected
 from .calibrate import SIDE, calibration_planes, feeds_of, ranges_of
 from .dark import dark_image
 from .int8_layers import Layer, layers
@@ -91,8 +93,8 @@ class _Search:
         self._layers = {graph: layers(model.graph, shifts=known) for graph, model in self._models.items()}
         multiple = config.model.size_multiple
         planes = calibration_planes(calibrate)
-        feeds = feeds_of(self._engine, planes, config)
-        self._ranges = {graph: ranges_of(model, feeds[graph]) for graph, model in self._models.items()}
+        self._feeds = feeds_of(self._engine, planes, config)
+        self._ranges = {graph: ranges_of(model, self._feeds[graph]) for graph, model in self._models.items()}
         self._lows = [dark_image(*SIDE, multiple, seed) for seed in PROBES]
         self._wanted = [self._loop(self._engine, low) for low in self._lows]
 
@@ -100,6 +102,8 @@ class _Search:
         every = {graph: {layer.name for layer in found if not layer.thin} for graph, found in self._layers.items()}
         if not any(every.values()):
             raise LLDiffusionError(f"no layer of this model gains from eight bits: export it without --{self._numbers}")
+        if self._numbers == "int8":
+            self._models = {graph: self._corrected(graph, names) for graph, names in every.items()}
         chosen = every if self._good(every) else self._fewest_dropped(every)
         if not any(chosen.values()):
             raise LLDiffusionError(
@@ -151,8 +155,13 @@ class _Search:
         return max(float(np.mean(e**2)) for e in errors), max(abs(float(e.mean())) * 127.5 for e in errors)
 
     def _quantised(self, graph: str, names: set[str]) -> onnx.ModelProto:
-        chosen = [layer for layer in self._layers[graph] if layer.name in names]
-        return quantise(self._models[graph], self._ranges[graph], chosen, self._numbers)
+        return quantise(self._models[graph], self._ranges[graph], self._named(graph, names), self._numbers)
+
+    def _corrected(self, graph: str, names: set[str]) -> onnx.ModelProto:
+        return corrected(self._models[graph], self._ranges[graph], self._named(graph, names), self._feeds[graph])
+
+    def _named(self, graph: str, names: set[str]) -> list[Layer]:
+        return [layer for layer in self._layers[graph] if layer.name in names]
 
     def _loop(self, engine: OnnxRuntimeEngine, low: Floats) -> Floats:
         level = window = None
