@@ -34,7 +34,7 @@ def y() -> Tensor:
     return (2 * (0.02 + 0.2 * soft + noise) - 1).clamp(-1, 1)
 
 
-LEVEL = torch.full((1, 6, 8, 12), 1.5)
+LEVEL = torch.cat([torch.full((1, 6, 8, 12), 1.5), torch.zeros(1, 3, 8, 12)], dim=1)  # a gain, and the tint of grey
 
 
 def run(model: LLDiffusion, x: Tensor, y: Tensor, level: Tensor = LEVEL) -> Tensor:
