@@ -89,10 +89,19 @@ def draw_changes(config: DataConfig, as_is: bool, rng: Generator) -> Changes:
     if as_is:
         gain, gamma, offset, target = np.ones(3), 1.0, np.zeros(3), 1.0
     single = [np.asarray(values, np.float32) for values in (gain, offset, noise)]
-    photons, spread = rng.uniform(0, 3), rng.uniform(0, 0.35)
-    numbers = [float(value) for value in (photons, spread, target, chroma)]
-    changes = Changes(single[0], float(gamma), single[1], single[2], *numbers)
-    if not config.jpeg or rng.random() >= config.jpeg:
-        return changes
+    changes = Changes(
+        gain=single[0],
+        gamma=float(gamma),
+        offset=single[1],
+        noise=single[2],
+        photons=float(rng.uniform(0, 3)),
+        spread=float(rng.uniform(0, 0.35)),
+        target=float(target),
+        chroma=float(chroma),
+    )
+    return _with_jpeg(changes, rng) if config.jpeg and rng.random() < config.jpeg else changes
+
+
+def _with_jpeg(changes: Changes, rng: Generator) -> Changes:
     corner = rng.integers(BLOCK, size=2)
     return replace(changes, quality=int(rng.integers(*QUALITY)), corner=(int(corner[0]), int(corner[1])))

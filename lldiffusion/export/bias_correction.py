@@ -36,9 +36,9 @@ def corrected(model: onnx.ModelProto, ranges: Ranges, chosen: Collection[Layer],
     wanted = _means(model, list(sums.values()), feeds)
     for layer in chosen:
         rounded = quantise(copy, ranges, chosen)
-        value = sums.get(layer.name)
-        if value in {name for node in rounded.graph.node for name in node.output}:
-            _move(copy, layer.inputs[2], wanted[value] - _means(rounded, [value], feeds)[value])
+        value = sums.get(layer.name, "")
+        if value and value in {name for node in rounded.graph.node for name in node.output}:
+            _move(copy, layer.inputs[2], np.subtract(wanted[value], _means(rounded, [value], feeds)[value]))
     return copy
 
 
