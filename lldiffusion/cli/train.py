@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lldiffusion.config import PRESETS
 from lldiffusion.errors import LLDiffusionError, require
 
 from .options import DryRun, Overrides
@@ -20,9 +21,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def train(
-    config: str | None = typer.Argument(
-        None, help="A preset (tiny, tiny-lol, live, fast, paper, paper-v2) or a TOML file."
-    ),
+    config: str | None = typer.Argument(None, help=f"A preset ({', '.join(PRESETS)}) or a TOML file."),
     out: Path | None = typer.Option(None, "-o", "--out", help="Folder of the run [runs/NAME]."),
     stage: str = typer.Option("all", help="joint, enhance or all (both in order)."),
     set_: Overrides = None,

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lldiffusion.engines.backends.base import Floats
-from lldiffusion.engines.backends.onnx_runtime import import_onnxruntime
 
+from .calibrate import Feeds
 from .int8_layers import Layer
+from .nodes import copied
 from .quantise import Ranges, quantise
+from .session import cpu_session
 
 if TYPE_CHECKING:
     import onnx
-
-Feeds = dict[str, Floats]
 
 
 def corrected(model: onnx.ModelProto, ranges: Ranges, chosen: Collection[Layer], feeds: list[Feeds]) -> onnx.ModelProto:
@@ -30,15 +30,13 @@ def corrected(model: onnx.ModelProto, ranges: Ranges, chosen: Collection[Layer],
 
     Layers without a bias, and those whose sum is not a value of the rounded graph, stay as they are.
     """
-    copy = type(model)()
-    copy.CopyFrom(model)
-    sums = {layer.name: _sum_of(layer, model.graph) for layer in chosen if layer.inputs[2]}
-    wanted = _means(model, list(sums.values()), feeds)
-    for layer in chosen:
+    copy = copied(model)
+    sums = {_sum_of(layer, model.graph): layer.inputs[2] for layer in chosen if layer.inputs[2]}
+    wanted = _means(model, list(sums), feeds)
+    for value, bias in sums.items():
         rounded = quantise(copy, ranges, chosen)
-        value = sums.get(layer.name, "")
-        if value and value in {name for node in rounded.graph.node for name in node.output}:
-            _move(copy, layer.inputs[2], np.subtract(wanted[value], _means(rounded, [value], feeds)[value]))
+        if value in {name for node in rounded.graph.node for name in node.output}:
+            _move(copy, bias, np.subtract(wanted[value], _means(rounded, [value], feeds)[value]))
     return copy
 
 
@@ -54,14 +52,10 @@ def _means(model: onnx.ModelProto, values: list[str], feeds: list[Feeds]) -> dic
     """The mean of each channel of (N, C, H, W) values over all feeds: (C,)."""
     from onnx import TensorProto, helper
 
-    copy = type(model)()
-    copy.CopyFrom(model)
+    copy = copied(model)
     for value in values:
         copy.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
-    onnxruntime = import_onnxruntime("calibrating")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = cpu_session(copy.SerializeToString(), "calibrating")
     means = [[value.mean(axis=(0, 2, 3)) for value in session.run(values, given)] for given in feeds]
     return {value: np.mean([row[i] for row in means], axis=0) for i, value in enumerate(values)}
 

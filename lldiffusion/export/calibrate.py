@@ -13,7 +13,6 @@ from lldiffusion.data.illumination import draw_light
 from lldiffusion.data.simulate import LowLight, at_exposure, simulate
 from lldiffusion.engines.backends.base import Conditions, Engine, Floats
 from lldiffusion.engines.backends.feeds import condition_inputs, step_inputs
-from lldiffusion.engines.backends.onnx_runtime import import_onnxruntime
 from lldiffusion.engines.level import thumbnail_of
 from lldiffusion.engines.pixels import pad_to_multiple, to_planes
 from lldiffusion.engines.sampler import trial
@@ -22,7 +21,9 @@ from lldiffusion.images import list_images, read_image
 
 from .dark import drawn_scene
 from .int8_layers import values_to_watch
+from .nodes import copied
 from .quantise import Ranges
+from .session import cpu_session
 
 if TYPE_CHECKING:
     import onnx
@@ -122,14 +123,10 @@ def _watched(model: onnx.ModelProto) -> tuple[Any, list[str]]:
     """A session of the graph with the ends of the watched values as outputs; their names."""
     from onnx import TensorProto, helper
 
-    copy = type(model)()
-    copy.CopyFrom(model)
+    copy = copied(model)
     names = values_to_watch(model.graph)
     for name in names:
         for operator, end in (("ReduceMin", "least"), ("ReduceMax", "most")):
             copy.graph.node.append(helper.make_node(operator, [name], [f"{name}_{end}"], keepdims=0))
             copy.graph.output.append(helper.make_tensor_value_info(f"{name}_{end}", TensorProto.FLOAT, []))
-    onnxruntime = import_onnxruntime("calibrating")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"]), names
+    return cpu_session(copy.SerializeToString(), "calibrating"), names

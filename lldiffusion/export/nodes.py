@@ -1,4 +1,4 @@
-"""Nodes of ONNX graphs: their attributes of whole numbers, and copies of them."""
+"""Nodes of ONNX graphs: their attributes of whole numbers; copies of them and of models."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def set_ints(node: Any, **ints: list[int]) -> None:
     node.attribute.extend([*kept, *(helper.make_attribute(name, values) for name, values in ints.items())])
 
 
-def copied(node: Any) -> Any:
-    """A node that stays what it is when the graph's own list of nodes is emptied."""
-    copy = type(node)()
-    copy.CopyFrom(node)
+def copied(part: Any) -> Any:
+    """A copy of its own: a node stays what it is when the graph's list of nodes is emptied."""
+    copy = type(part)()
+    copy.CopyFrom(part)
     return copy

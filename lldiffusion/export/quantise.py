@@ -45,8 +45,7 @@ def quantise(
     """
     from .quantise_gpu import GpuQuantiser  # builds on this module
 
-    copy = type(model)()
-    copy.CopyFrom(model)
+    copy = copied(model)
     quantiser = Quantiser(copy.graph, ranges) if numbers == "int8" else GpuQuantiser(copy.graph, ranges, numbers)
     quantiser.run(list(chosen))
     return copy

@@ -16,7 +16,6 @@ from lldiffusion.bundle import graphs_of
 from lldiffusion.bundle.find import SHIPPED, SINGLE, find_model
 from lldiffusion.config import ParityConfig
 from lldiffusion.engines.backends.base import Floats
-from lldiffusion.engines.backends.onnx_runtime import import_onnxruntime
 from lldiffusion.engines.backends.single_graph import MARK, VERSION
 from lldiffusion.engines.backends.torch_eager import TorchEngine
 from lldiffusion.engines.pipeline import Pipeline
@@ -35,6 +34,7 @@ from .int8 import to_int8
 from .opset import OLDEST, lower_to_17
 from .parity import LOOP, Report, Row, compare
 from .precision import to_half
+from .session import cpu_session
 from .single_graph import LAYOUTS, compose, defaults
 from .single_noise import noise_field
 
@@ -196,10 +196,7 @@ def _planes(pixels: Any, wanted: Floats) -> Floats:
 
 def _runners(model: bytes, more: dict[str, Floats]) -> dict[str, Callable[[Any], Any]]:
     """Runtime -> what runs the graph on one picture."""
-    onnxruntime = import_onnxruntime("judging an export")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = cpu_session(model, "judging an export")
     found: dict[str, Callable[[Any], Any]] = {
         "onnxruntime": lambda image: session.run(None, {"image": image} | more)[0]
     }

@@ -34,10 +34,8 @@ def test_a_crop_is_compressed_as_a_part_of_its_picture(corner: tuple[int, int]) 
     changes = replace(PLAIN, quality=70, corner=corner)
     crop = low_of(changes, picture[top:, left:])
     whole = through_jpeg(picture, 70)
-    inside = (
-        slice(34 - corner[0], 60 - corner[0]),
-        slice(34 - corner[1], 58 - corner[1]),
-    )  # chroma is smoothed over edges
+    # Blocks alone that lie inside: their chroma is smoothed over their edges.
+    inside = (slice(34 - corner[0], 60 - corner[0]), slice(34 - corner[1], 58 - corner[1]))
     np.testing.assert_array_equal(crop[inside], whole[top:, left:][inside])
     assert crop.shape == picture[top:, left:].shape
 
